@@ -1,0 +1,325 @@
+//! The connection to NATS: the only file that names `async_nats`.
+//!
+//! Publishing never waits: a full command queue is an answer ([`Full`]), not a pause. Whether the
+//! connection is there is told as [`Event`]s; who uses it decides what that means.
+
+use std::{
+    future::Future,
+    path::PathBuf,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use async_nats::{ConnectOptions, Event as NatsEvent, ServerError, StatusCode, Subject};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+
+/// How to reach NATS and who we are there.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    /// Server URLs, comma-separated.
+    pub servers: String,
+    /// The connection's name, as `nats server report connections` shows it.
+    pub name: String,
+    /// User name and password.
+    pub user: Option<(String, String)>,
+    /// A token.
+    pub token: Option<String>,
+    /// A credentials file (JWT and seed).
+    pub creds: Option<PathBuf>,
+    /// A file with an NKey seed.
+    pub nkey: Option<PathBuf>,
+    /// A client certificate and its key.
+    pub client_cert: Option<(PathBuf, PathBuf)>,
+    /// A certificate authority for the server's certificate.
+    pub ca: Option<PathBuf>,
+}
+
+/// A cheap handle on one connection.
+#[derive(Clone)]
+pub struct Bus {
+    client: async_nats::Client,
+    dropped: Arc<AtomicU64>,
+}
+
+/// What happens to the connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// It is there (again); subscriptions are being restored.
+    Connected,
+    /// It is gone; the client library keeps trying.
+    Disconnected,
+    /// NATS refused a publication on this subject.
+    PublishDenied(String),
+    /// NATS refused a subscription to this subject.
+    SubscribeDenied(String),
+    /// This process read too slowly and messages were dropped.
+    Dropped,
+    /// Anything else worth a log line.
+    Trouble(String),
+}
+
+/// A message that arrived.
+#[derive(Debug)]
+pub struct Message {
+    /// Where it was sent.
+    pub subject: Subject,
+    /// Where an answer goes.
+    pub reply: Option<Subject>,
+    /// The bytes.
+    pub payload: Bytes,
+    /// Not a message but NATS's word that nobody received ours.
+    pub nobody: bool,
+}
+
+/// Messages to one subscription.
+pub struct Subscription(async_nats::Subscriber);
+
+/// The queue towards the server is full, or the message can't be sent at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the queue to NATS is full")]
+pub struct Full;
+
+impl Bus {
+    /// Connects, or keeps trying in the background: events tell how it goes.
+    ///
+    /// # Errors
+    /// When a file can't be read or the server list is not a list of URLs.
+    pub async fn connect(credentials: &Credentials) -> anyhow::Result<(Bus, mpsc::Receiver<Event>)> {
+        let (events, receiver) = mpsc::channel(EVENT_QUEUE);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&dropped);
+        let options = options(credentials)
+            .await?
+            .event_callback(move |event| {
+                if matches!(event, NatsEvent::SlowConsumer(_)) {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
+                let events = events.clone();
+                async move {
+                    if let Some(event) = translate(event) {
+                        // The receiver lives as long as the process; at its end there is nobody to tell.
+                        events.send(event).await.ok();
+                    }
+                }
+            });
+        let servers: Vec<async_nats::ServerAddr> = credentials
+            .servers
+            .split(',')
+            .map(|url| url.trim().parse().with_context(|| format!("'{url}' is not a NATS URL")))
+            .collect::<anyhow::Result<_>>()?;
+        let client = options
+            .connect(servers)
+            .await
+            .with_context(|| format!("cannot connect to NATS at {}", credentials.servers))?;
+        Ok((Bus { client, dropped }, receiver))
+    }
+
+    /// Publishes now or says that it can't.
+    ///
+    /// # Errors
+    /// [`Full`] when the queue towards the server is full or the payload is over the server's limit.
+    pub fn publish(&self, subject: String, payload: Bytes) -> Result<(), Full> {
+        now_or_full(self.client.publish(Subject::from(subject), payload))
+    }
+
+    /// Publishes with a reply subject. NATS answers there when nobody is subscribed.
+    ///
+    /// # Errors
+    /// As [`Bus::publish`].
+    pub fn ask(&self, subject: String, reply: String, payload: Bytes) -> Result<(), Full> {
+        let (subject, reply) = (Subject::from(subject), Subject::from(reply));
+        now_or_full(self.client.publish_with_reply(subject, reply, payload))
+    }
+
+    /// Subscribes to a subject.
+    ///
+    /// # Errors
+    /// When the subject is not valid or the connection is closed for good.
+    pub async fn subscribe(&self, subject: String) -> anyhow::Result<Subscription> {
+        let subscriber = self.client.subscribe(subject.clone()).await;
+        Ok(Subscription(subscriber.with_context(|| format!("cannot subscribe to {subject}"))?))
+    }
+
+    /// Joins the queue group of a subject: each message reaches one member.
+    ///
+    /// # Errors
+    /// As [`Bus::subscribe`].
+    pub async fn join(&self, subject: String) -> anyhow::Result<Subscription> {
+        let subscriber = self.client.queue_subscribe(subject.clone(), QUEUE_GROUP.to_owned()).await;
+        Ok(Subscription(subscriber.with_context(|| format!("cannot subscribe to {subject}"))?))
+    }
+
+    /// Waits until everything published so far is on its way to the server.
+    pub async fn flush(&self) {
+        // Flushing fails only when the connection is closed, and then there is nothing left to send.
+        self.client.flush().await.ok();
+    }
+
+    /// The largest payload the server takes, in bytes; 1 MiB until it has said so.
+    pub fn max_payload(&self) -> usize {
+        match self.client.server_info().max_payload {
+            0 => 1024 * 1024,
+            bytes => bytes,
+        }
+    }
+
+    /// The server's version.
+    pub fn server_version(&self) -> String {
+        self.client.server_info().version
+    }
+
+    /// An inbox subject nobody else uses.
+    pub fn new_inbox(&self) -> String {
+        self.client.new_inbox()
+    }
+
+    /// Times that this process read too slowly and messages were dropped.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl Subscription {
+    /// The next message; `None` when the subscription or the connection has ended.
+    pub async fn next(&mut self) -> Option<Message> {
+        let message = self.0.next().await?;
+        Some(Message {
+            subject: message.subject,
+            reply: message.reply,
+            payload: message.payload,
+            nobody: message.status == Some(StatusCode::NO_RESPONDERS),
+        })
+    }
+
+    /// Stops; messages that already arrived here are still returned by [`Subscription::next`].
+    pub async fn leave(&mut self) {
+        // It can only fail when the connection is closed, which ends the subscription too.
+        self.0.drain().await.ok();
+    }
+}
+
+/// Polls once. Publishing is handing a command to a bounded queue: when that does not succeed at once the
+/// queue is full. `unconstrained`, because the task's budget is not what is asked here.
+fn now_or_full<T, E>(publish: impl Future<Output = Result<T, E>>) -> Result<(), Full> {
+    let publish = pin!(tokio::task::unconstrained(publish));
+    match publish.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(_)) => Ok(()),
+        Poll::Ready(Err(_)) | Poll::Pending => Err(Full),
+    }
+}
+
+async fn options(credentials: &Credentials) -> anyhow::Result<ConnectOptions> {
+    let mut options = ConnectOptions::new()
+        .name(&credentials.name)
+        .retry_on_initial_connect()
+        .ping_interval(PING)
+        .client_capacity(COMMAND_QUEUE)
+        .subscription_capacity(MESSAGE_QUEUE)
+        .skip_subject_validation(true)
+        .reconnect_delay_callback(reconnect_delay);
+    if let Some((user, password)) = &credentials.user {
+        options = options.user_and_password(user.clone(), password.clone());
+    }
+    if let Some(token) = &credentials.token {
+        options = options.token(token.clone());
+    }
+    if let Some(creds) = &credentials.creds {
+        let named = || format!("cannot use the credentials file {}", creds.display());
+        options = options.credentials_file(creds).await.with_context(named)?;
+    }
+    if let Some(nkey) = &credentials.nkey {
+        let seed = tokio::fs::read_to_string(nkey).await;
+        let seed = seed.with_context(|| format!("cannot read the NKey seed {}", nkey.display()))?;
+        options = options.nkey(seed.trim().to_owned());
+    }
+    if let Some(ca) = &credentials.ca {
+        require_file(ca)?;
+        options = options.add_root_certificates(ca.clone()).require_tls(true);
+    }
+    if let Some((cert, key)) = &credentials.client_cert {
+        require_file(cert)?;
+        require_file(key)?;
+        options = options.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
+    }
+    Ok(options)
+}
+
+fn require_file(path: &PathBuf) -> anyhow::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_file() => Ok(()),
+        Ok(_) => bail!("{} is not a file", path.display()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn reconnect_delay(attempts: usize) -> Duration {
+    // Quick at first, so that a restarted server is found at once; never more than two seconds apart.
+    Duration::from_millis(match attempts {
+        0 | 1 => 0,
+        n => 2_u64.saturating_pow(u32::try_from(n).unwrap_or(u32::MAX)).saturating_mul(5).min(2_000),
+    })
+}
+
+fn translate(event: NatsEvent) -> Option<Event> {
+    match event {
+        NatsEvent::Connected => Some(Event::Connected),
+        NatsEvent::Disconnected | NatsEvent::Closed => Some(Event::Disconnected),
+        NatsEvent::SlowConsumer(_) => Some(Event::Dropped),
+        NatsEvent::LameDuckMode => Some(Event::Trouble("the NATS server is shutting down".into())),
+        NatsEvent::Draining => None,
+        NatsEvent::ServerError(ServerError::Other(text)) => Some(denied(&text).unwrap_or(Event::Trouble(text))),
+        NatsEvent::ServerError(error) => Some(Event::Trouble(error.to_string())),
+        NatsEvent::ClientError(error) => Some(Event::Trouble(error.to_string())),
+    }
+}
+
+/// `Permissions Violation for Publish to "relay.req.payroll"`
+fn denied(text: &str) -> Option<Event> {
+    let lower = text.to_ascii_lowercase();
+    let at = lower.find(VIOLATION)?;
+    let rest = text.get(at + VIOLATION.len()..)?;
+    let subject = rest.split('"').nth(1)?.to_owned();
+    if rest.to_ascii_lowercase().starts_with("publish") {
+        Some(Event::PublishDenied(subject))
+    } else {
+        Some(Event::SubscribeDenied(subject))
+    }
+}
+
+const VIOLATION: &str = "permissions violation for ";
+const QUEUE_GROUP: &str = "relay";
+const PING: Duration = Duration::from_secs(20);
+/// Publications that wait for the server at most.
+const COMMAND_QUEUE: usize = 16 * 1024;
+/// Messages that wait to be read at most, for each subscription.
+const MESSAGE_QUEUE: usize = 64 * 1024;
+const EVENT_QUEUE: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_subject_is_read_from_the_servers_sentence() {
+        let publish = r#"Permissions Violation for Publish to "relay.req.payroll""#;
+        assert_eq!(denied(publish), Some(Event::PublishDenied("relay.req.payroll".into())));
+        let subscribe = r#"Permissions Violation for Subscription to "relay.req.payroll" using queue "relay""#;
+        assert_eq!(denied(subscribe), Some(Event::SubscribeDenied("relay.req.payroll".into())));
+        assert_eq!(denied("maximum connections exceeded"), None);
+    }
+
+    #[test]
+    fn reconnecting_is_quick_at_first_and_never_slow() {
+        assert_eq!(reconnect_delay(1), Duration::ZERO);
+        assert!(reconnect_delay(3) < Duration::from_millis(100));
+        assert_eq!(reconnect_delay(1_000_000), Duration::from_secs(2));
+    }
+}

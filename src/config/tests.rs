@@ -1,0 +1,102 @@
+use clap::FromArgMatches;
+
+use super::*;
+
+#[test]
+fn the_command_line_is_sound() {
+    file::command().debug_assert();
+}
+
+#[test]
+fn every_flag_that_takes_a_value_has_a_variable_of_its_own() {
+    for role in file::command().get_subcommands() {
+        for arg in role.get_arguments().filter(|arg| arg.get_long().is_some() && arg.get_action().takes_values()) {
+            let variable = arg.get_env().and_then(|v| v.to_str()).unwrap_or_default();
+            assert!(
+                ["RELAY_", "NATS_", "RUST_"].iter().any(|start| variable.starts_with(start)),
+                "{} --{}",
+                role.get_name(),
+                arg.get_id()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_file_sets_what_flags_set_and_flags_win() {
+    let text = r#"
+        server = "nats://a:4222,nats://b:4222"
+        [client]
+        upstream = "shop"
+        ttl = "90s"
+        max-body = "128KiB"
+        max-in-flight = 5
+        trusted-proxy = ["10.0.0.0/8", "192.0.2.1"]
+        [broker]
+        wait = "3s"
+    "#;
+    let client = match from_file(text, &["client", "--ttl", "7s"]).unwrap() {
+        Command::Client(client) => client,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(client.process.nats.server, "nats://a:4222,nats://b:4222");
+    assert_eq!(client.upstream.as_str(), "shop");
+    assert_eq!(client.ttl, Duration::from_secs(7));
+    assert_eq!(client.max_body, ByteSize::kib(128));
+    assert_eq!(client.max_in_flight, 5);
+    assert_eq!(client.trusted_proxy.len(), 2);
+}
+
+#[test]
+fn every_mistake_in_a_file_is_reported_at_once() {
+    let text = r#"
+        colour = "blue"
+        [client]
+        ttl = "soon"
+        listen = "nowhere"
+        [broker]
+        max-holds = 0
+        [waiter]
+        a = 1
+    "#;
+    let mistakes = file::apply(text, "client", &mut file::command());
+    let all = mistakes.join("\n");
+    assert_eq!(mistakes.len(), 5, "{all}");
+    for part in ["colour: no such setting", "client.ttl", "client.listen", "broker.max-holds", "[waiter]"] {
+        assert!(all.contains(part), "{part} in {all}");
+    }
+}
+
+#[test]
+fn an_address_may_be_a_port_and_then_it_is_loopback() {
+    assert_eq!("8000".parse::<Listen>().unwrap().0.to_string(), "127.0.0.1:8000");
+    assert_eq!(":8000".parse::<Listen>().unwrap().0.to_string(), "127.0.0.1:8000");
+    assert_eq!("0.0.0.0:8000".parse::<Listen>().unwrap().0.to_string(), "0.0.0.0:8000");
+    assert_eq!("[::1]:8000".parse::<Listen>().unwrap().0.to_string(), "[::1]:8000");
+    assert!("70000".parse::<Listen>().is_err());
+    assert!("example.com".parse::<Listen>().is_err());
+}
+
+#[test]
+fn an_origin_is_a_scheme_a_host_and_a_path() {
+    for good in ["http://127.0.0.1:3000", "https://example.com/base", "3000", "127.0.0.1:3000", "http://[::1]:1/"] {
+        assert!(good.parse::<OriginUrl>().is_ok(), "{good}");
+    }
+    for bad in ["ftp://x", "http://", "http://u:p@x", "http://x/?a=b", "", "http://x y"] {
+        assert!(bad.parse::<OriginUrl>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn secrets_do_not_print() {
+    let secret: Secret = "hunter2".parse().unwrap();
+    assert!(!format!("{secret:?}").contains("hunter2"));
+}
+
+fn from_file(text: &str, args: &[&str]) -> Result<Command, clap::Error> {
+    let mut command = file::command();
+    let mistakes = file::apply(text, args[0], &mut command);
+    assert_eq!(mistakes, Vec::<String>::new());
+    let matches = command.try_get_matches_from(["relay"].iter().chain(args))?;
+    Ok(Cli::from_arg_matches(&matches)?.command)
+}

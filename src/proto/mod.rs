@@ -1,0 +1,37 @@
+//! Decisions without I/O. `now` is an argument, randomness comes in, commands come out.
+//!
+//! | file | decides for | one entry per |
+//! |---|---|---|
+//! | `exchange` | a client agent | request it has not answered |
+//! | `serving` | an upstream agent | request it took |
+//! | `supervision` | a broker | request it watches |
+//!
+//! `roster` is what announcements say about agents, `retry` whether a request may be sent again,
+//! `deadlines` the timers of one machine. `tests/simulation.rs` joins all three machines through a bus
+//! that loses, delays and reorders.
+
+use std::time::Instant;
+
+pub mod deadlines;
+pub mod exchange;
+pub mod retry;
+pub mod roster;
+pub mod serving;
+pub mod supervision;
+
+/// A state machine that is driven from outside: inputs and time go in, commands come out.
+pub trait Machine {
+    /// What can happen to it.
+    type Input;
+    /// What it wants done.
+    type Command;
+
+    /// Takes one input.
+    fn handle(&mut self, input: Self::Input, now: Instant);
+    /// Does what is due at `now`.
+    fn handle_timeout(&mut self, now: Instant);
+    /// When `handle_timeout` is next due.
+    fn poll_timeout(&self) -> Option<Instant>;
+    /// The next thing to do, until there is none.
+    fn poll_command(&mut self) -> Option<Self::Command>;
+}

@@ -1,0 +1,61 @@
+//! Whether a request may be sent again: the one place that decides it.
+
+use http::Method;
+
+use crate::wire::{Code, Fault};
+
+/// What to do with a request that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The fault is the answer.
+    Answer,
+    /// Nothing can run twice by it: send it again.
+    Again,
+}
+
+/// Decides on a fault that a broker or an agent raised, for the `attempt`th try of a `method` request.
+///
+/// A request that somebody may have got is sent again only when running it twice is the same as
+/// running it once (RFC 9110 §9.2.2) *and* whoever had it is known to be gone. An origin's own failures
+/// are its answer. One more try is enough: whoever kills two agents would kill a third.
+pub fn after_fault(fault: &Fault, method: &Method, attempt: u32) -> Verdict {
+    match fault.code {
+        Code::AgentGone if method.is_idempotent() && attempt < MAX_ATTEMPTS => Verdict::Again,
+        _ => Verdict::Answer,
+    }
+}
+
+/// Decides on the `refusals`th refusal in a row by agents that did not start: another member of the
+/// queue group may have room, and when several have not, the broker is the better judge.
+pub fn after_refusal(refusals: u32) -> Verdict {
+    if refusals <= MAX_REFUSALS { Verdict::Again } else { Verdict::Answer }
+}
+
+const MAX_ATTEMPTS: u32 = 2;
+const MAX_REFUSALS: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Side;
+
+    #[test]
+    fn only_idempotent_methods_follow_a_dead_agent_and_only_once() {
+        let gone = Fault::new(Code::AgentGone, Side::Broker, "gone");
+        assert_eq!(after_fault(&gone, &Method::GET, 1), Verdict::Again);
+        assert_eq!(after_fault(&gone, &Method::PUT, 1), Verdict::Again);
+        assert_eq!(after_fault(&gone, &Method::GET, 2), Verdict::Answer);
+        assert_eq!(after_fault(&gone, &Method::POST, 1), Verdict::Answer);
+        assert_eq!(after_fault(&gone, &Method::PATCH, 1), Verdict::Answer);
+    }
+
+    #[test]
+    fn no_other_fault_is_tried_again() {
+        for &code in Code::ALL {
+            if code != Code::AgentGone {
+                let fault = Fault::new(code, Side::Upstream, "x");
+                assert_eq!(after_fault(&fault, &Method::GET, 1), Verdict::Answer, "{code}");
+            }
+        }
+    }
+}

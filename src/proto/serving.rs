@@ -1,0 +1,448 @@
+//! The upstream agent's decisions: every request it took.
+//!
+//! A request is called at once, acknowledged when its response is not ready within the ack delay, and
+//! answered once. An agent at its limit leaves the queue group, so that NATS gives requests to others; what
+//! reaches it all the same it refuses before it starts.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    proto::{Machine, deadlines::Deadlines, roster::HEARTBEAT},
+    wire::{
+        Ack, Code, Fault, Here, Name, ProcessId, Reply, Request, RequestId, Side, State,
+        ids::Numbers,
+        message::{VERSION, millis},
+    },
+};
+
+/// What an upstream agent is allowed and how it answers.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The upstream it serves.
+    pub upstream: Name,
+    /// How long the origin may take.
+    pub ttl: Duration,
+    /// How long a response may take before the request is acknowledged; zero acknowledges always.
+    pub ack_delay: Duration,
+    /// Requests at the origin at most.
+    pub max_in_flight: usize,
+}
+
+/// What can happen.
+pub enum Input {
+    /// A message on `relay.req.<upstream>`.
+    Request(Request),
+    /// The origin answered, or failed.
+    Done {
+        /// The request's number here.
+        number: u64,
+        /// The response or the error, addressed to the asker.
+        reply: Reply,
+    },
+    /// A message on `relay.body.<id>`: the asker does not want it any more.
+    Cancel {
+        /// The request's number here.
+        number: u64,
+    },
+    /// NATS says that nobody received the reply.
+    ReplyUnheard {
+        /// The request's number here.
+        number: u64,
+    },
+    /// The connection to NATS came or went.
+    Link {
+        /// Whether it is there.
+        up: bool,
+    },
+    /// Somebody asks all agents to announce themselves.
+    Who,
+    /// This process shuts down: no new requests.
+    Drain,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Command {
+    /// Issue it to the origin; the end comes back as [`Input::Done`].
+    Call {
+        /// The request's number here.
+        number: u64,
+        /// The request.
+        request: Request,
+        /// How long the origin may take.
+        ttl: Duration,
+    },
+    /// Abort the call.
+    Abort {
+        /// The request's number here.
+        number: u64,
+    },
+    /// Publish on `relay.ack.<id>`.
+    Ack(Ack),
+    /// Publish on `relay.resp.<id>`; "no responders" comes back as [`Input::ReplyUnheard`].
+    Reply {
+        /// The request's number here.
+        number: u64,
+        /// The reply.
+        reply: Arc<Reply>,
+    },
+    /// Join the queue group (again), then say so with [`Command::Announce`]'s message.
+    Join(Here),
+    /// Leave the queue group.
+    Leave,
+    /// Publish on `relay.here.…`.
+    Announce(Here),
+    /// Publish on `relay.gone.…`.
+    Farewell,
+}
+
+/// Every request of one upstream agent.
+pub struct Serving {
+    settings: Settings,
+    own: ProcessId,
+    numbers: Numbers,
+    jobs: HashMap<u64, Job>,
+    at_origin: usize,
+    /// Jobs in [`Stage::Unheard`].
+    unheard: usize,
+    /// Replies that were published and may still turn out unheard, oldest first.
+    recent: VecDeque<(u64, Instant, usize)>,
+    recent_bytes: usize,
+    deadlines: Deadlines,
+    group: Group,
+    link_up: bool,
+    heartbeat: Option<Instant>,
+    commands: VecDeque<Command>,
+}
+
+struct Job {
+    client_req_id: RequestId,
+    ends: Instant,
+    stage: Stage,
+    deadline: Instant,
+}
+
+enum Stage {
+    /// At the origin.
+    Calling { acknowledged: bool },
+    /// Answered, but the link is down or nobody heard it: published again then.
+    Unheard { reply: Arc<Reply>, pause: Duration },
+    /// Published; kept for a moment in case nobody hears it.
+    Published { reply: Arc<Reply>, pause: Duration },
+}
+
+/// Membership of the queue group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Group {
+    Joined,
+    Full,
+    Draining,
+}
+
+impl Serving {
+    /// No requests yet; `numbers` are the process's request numbers.
+    pub fn new(settings: Settings, own: ProcessId, numbers: Numbers) -> Self {
+        Serving {
+            settings,
+            own,
+            numbers,
+            jobs: HashMap::new(),
+            at_origin: 0,
+            unheard: 0,
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+            deadlines: Deadlines::default(),
+            group: Group::Full,
+            link_up: false,
+            heartbeat: None,
+            commands: VecDeque::new(),
+        }
+    }
+
+    /// Requests at the origin.
+    pub fn in_flight(&self) -> usize {
+        self.at_origin
+    }
+
+    /// Requests at the origin, and replies that nobody has heard yet.
+    pub fn unfinished(&self) -> usize {
+        self.at_origin + self.unheard
+    }
+
+    /// What the agent says of itself.
+    pub fn here(&self) -> Here {
+        Here {
+            v: VERSION,
+            upstream_id: self.own.clone(),
+            upstream_target: self.settings.upstream.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            accepting: self.group == Group::Joined,
+            in_flight: self.at_origin as u64,
+            limit: self.settings.max_in_flight as u64,
+        }
+    }
+
+    fn request(&mut self, request: Request, now: Instant) {
+        if request.upstream_target != self.settings.upstream {
+            return;
+        }
+        let refusal = match self.group {
+            Group::Draining => Some(State::Draining),
+            Group::Joined | Group::Full if self.at_origin >= self.settings.max_in_flight => Some(State::Full),
+            Group::Joined | Group::Full => None,
+        };
+        if let Some(state) = refusal {
+            let mut ack = Ack::new(request.client_req_id, state);
+            ack.upstream_id = Some(self.own.clone());
+            self.commands.push_back(Command::Ack(ack));
+            return;
+        }
+        let ttl = self.settings.ttl.min(Duration::from_millis(request.client_req_ttl));
+        if ttl.is_zero() {
+            return; // The asker has given up; nobody waits for a word.
+        }
+        let number = self.numbers.next();
+        let ends = now + ttl;
+        let deadline = ends.min(now + self.settings.ack_delay);
+        let job = Job {
+            client_req_id: request.client_req_id.clone(),
+            ends,
+            stage: Stage::Calling { acknowledged: false },
+            deadline,
+        };
+        self.at_origin += 1;
+        self.jobs.insert(number, job);
+        self.deadlines.add(deadline, number);
+        if self.settings.ack_delay.is_zero() {
+            self.acknowledge(number, now);
+        }
+        self.commands.push_back(Command::Call { number, request, ttl });
+        if self.at_origin >= self.settings.max_in_flight && self.group == Group::Joined {
+            self.group = Group::Full;
+            self.commands.push_back(Command::Leave);
+            self.commands.push_back(Command::Announce(self.here()));
+        }
+    }
+
+    fn acknowledge(&mut self, number: u64, now: Instant) {
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        let Stage::Calling { acknowledged } = &mut job.stage else { return };
+        *acknowledged = true;
+        let mut ack = Ack::new(job.client_req_id.clone(), State::Taken);
+        ack.upstream_id = Some(self.own.clone());
+        ack.upstream_req_id = Some(RequestId::new(&self.own, &self.settings.upstream, number));
+        ack.upstream_req_ttl = Some(millis(job.ends.saturating_duration_since(now)));
+        self.commands.push_back(Command::Ack(ack));
+        self.schedule(number, job_end(&self.jobs, number, now));
+    }
+
+    fn done(&mut self, number: u64, mut reply: Reply, now: Instant) {
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        let Stage::Calling { .. } = job.stage else { return };
+        reply.upstream_id = Some(self.own.clone());
+        reply.upstream_req_id = Some(RequestId::new(&self.own, &self.settings.upstream, number));
+        job.stage = Stage::Unheard { reply: Arc::new(reply), pause: FIRST_PAUSE };
+        self.unheard += 1;
+        self.left_origin();
+        self.publish(number, now);
+    }
+
+    /// Publishes a finished reply, or keeps it while the link is down.
+    fn publish(&mut self, number: u64, now: Instant) {
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        let Stage::Unheard { reply, pause } = &job.stage else { return };
+        if !self.link_up {
+            let ends = job.ends + SPARE;
+            self.schedule(number, ends);
+            return;
+        }
+        let (reply, pause) = (Arc::clone(reply), *pause);
+        job.stage = Stage::Published { reply: Arc::clone(&reply), pause };
+        self.unheard -= 1;
+        let bytes = reply.body.as_ref().map_or(0, bytes::Bytes::len) + HEAD;
+        self.recent.push_back((number, now, bytes));
+        self.recent_bytes += bytes;
+        self.deadlines.drop(job.deadline, number);
+        self.commands.push_back(Command::Reply { number, reply });
+        self.forget_recent(now);
+    }
+
+    /// Drops replies that were published long enough ago: "no responders" would have come by now.
+    fn forget_recent(&mut self, now: Instant) {
+        while let Some(&(number, at, bytes)) = self.recent.front() {
+            let fits = self.recent_bytes <= MAX_RECENT_BYTES && self.recent.len() <= MAX_RECENT;
+            if fits && now.duration_since(at) < HEARD {
+                break;
+            }
+            self.recent.pop_front();
+            self.recent_bytes -= bytes;
+            if matches!(self.jobs.get(&number), Some(Job { stage: Stage::Published { .. }, .. })) {
+                self.jobs.remove(&number);
+            }
+        }
+    }
+
+    fn reply_unheard(&mut self, number: u64, now: Instant) {
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        let Stage::Published { reply, pause } = &job.stage else { return };
+        let (reply, pause) = (Arc::clone(reply), *pause);
+        if now + pause >= job.ends + SPARE || self.unheard >= self.settings.max_in_flight {
+            self.jobs.remove(&number);
+            return;
+        }
+        self.unheard += 1;
+        job.stage = Stage::Unheard { reply, pause: (pause * 2).min(LAST_PAUSE) };
+        self.schedule(number, now + pause);
+    }
+
+    fn cancel(&mut self, number: u64) {
+        let Some(job) = self.jobs.get(&number) else { return };
+        match job.stage {
+            Stage::Calling { .. } => {
+                self.forget(number);
+                self.left_origin();
+                self.commands.push_back(Command::Abort { number });
+            }
+            Stage::Unheard { .. } | Stage::Published { .. } => self.forget(number),
+        }
+    }
+
+    fn forget(&mut self, number: u64) {
+        let Some(job) = self.jobs.remove(&number) else { return };
+        self.deadlines.drop(job.deadline, number);
+        if let Stage::Unheard { .. } = job.stage {
+            self.unheard -= 1;
+        }
+    }
+
+    fn left_origin(&mut self) {
+        self.at_origin -= 1;
+        let room = self.settings.max_in_flight - self.at_origin;
+        // Not at the first free place: joining and leaving for every request would cost more than it gives.
+        if self.group == Group::Full && self.link_up && room >= (self.settings.max_in_flight / 4).max(1) {
+            self.join();
+        }
+    }
+
+    fn join(&mut self) {
+        self.group = Group::Joined;
+        self.commands.push_back(Command::Join(self.here()));
+    }
+
+    fn link(&mut self, up: bool, now: Instant) {
+        self.link_up = up;
+        if !up {
+            return;
+        }
+        self.heartbeat = Some(now + HEARTBEAT);
+        match self.group {
+            Group::Full if self.at_origin < self.settings.max_in_flight => self.join(),
+            // The client library subscribes again by itself; what is left is to say so.
+            Group::Joined => self.join(),
+            Group::Full | Group::Draining => {}
+        }
+        let kept = self.jobs.iter().filter(|(_, job)| matches!(job.stage, Stage::Unheard { .. }));
+        let mut kept: Vec<u64> = kept.map(|(number, _)| *number).collect();
+        kept.sort_unstable();
+        for number in kept {
+            self.publish(number, now);
+        }
+    }
+
+    fn drain(&mut self) {
+        if self.group == Group::Draining {
+            return;
+        }
+        if self.group == Group::Joined {
+            self.commands.push_back(Command::Leave);
+        }
+        self.group = Group::Draining;
+        self.heartbeat = None;
+        self.commands.push_back(Command::Farewell);
+    }
+
+    fn due(&mut self, number: u64, now: Instant) {
+        let Some(job) = self.jobs.get(&number) else { return };
+        match &job.stage {
+            Stage::Calling { .. } if job.ends <= now => {
+                let ttl = humantime::format_duration(self.settings.ttl);
+                let detail = format!("the origin of '{}' did not answer in time (agent's --ttl {ttl})", self.settings.upstream);
+                let fault = Fault::new(Code::ResponseTimeout, Side::Upstream, detail);
+                let reply = Reply::error(job.client_req_id.clone(), &fault);
+                self.commands.push_back(Command::Abort { number });
+                self.done(number, reply, now);
+            }
+            Stage::Calling { acknowledged: false } => self.acknowledge(number, now),
+            Stage::Calling { acknowledged: true } => self.schedule(number, job_end(&self.jobs, number, now)),
+            Stage::Unheard { .. } if job.ends + SPARE <= now => self.forget(number),
+            Stage::Unheard { .. } => self.publish(number, now),
+            Stage::Published { .. } => {}
+        }
+    }
+
+    fn schedule(&mut self, number: u64, at: Instant) {
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        self.deadlines.drop(job.deadline, number);
+        job.deadline = at;
+        self.deadlines.add(at, number);
+    }
+}
+
+impl Machine for Serving {
+    type Input = Input;
+    type Command = Command;
+
+    fn handle(&mut self, input: Input, now: Instant) {
+        match input {
+            Input::Request(request) => self.request(request, now),
+            Input::Done { number, reply } => self.done(number, reply, now),
+            Input::Cancel { number } => self.cancel(number),
+            Input::ReplyUnheard { number } => self.reply_unheard(number, now),
+            Input::Link { up } => self.link(up, now),
+            Input::Who if self.group == Group::Draining => {}
+            Input::Who => self.commands.push_back(Command::Announce(self.here())),
+            Input::Drain => self.drain(),
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        while let Some(number) = self.deadlines.pop_due(now) {
+            self.due(number, now);
+        }
+        if self.heartbeat.is_some_and(|at| at <= now) {
+            self.heartbeat = Some(now + HEARTBEAT);
+            self.forget_recent(now);
+            if self.link_up {
+                self.commands.push_back(Command::Announce(self.here()));
+            }
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.next().into_iter().chain(self.heartbeat).min()
+    }
+
+    fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+}
+
+fn job_end(jobs: &HashMap<u64, Job>, number: u64, now: Instant) -> Instant {
+    jobs.get(&number).map_or(now, |job| job.ends)
+}
+
+/// How long a published reply is kept in case nobody hears it, and how much of them.
+const HEARD: Duration = Duration::from_secs(1);
+const MAX_RECENT: usize = 1024;
+const MAX_RECENT_BYTES: usize = 1024 * 1024;
+/// What a reply's head counts for.
+const HEAD: usize = 512;
+/// The pauses before a reply that nobody heard is published again.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+/// How long after the request's end a reply is still worth delivering: its asker may be reconnecting.
+const SPARE: Duration = Duration::from_secs(2);

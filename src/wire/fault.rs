@@ -1,0 +1,206 @@
+//! The taxonomy of faults: every way a request can fail, each with a stable code, an HTTP status,
+//! whose side it is on, and whether the origin may have seen the request.
+//!
+//! `front::problem` maps a fault to a response; `proto::retry` decides from it whether a request may
+//! be sent again. Nothing else looks at codes.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// A failed request: what is told to whoever asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {detail}")]
+pub struct Fault {
+    /// What happened.
+    pub code: Code,
+    /// One sentence for a person: what happened, to what, and which limit or setting it was.
+    pub detail: Cow<'static, str>,
+    /// Who noticed.
+    pub raised_by: Side,
+    /// Whether the origin may have seen the request. When not, sending it again is safe.
+    pub maybe_seen: bool,
+    /// When it is worth asking again.
+    pub retry_after: Option<Duration>,
+}
+
+impl Fault {
+    /// A fault with the code's own answer to "may the origin have seen it".
+    pub fn new(code: Code, raised_by: Side, detail: impl Into<Cow<'static, str>>) -> Self {
+        Fault {
+            code,
+            detail: detail.into(),
+            raised_by,
+            maybe_seen: code.row().maybe_seen,
+            retry_after: code.row().retry_after.map(Duration::from_secs),
+        }
+    }
+
+    /// The HTTP status of the code.
+    pub fn status(&self) -> u16 {
+        self.code.row().status
+    }
+}
+
+/// Which part of the relay noticed a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// The client agent, where HTTP comes in.
+    Client,
+    /// The broker.
+    Broker,
+    /// The upstream agent, beside the origin.
+    Upstream,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Side::Client => "client",
+            Side::Broker => "broker",
+            Side::Upstream => "upstream",
+        })
+    }
+}
+
+/// What one code means: a row of the failure table.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// The code as text; it never changes once released.
+    pub text: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// The RFC 9209 §2.3 proxy error type, where one fits.
+    pub proxy_error: &'static str,
+    /// Whether the origin may have seen the request.
+    pub maybe_seen: bool,
+    /// `Retry-After`, in seconds.
+    pub retry_after: Option<u64>,
+    /// One line for the failure table in the documentation.
+    pub meaning: &'static str,
+}
+
+macro_rules! codes {
+    ($($variant:ident = $text:literal $status:literal $proxy:literal $seen:ident $retry:expr, $meaning:literal;)+) => {
+        /// A stable name for what happened.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $(#[doc = $meaning] $variant,)+
+        }
+
+        impl Code {
+            /// Every code, in the order of the failure table.
+            pub const ALL: &[Code] = &[$(Code::$variant,)+];
+
+            /// What the code means.
+            pub const fn row(self) -> Row {
+                match self {
+                    $(Code::$variant => Row {
+                        text: $text,
+                        status: $status,
+                        proxy_error: $proxy,
+                        maybe_seen: codes!(@$seen),
+                        retry_after: $retry,
+                        meaning: $meaning,
+                    },)+
+                }
+            }
+        }
+    };
+    (@seen) => { true };
+    (@unseen) => { false };
+}
+
+codes! {
+    BadRequest = "bad_request" 400 "http_request_error" unseen None,
+        "the request is not one that can be passed on";
+    BadTarget = "bad_target" 400 "http_request_denied" unseen None,
+        "the request target could leave the configured origin";
+    BadExpectation = "bad_expectation" 417 "http_request_error" unseen None,
+        "the Expect header asks for something other than 100-continue";
+    MethodRefused = "method_refused" 501 "http_request_denied" unseen None,
+        "CONNECT and unknown upgrades are not relayed";
+    BodyTooLarge = "body_too_large" 413 "http_request_error" unseen None,
+        "the request's body is over a limit";
+    BodyTimeout = "body_timeout" 408 "http_request_error" unseen None,
+        "the request's body stopped arriving";
+    HeadersTooLarge = "headers_too_large" 431 "http_request_error" unseen None,
+        "the request's header block is over a limit";
+    TargetTooLong = "target_too_long" 414 "http_request_error" unseen None,
+        "the request target is over a limit";
+    NoAgent = "no_agent" 503 "destination_unavailable" unseen Some(5),
+        "no upstream agent is there for this upstream";
+    AgentsFull = "agents_full" 503 "connection_limit_reached" unseen Some(1),
+        "every upstream agent for this upstream is at its limit";
+    ClientFull = "client_full" 503 "connection_limit_reached" unseen Some(1),
+        "the client agent is at its limit of requests in flight";
+    BrokerFull = "broker_full" 503 "connection_limit_reached" unseen Some(1),
+        "the broker holds as many requests as it may";
+    NatsUnreachable = "nats_unreachable" 503 "destination_unavailable" unseen Some(1),
+        "the client agent has no connection to NATS";
+    NotAllowed = "not_allowed" 403 "http_request_denied" unseen None,
+        "NATS permissions do not let this client agent ask for this upstream";
+    Draining = "draining" 503 "destination_unavailable" unseen Some(1),
+        "the process is shutting down";
+    AckTimeout = "ack_timeout" 504 "proxy_internal_response" seen None,
+        "an agent was there but did not acknowledge in time";
+    ResponseTimeout = "response_timeout" 504 "http_response_timeout" seen None,
+        "the request was acknowledged but its response did not come in time";
+    TtlExpired = "ttl_expired" 504 "http_response_timeout" seen None,
+        "the request's time to live ran out";
+    AgentGone = "agent_gone" 502 "connection_terminated" seen None,
+        "the upstream agent that took the request is gone";
+    OriginRefused = "origin_refused" 502 "connection_refused" unseen None,
+        "the origin refused the connection";
+    OriginUnreachable = "origin_unreachable" 502 "destination_ip_unroutable" unseen None,
+        "the origin could not be reached";
+    OriginConnectTimeout = "origin_connect_timeout" 502 "connection_timeout" unseen None,
+        "the origin did not accept the connection in time";
+    OriginDns = "origin_dns" 502 "dns_error" unseen None,
+        "the origin's host name could not be resolved";
+    OriginTls = "origin_tls" 502 "tls_protocol_error" unseen None,
+        "TLS with the origin failed";
+    OriginBroken = "origin_broken" 502 "http_response_incomplete" seen None,
+        "the origin closed the connection or answered with something that is not HTTP";
+    ResponseTooLarge = "response_too_large" 502 "http_response_body_size" seen None,
+        "the origin's response is over a limit";
+    BadMessage = "bad_message" 502 "proxy_internal_error" unseen None,
+        "the upstream agent could not read the request";
+    Internal = "internal" 500 "proxy_internal_error" seen None,
+        "a defect in the relay; please report it";
+}
+
+impl Code {
+    /// The code called `text`; a code of a newer version reads as [`Code::Internal`].
+    pub fn parse(text: &str) -> Code {
+        let known = Code::ALL.iter().copied().find(|code| code.row().text == text);
+        known.unwrap_or(Code::Internal)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.row().text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_distinct_and_is_read_back() {
+        for &code in Code::ALL {
+            assert_eq!(Code::parse(code.row().text), code);
+        }
+        assert_eq!(Code::parse("from_the_future"), Code::Internal);
+    }
+
+    #[test]
+    fn every_code_is_an_error_status() {
+        for code in Code::ALL {
+            assert!((400..600).contains(&code.row().status), "{code}");
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Header rules: what may cross a proxy and what a proxy adds (RFC 9110 §7.6, RFC 7239).
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+
+/// Headers that concern one connection only (RFC 9110 §7.6.1), besides those that `Connection` names.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Our own request headers: a caller can't set them.
+const RESERVED_PREFIX: &str = "x-relay-";
+
+/// Who talks to the client agent, as far as it can be believed.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// The address at the other end of the connection.
+    pub address: IpAddr,
+    /// Whether that address is a trusted proxy, whose own `Forwarded` headers are kept.
+    pub trusted: bool,
+    /// Whether the caller used TLS.
+    pub tls: bool,
+    /// The HTTP version the caller spoke.
+    pub version: Version,
+}
+
+/// The headers of a request that may pass on.
+pub fn for_origin(headers: HeaderMap, caller: &Caller, via: &str) -> HeaderMap {
+    let mut kept = end_to_end(headers, |name| {
+        name.as_str().starts_with(RESERVED_PREFIX) || (!caller.trusted && is_forwarding(name))
+    });
+    add_forwarding(&mut kept, caller);
+    add_via(&mut kept, caller.version, via);
+    kept
+}
+
+/// The headers of a response that may pass on.
+pub fn for_caller(headers: HeaderMap, origin_version: Version, via: &str) -> HeaderMap {
+    let mut kept = end_to_end(headers, |_| false);
+    add_via(&mut kept, origin_version, via);
+    kept
+}
+
+/// Everything but hop-by-hop headers and those `drop` names, in the order it came.
+///
+/// `HeaderMap::remove` swaps the last entry into the gap, so the order is kept by rebuilding, and only
+/// when there is something to leave out.
+fn end_to_end(headers: HeaderMap, drop: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let named = connection_options(&headers);
+    let leave = |name: &HeaderName| HOP_BY_HOP.contains(name) || named.contains(name) || drop(name);
+    if !headers.keys().any(leave) {
+        return headers;
+    }
+    let mut kept = HeaderMap::with_capacity(headers.len() + 4);
+    let mut keep = false;
+    let mut last = None;
+    for (name, value) in headers {
+        if let Some(name) = name {
+            keep = !leave(&name);
+            last = Some(name);
+        }
+        if let (true, Some(name)) = (keep, &last) {
+            kept.append(name.clone(), value);
+        }
+    }
+    kept
+}
+
+fn connection_options(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&b| b == b','))
+        .filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok())
+        // `Connection: host` must not cost the origin its Host, nor `content-length` the framing.
+        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
+        .collect()
+}
+
+fn is_forwarding(name: &HeaderName) -> bool {
+    *name == header::FORWARDED
+        || matches!(
+            name.as_str(),
+            "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" | "x-real-ip"
+        )
+}
+
+/// `Forwarded` (RFC 7239) and its older relatives. What a trusted proxy said is continued; for
+/// anybody else it starts here.
+fn add_forwarding(headers: &mut HeaderMap, caller: &Caller) {
+    let scheme = if caller.tls { "https" } else { "http" };
+    let host = headers.get(header::HOST).cloned();
+    let node = match caller.address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("\"[{v6}]\""),
+    };
+    let mut element = format!("for={node};proto={scheme}");
+    if let Some(host) = host.as_ref().and_then(|h| h.to_str().ok()) {
+        element.push_str(";host=");
+        push_quoted(&mut element, host);
+    }
+    append_to_list(headers, header::FORWARDED, &element);
+    append_to_list(headers, X_FORWARDED_FOR, &caller.address.to_string());
+    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
+    if let Some(host) = host {
+        headers.entry(X_FORWARDED_HOST).or_insert(host);
+    }
+}
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// A `Forwarded` value: bare when it is a token, quoted otherwise (a port's colon is no token).
+fn push_quoted(out: &mut String, value: &str) {
+    if value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-') {
+        out.push_str(value);
+        return;
+    }
+    out.push('"');
+    for c in value.chars() {
+        if c == '"' || c == '\\' {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out.push('"');
+}
+
+fn add_via(headers: &mut HeaderMap, version: Version, via: &str) {
+    let protocol = match version {
+        Version::HTTP_09 => "0.9",
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        Version::HTTP_3 => "3",
+        _ => "1.1",
+    };
+    append_to_list(headers, header::VIA, &format!("{protocol} {via}"));
+}
+
+/// Adds an element to a comma-separated list, in one line with what is there.
+fn append_to_list(headers: &mut HeaderMap, name: HeaderName, element: &str) {
+    let mut list = Vec::new();
+    for value in headers.get_all(&name) {
+        list.extend_from_slice(value.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(element.as_bytes());
+    if let Ok(value) = HeaderValue::from_bytes(&list) {
+        headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hop_by_hop_headers_and_those_connection_names_are_left_out() {
+        let kept = for_origin(
+            map(&[
+                ("host", "a.example"),
+                ("connection", "close, X-Secret, host"),
+                ("x-secret", "1"),
+                ("keep-alive", "5"),
+                ("te", "trailers"),
+                ("upgrade", "h2c"),
+                ("proxy-authorization", "Basic x"),
+                ("accept", "*/*"),
+            ]),
+            &stranger(),
+            "relay",
+        );
+        assert_eq!(
+            names(&kept),
+            [
+                "host",
+                "accept",
+                "forwarded",
+                "x-forwarded-for",
+                "x-forwarded-proto",
+                "x-forwarded-host",
+                "via"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_stranger_cannot_say_where_he_comes_from() {
+        let kept = for_origin(
+            map(&[
+                ("host", "a.example:8000"),
+                ("x-forwarded-for", "6.6.6.6"),
+                ("x-real-ip", "6.6.6.6"),
+                ("forwarded", "for=6.6.6.6"),
+                ("x-relay-secret", "1"),
+            ]),
+            &stranger(),
+            "relay",
+        );
+        assert_eq!(kept["x-forwarded-for"], "192.0.2.7");
+        assert_eq!(kept["forwarded"], "for=192.0.2.7;proto=http;host=\"a.example:8000\"");
+        assert!(!kept.contains_key("x-real-ip"));
+        assert!(!kept.contains_key("x-relay-secret"));
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed_and_continued() {
+        let caller = Caller { trusted: true, ..stranger() };
+        let kept = for_origin(
+            map(&[
+                ("host", "inner"),
+                ("x-forwarded-for", "203.0.113.9"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", "shop.example"),
+                ("forwarded", "for=203.0.113.9;proto=https"),
+            ]),
+            &caller,
+            "relay",
+        );
+        assert_eq!(kept["x-forwarded-for"], "203.0.113.9, 192.0.2.7");
+        assert_eq!(kept["x-forwarded-proto"], "https");
+        assert_eq!(kept["x-forwarded-host"], "shop.example");
+        assert_eq!(kept["forwarded"], "for=203.0.113.9;proto=https, for=192.0.2.7;proto=http;host=inner");
+    }
+
+    #[test]
+    fn repeated_headers_stay_apart_and_in_order() {
+        let kept = for_caller(
+            map(&[
+                ("set-cookie", "a=1"),
+                ("connection", "close"),
+                ("set-cookie", "b=2"),
+                ("via", "1.0 other"),
+            ]),
+            Version::HTTP_11,
+            "relay",
+        );
+        let cookies: Vec<_> = kept.get_all("set-cookie").iter().collect();
+        assert_eq!(cookies, ["a=1", "b=2"]);
+        assert_eq!(kept["via"], "1.0 other, 1.1 relay");
+    }
+
+    fn stranger() -> Caller {
+        Caller {
+            address: "192.0.2.7".parse().unwrap(),
+            trusted: false,
+            tls: false,
+            version: Version::HTTP_11,
+        }
+    }
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        headers.keys().map(HeaderName::as_str).collect()
+    }
+}

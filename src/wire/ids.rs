@@ -1,0 +1,286 @@
+//! Names and ids: validated tokens, so that nothing a peer sends can widen a NATS subject.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use uuid::Uuid;
+
+/// One subject token, `[A-Za-z0-9_-]{1,64}`: the name of an upstream or of a realm.
+///
+/// The alphabet is the one ADR-32 allows for service names.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(Arc<str>);
+
+impl Name {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Name {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        if is_token(text) { Ok(Name(text.into())) } else { Err(InvalidId::Name) }
+    }
+}
+
+/// One process: `<realm>.<process>`.
+///
+/// The realm is set by the operator, one for each set of credentials, so that NATS permissions can
+/// tell whose private subjects these are. The second token is random and new at every start.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessId(Arc<str>);
+
+impl ProcessId {
+    /// A new id in `realm` from 71 random bits.
+    pub fn random(realm: &Name) -> Self {
+        let token = base62(Uuid::new_v4().as_u128(), 12);
+        ProcessId(format!("{}.{token}", realm.as_str()).into())
+    }
+
+    /// `<realm>.<process>`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first token.
+    pub fn realm(&self) -> &str {
+        self.0.split_once('.').map_or("", |(realm, _)| realm)
+    }
+
+    /// The second token.
+    pub fn process(&self) -> &str {
+        self.0.split_once('.').map_or("", |(_, process)| process)
+    }
+}
+
+impl FromStr for ProcessId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        match text.split_once('.') {
+            Some((realm, process)) if is_token(realm) && is_token(process) => Ok(ProcessId(text.into())),
+            _ => Err(InvalidId::Process),
+        }
+    }
+}
+
+/// One request at one process: `<realm>.<process>.<upstream>.<n>`.
+///
+/// The process that minted it is its address: what is sent to `relay.resp.<id>` reaches that process
+/// and no other. The upstream is part of it so that NATS permissions can hold an agent to the
+/// upstreams it may answer for. `<n>` is a number in hexadecimal, see [`Numbers`].
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId {
+    text: Arc<str>,
+    number: u64,
+}
+
+impl RequestId {
+    /// The id of request `number` for `upstream` at `process`.
+    pub fn new(process: &ProcessId, upstream: &Name, number: u64) -> Self {
+        RequestId { text: format!("{}.{}.{number:x}", process.as_str(), upstream.as_str()).into(), number }
+    }
+
+    /// The id as it stands in subjects and messages.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The number that the minting process knows the request by.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The upstream the request is for.
+    pub fn upstream(&self) -> &str {
+        self.text.split('.').nth(2).unwrap_or_default()
+    }
+
+    /// `<realm>.<process>` of the process that minted it.
+    pub fn process(&self) -> &str {
+        let end = self.text.match_indices('.').nth(1).map_or(0, |(i, _)| i);
+        &self.text[..end]
+    }
+}
+
+impl FromStr for RequestId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let mut tokens = text.split('.');
+        let mut token = || tokens.next().filter(|t| is_token(t)).ok_or(InvalidId::Request);
+        for _ in 0..3 {
+            token()?;
+        }
+        let number = parse_number(token()?).ok_or(InvalidId::Request)?;
+        match tokens.next() {
+            None => Ok(RequestId { text: text.into(), number }),
+            Some(_) => Err(InvalidId::Request),
+        }
+    }
+}
+
+/// The number at the end of a request id; only its canonical form (lower-case hexadecimal without
+/// leading zeros) is a number, so that one request has one spelling.
+pub fn parse_number(token: &str) -> Option<u64> {
+    let number = u64::from_str_radix(token, 16).ok()?;
+    (format!("{number:x}") == token).then_some(number)
+}
+
+/// Where request numbers come from: a counter in the low half and a keyed hash of it in the high
+/// half, so that numbers never repeat in a process and can't be guessed from others.
+pub struct Numbers<H = std::hash::RandomState> {
+    keyed: H,
+    next: u32,
+}
+
+impl<H: std::hash::BuildHasher> Numbers<H> {
+    /// Numbers under `keyed`, whose key is the secret.
+    pub fn new(keyed: H) -> Self {
+        Numbers { keyed, next: 0 }
+    }
+
+    /// The next number.
+    pub fn next(&mut self) -> u64 {
+        self.next = self.next.wrapping_add(1);
+        let high = self.keyed.hash_one(self.next) & 0xffff_ffff_0000_0000;
+        high | u64::from(self.next)
+    }
+}
+
+/// Why a text is not an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    /// Not a [`Name`].
+    #[error("must be 1 to 64 letters, digits, '-' or '_'")]
+    Name,
+    /// Not a [`ProcessId`].
+    #[error("is not a process id (<realm>.<process>)")]
+    Process,
+    /// Not a [`RequestId`].
+    #[error("is not a request id (<realm>.<process>.<upstream>.<number>)")]
+    Request,
+}
+
+fn is_token(text: &str) -> bool {
+    (1..=MAX_TOKEN).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+fn base62(mut bits: u128, digits: usize) -> String {
+    const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut text = String::with_capacity(digits);
+    for _ in 0..digits {
+        text.push(char::from(ALPHABET[(bits % 62) as usize]));
+        bits /= 62;
+    }
+    text
+}
+
+macro_rules! text_id {
+    ($($id:ident)+) => {$(
+        impl fmt::Display for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+        impl fmt::Debug for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+        impl Serialize for $id {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_str(self.as_str())
+            }
+        }
+        impl<'de> Deserialize<'de> for $id {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                d.deserialize_str(TextVisitor(std::marker::PhantomData))
+            }
+        }
+    )+};
+}
+text_id!(Name ProcessId RequestId);
+
+struct TextVisitor<T>(std::marker::PhantomData<T>);
+
+impl<T: FromStr<Err = InvalidId>> de::Visitor<'_> for TextVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an id as text")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(|why: InvalidId| {
+            let shown: String = text.chars().take(MAX_TOKEN).collect();
+            E::custom(format_args!("'{}' {why}", shown.escape_default()))
+        })
+    }
+}
+
+const MAX_TOKEN: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_subject_token() {
+        for good in ["hello", "a", "A-b_9", &"x".repeat(64)] {
+            assert!(good.parse::<Name>().is_ok(), "{good}");
+        }
+        for bad in ["", "a.b", "*", ">", "a b", "é", "a\n", &"x".repeat(65)] {
+            assert!(bad.parse::<Name>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_id_names_its_process_its_upstream_and_its_number() {
+        let process: ProcessId = "client.Ab3".parse().unwrap();
+        let id = RequestId::new(&process, &"hello".parse().unwrap(), 0x2a);
+        assert_eq!(id.as_str(), "client.Ab3.hello.2a");
+        assert_eq!(id.as_str().parse::<RequestId>().unwrap(), id);
+        assert_eq!(id.upstream(), "hello");
+        assert_eq!(id.process(), process.as_str());
+    }
+
+    #[test]
+    fn a_request_id_has_one_spelling() {
+        for bad in [
+            "client.Ab3.hello",
+            "client.Ab3.hello.2A",
+            "client.Ab3.hello.02a",
+            "client.Ab3.hello.+2a",
+            "client.Ab3.hello.2a.x",
+            "client.*.hello.2a",
+            "client..hello.2a",
+        ] {
+            assert!(bad.parse::<RequestId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_do_not_repeat_and_do_not_follow_from_each_other() {
+        let mut numbers = Numbers::new(std::hash::RandomState::new());
+        let drawn: Vec<u64> = (0..1000).map(|_| numbers.next()).collect();
+        let distinct: std::collections::HashSet<_> = drawn.iter().collect();
+        assert_eq!(distinct.len(), drawn.len());
+        let high: std::collections::HashSet<_> = drawn.iter().map(|n| n >> 32).collect();
+        assert!(high.len() > 990, "the high half is as good as random");
+    }
+
+    #[test]
+    fn two_processes_never_share_an_id() {
+        let realm: Name = "client".parse().unwrap();
+        let one = ProcessId::random(&realm);
+        assert_ne!(one, ProcessId::random(&realm));
+        assert_eq!(one.realm(), "client");
+        assert_eq!(one.process().len(), 12);
+        assert!(one.as_str().parse::<ProcessId>().is_ok());
+    }
+}

@@ -1,0 +1,358 @@
+//! The messages. Each is a MessagePack map with the field names below; a field nobody has set is
+//! absent, an unknown field is ignored. Durations are whole milliseconds and always time left or
+//! time passed, never clock time: clocks on two networks differ.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    codec,
+    fault::{Code, Fault, Side},
+    ids::{Name, ProcessId, RequestId},
+};
+
+/// The version every message carries. A change that old readers can't ignore raises it.
+pub const VERSION: u8 = 1;
+
+/// One HTTP request on its way to an upstream agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request<B = Bytes> {
+    /// Protocol version.
+    pub v: u8,
+    /// The client agent.
+    pub client_id: ProcessId,
+    /// The request at the client agent; answers go to this id.
+    pub client_req_id: RequestId,
+    /// Milliseconds left before the client agent gives up.
+    pub client_req_ttl: u64,
+    /// Which upstream it is for.
+    pub upstream_target: Name,
+    /// The HTTP method.
+    #[serde(with = "codec::method")]
+    pub method: Method,
+    /// The request target in origin form, as the caller wrote it; `*` for `OPTIONS *`.
+    pub url: String,
+    /// Header pairs: name in lower case, value as bytes.
+    #[serde(with = "codec::headers")]
+    pub headers: HeaderMap,
+    /// The whole body.
+    #[serde(with = "codec::body", bound(deserialize = "B: codec::Body<'de>", serialize = "B: AsRef<[u8]>"))]
+    pub body: B,
+    /// The broker that held it, when one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker_id: Option<ProcessId>,
+    /// The hold at that broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker_req_id: Option<RequestId>,
+    /// Milliseconds that broker still waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker_req_ttl: Option<u64>,
+}
+
+/// The end of a request: a response, or an error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reply<B = Bytes> {
+    /// Protocol version.
+    pub v: u8,
+    /// The request it ends.
+    pub client_req_id: RequestId,
+    /// The hold at a broker, when one was involved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker_req_id: Option<RequestId>,
+    /// The upstream agent that answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_id: Option<ProcessId>,
+    /// The request at that upstream agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_req_id: Option<RequestId>,
+    /// The HTTP status; absent in an error.
+    #[serde(default, with = "codec::status", skip_serializing_if = "Option::is_none")]
+    pub status_code: Option<StatusCode>,
+    /// Header pairs, as in a request.
+    #[serde(default, with = "codec::headers", skip_serializing_if = "HeaderMap::is_empty")]
+    pub headers: HeaderMap,
+    /// The whole body; absent in an error.
+    #[serde(
+        default = "Option::default",
+        with = "codec::some_body",
+        skip_serializing_if = "Option::is_none",
+        bound(deserialize = "B: codec::Body<'de>", serialize = "B: AsRef<[u8]>")
+    )]
+    pub body: Option<B>,
+    /// The error; absent in a response.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Error>,
+}
+
+/// An error as it crosses NATS.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Error {
+    /// A code of the failure table.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// Who raised it.
+    pub raised_by: Side,
+    /// Whether the origin may have seen the request.
+    pub maybe_seen: bool,
+    /// Milliseconds after which it is worth asking again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+}
+
+/// What became of a request, short of its end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ack {
+    /// Protocol version.
+    pub v: u8,
+    /// The request.
+    pub client_req_id: RequestId,
+    /// What became of it.
+    pub state: State,
+    /// The broker that holds it or wakes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker_id: Option<ProcessId>,
+    /// The hold at that broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker_req_id: Option<RequestId>,
+    /// Milliseconds that broker still waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker_req_ttl: Option<u64>,
+    /// The upstream agent that took or refused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_id: Option<ProcessId>,
+    /// The request at that upstream agent: where what follows is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_req_id: Option<RequestId>,
+    /// Milliseconds that upstream agent gives its origin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_req_ttl: Option<u64>,
+}
+
+/// The states an acknowledgement tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// An upstream agent took it and will answer.
+    Taken,
+    /// An upstream agent is at its limit and did not start.
+    Full,
+    /// An upstream agent is leaving and did not start.
+    Draining,
+    /// A broker holds it from now on.
+    Held,
+    /// A broker can't hold any more.
+    Unheld,
+    /// A broker says an agent is there: publish it again now.
+    Wake,
+}
+
+/// What follows a request: the caller is gone. (Streaming adds frames and credit here.)
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cancel {
+    /// Protocol version.
+    pub v: u8,
+    /// The request at the addressee.
+    pub to: RequestId,
+    /// Always true; tells a cancellation from a frame.
+    pub cancel: bool,
+}
+
+/// Asks a broker to watch a request, or tells it news of one it watches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Protocol version.
+    pub v: u8,
+    /// The client agent.
+    pub client_id: ProcessId,
+    /// The request.
+    pub client_req_id: RequestId,
+    /// Milliseconds left before the client agent gives up.
+    pub client_req_ttl: u64,
+    /// Which upstream it is for.
+    pub upstream_target: Name,
+    /// Milliseconds since it was first published.
+    pub age: u64,
+    /// What the client agent knows.
+    pub known: Known,
+    /// Milliseconds since it has been so.
+    pub known_for: u64,
+    /// The agent that took it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_id: Option<ProcessId>,
+}
+
+/// What a client agent knows of a request that is not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Known {
+    /// Nobody received it.
+    Nobody,
+    /// Agents received it and refused before they started.
+    Refused,
+    /// Somebody received it; no acknowledgement yet.
+    Sent,
+    /// An agent took it.
+    Taken,
+}
+
+/// Renews what a client agent has at a broker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Protocol version.
+    pub v: u8,
+    /// The client agent.
+    pub client_id: ProcessId,
+    /// The holds, by their number at the broker.
+    pub holds: Vec<u64>,
+}
+
+/// The broker's answer to a [`Lease`] that names holds it does not have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lost {
+    /// Protocol version.
+    pub v: u8,
+    /// The holds it does not have.
+    pub holds: Vec<u64>,
+}
+
+/// An agent is here: registration, heartbeat, and the answer to a probe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Here {
+    /// Protocol version.
+    pub v: u8,
+    /// The agent.
+    pub upstream_id: ProcessId,
+    /// The upstream it serves.
+    pub upstream_target: Name,
+    /// The version of the program.
+    pub version: String,
+    /// False while it is full or leaving.
+    pub accepting: bool,
+    /// Requests it works on.
+    pub in_flight: u64,
+    /// Requests it works on at most.
+    pub limit: u64,
+}
+
+impl<B> Request<B> {
+    /// The same request with its body changed by `f`.
+    pub fn map_body<C>(self, f: impl FnOnce(B) -> C) -> Request<C> {
+        Request {
+            v: self.v,
+            client_id: self.client_id,
+            client_req_id: self.client_req_id,
+            client_req_ttl: self.client_req_ttl,
+            upstream_target: self.upstream_target,
+            method: self.method,
+            url: self.url,
+            headers: self.headers,
+            body: f(self.body),
+            broker_id: self.broker_id,
+            broker_req_id: self.broker_req_id,
+            broker_req_ttl: self.broker_req_ttl,
+        }
+    }
+}
+
+impl<B> Reply<B> {
+    /// The same reply with its body changed by `f`.
+    pub fn map_body<C>(self, f: impl FnOnce(B) -> C) -> Reply<C> {
+        Reply {
+            v: self.v,
+            client_req_id: self.client_req_id,
+            broker_req_id: self.broker_req_id,
+            upstream_id: self.upstream_id,
+            upstream_req_id: self.upstream_req_id,
+            status_code: self.status_code,
+            headers: self.headers,
+            body: self.body.map(f),
+            error: self.error,
+        }
+    }
+}
+
+impl Reply {
+    /// A response.
+    pub fn response(to: RequestId, status: StatusCode, headers: HeaderMap, body: Bytes) -> Self {
+        Reply { status_code: Some(status), headers, body: Some(body), ..Reply::empty(to) }
+    }
+
+    /// An error.
+    pub fn error(to: RequestId, fault: &Fault) -> Self {
+        Reply { error: Some(Error::from(fault)), ..Reply::empty(to) }
+    }
+
+    fn empty(to: RequestId) -> Self {
+        Reply {
+            v: VERSION,
+            client_req_id: to,
+            broker_req_id: None,
+            upstream_id: None,
+            upstream_req_id: None,
+            status_code: None,
+            headers: HeaderMap::new(),
+            body: None,
+            error: None,
+        }
+    }
+}
+
+impl Ack {
+    /// An acknowledgement that says no more than `state`.
+    pub fn new(to: RequestId, state: State) -> Self {
+        Ack {
+            v: VERSION,
+            client_req_id: to,
+            state,
+            broker_id: None,
+            broker_req_id: None,
+            broker_req_ttl: None,
+            upstream_id: None,
+            upstream_req_id: None,
+            upstream_req_ttl: None,
+        }
+    }
+}
+
+impl Cancel {
+    /// Cancels `to`.
+    pub fn new(to: RequestId) -> Self {
+        Cancel { v: VERSION, to, cancel: true }
+    }
+}
+
+impl From<&Fault> for Error {
+    fn from(fault: &Fault) -> Self {
+        Error {
+            code: fault.code.to_string(),
+            message: fault.detail.to_string(),
+            raised_by: fault.raised_by,
+            maybe_seen: fault.maybe_seen,
+            retry_after: fault.retry_after.map(millis),
+        }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Fault {
+            code: Code::parse(&error.code),
+            detail: error.message.into(),
+            raised_by: error.raised_by,
+            maybe_seen: error.maybe_seen,
+            retry_after: error.retry_after.map(Duration::from_millis),
+        }
+    }
+}
+
+/// Whole milliseconds, as durations cross NATS.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A request that is shared between the exchange that may send it again and the message in flight.
+pub type SharedRequest = Arc<Request>;

@@ -1,0 +1,17 @@
+//! What crosses NATS: ids, subjects, messages, their bytes, header rules and faults.
+//!
+//! Nothing here does I/O or looks at a clock. `docs/PROTOCOL.md` describes the same things for
+//! people who write an agent in another language; the golden tests in `tests/protocol.rs` hold both
+//! together.
+
+pub mod codec;
+pub mod fault;
+pub mod headers;
+pub mod ids;
+pub mod message;
+pub mod subjects;
+
+pub use fault::{Code, Fault, Side};
+pub use ids::{Name, ProcessId, RequestId};
+pub use message::{Ack, Cancel, Error, Here, Hold, Known, Lease, Lost, Reply, Request, State};
+pub use subjects::{Address, Kind, Subjects};

@@ -1,0 +1,241 @@
+//! The only place that formats or parses a NATS subject.
+//!
+//! There are two shapes. Public subjects are for whoever listens: `relay.req.<upstream>`,
+//! `relay.hold.<upstream>`, `relay.here.<upstream>.<process>`, `relay.gone.<upstream>.<process>`,
+//! `relay.who`. Private subjects are for one process: `relay.<kind>.<realm>.<process>.<rest>`, all of
+//! them covered by that process's one subscription `relay.*.<realm>.<process>.>`.
+
+use super::ids::{Name, ProcessId, RequestId, parse_number};
+
+/// The kinds of subject; each is the second token of its subjects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A request on its way to one agent of a queue group.
+    Req,
+    /// Taken, refused, held or wake: what became of a request.
+    Ack,
+    /// The response or the error that ends a request.
+    Resp,
+    /// What follows a request: cancellation (and, with streaming, frames and credit).
+    Body,
+    /// Not answered at once: one broker is asked to watch it.
+    Hold,
+    /// Renewal of what a broker watches.
+    Lease,
+    /// Is this agent there?
+    Probe,
+    /// An agent's announcement and heartbeat.
+    Here,
+    /// An agent leaves.
+    Gone,
+    /// All agents are asked to announce themselves.
+    Who,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Kind; 10] = [
+        Kind::Req,
+        Kind::Ack,
+        Kind::Resp,
+        Kind::Body,
+        Kind::Hold,
+        Kind::Lease,
+        Kind::Probe,
+        Kind::Here,
+        Kind::Gone,
+        Kind::Who,
+    ];
+
+    /// The token.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Req => "req",
+            Kind::Ack => "ack",
+            Kind::Resp => "resp",
+            Kind::Body => "body",
+            Kind::Hold => "hold",
+            Kind::Lease => "lease",
+            Kind::Probe => "probe",
+            Kind::Here => "here",
+            Kind::Gone => "gone",
+            Kind::Who => "who",
+        }
+    }
+
+    fn parse(token: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.as_str() == token)
+    }
+}
+
+/// Formats and parses subjects under one prefix.
+#[derive(Debug, Clone)]
+pub struct Subjects {
+    prefix: Name,
+}
+
+/// What a message to this process's private subjects is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address<'a> {
+    /// `<kind>.<realm>.<process>.<upstream>.<n>`: one request.
+    Request {
+        /// Which kind of subject.
+        kind: Kind,
+        /// The upstream token.
+        upstream: &'a str,
+        /// The request's number here.
+        number: u64,
+    },
+    /// `lease.<realm>.<process>.<upstream>.renew`: a client agent renews its leases here.
+    Renewal,
+    /// `lease.<realm>.<process>.<broker>.lost`: the answer to a renewal of the leases at that broker,
+    /// or NATS's word that it is gone.
+    Lost {
+        /// The broker.
+        broker: ProcessId,
+    },
+    /// `probe.<realm>.<process>.<upstream>`: a question to this agent.
+    Probed {
+        /// The upstream it is asked about.
+        upstream: &'a str,
+    },
+    /// `probe.<realm>.<process>.<upstream>.<agent>`: the answer to a probe of that agent, or NATS's
+    /// word that it is gone.
+    Probe {
+        /// The upstream it was asked about.
+        upstream: &'a str,
+        /// The agent that was probed.
+        agent: ProcessId,
+    },
+    /// `who.<realm>.<process>.ready`: this process's own round trip through the server.
+    Ready,
+}
+
+impl Subjects {
+    /// Subjects under `prefix`.
+    pub fn new(prefix: Name) -> Self {
+        Subjects { prefix }
+    }
+
+    /// `relay.req.<upstream>`
+    pub fn req(&self, upstream: &Name) -> String {
+        self.join(Kind::Req, upstream.as_str())
+    }
+
+    /// `relay.hold.<upstream>`
+    pub fn hold(&self, upstream: &Name) -> String {
+        self.join(Kind::Hold, upstream.as_str())
+    }
+
+    /// `relay.hold.*`: holds for any upstream.
+    pub fn every_hold(&self) -> String {
+        self.join(Kind::Hold, "*")
+    }
+
+    /// `relay.<kind>.<id>`: to the process that minted `id`, about that request.
+    pub fn of_request(&self, kind: Kind, id: &RequestId) -> String {
+        self.join(kind, id.as_str())
+    }
+
+    /// `relay.lease.<broker>.<upstream>.renew`
+    pub fn renew(&self, broker: &ProcessId, upstream: &Name) -> String {
+        self.join(Kind::Lease, &format!("{broker}.{upstream}.renew"))
+    }
+
+    /// `relay.lease.<own>.<broker>.lost`: where a broker, or NATS, answers a renewal.
+    pub fn lost(&self, own: &ProcessId, broker: &ProcessId) -> String {
+        self.join(Kind::Lease, &format!("{own}.{broker}.lost"))
+    }
+
+    /// `relay.probe.<agent>.<upstream>`
+    pub fn probe(&self, agent: &ProcessId, upstream: &Name) -> String {
+        self.join(Kind::Probe, &format!("{agent}.{upstream}"))
+    }
+
+    /// `relay.probe.<own>.<upstream>.<agent>`: where the agent, or NATS, answers a probe.
+    pub fn probe_reply(&self, own: &ProcessId, upstream: &Name, agent: &ProcessId) -> String {
+        self.join(Kind::Probe, &format!("{own}.{upstream}.{agent}"))
+    }
+
+    /// `relay.here.<upstream>.<process>`
+    pub fn here(&self, upstream: &Name, process: &ProcessId) -> String {
+        self.join(Kind::Here, &format!("{upstream}.{process}"))
+    }
+
+    /// `relay.gone.<upstream>.<process>`
+    pub fn gone(&self, upstream: &Name, process: &ProcessId) -> String {
+        self.join(Kind::Gone, &format!("{upstream}.{process}"))
+    }
+
+    /// `relay.here.>` and `relay.gone.>`
+    pub fn every(&self, kind: Kind) -> String {
+        self.join(kind, ">")
+    }
+
+    /// `relay.who`
+    pub fn who(&self) -> String {
+        format!("{}.{}", self.prefix, Kind::Who.as_str())
+    }
+
+    /// `relay.who.<own>.ready`
+    pub fn ready(&self, own: &ProcessId) -> String {
+        self.join(Kind::Who, &format!("{own}.ready"))
+    }
+
+    /// `relay.*.<own>.>`: everything addressed to one process.
+    pub fn inbox(&self, own: &ProcessId) -> String {
+        format!("{}.*.{own}.>", self.prefix)
+    }
+
+    /// The kind of any subject under this prefix.
+    pub fn kind(&self, subject: &str) -> Option<Kind> {
+        let rest = subject.strip_prefix(self.prefix.as_str())?.strip_prefix('.')?;
+        Kind::parse(rest.split('.').next()?)
+    }
+
+    /// What a private subject of `own` is about; `None` for anything this version does not know.
+    pub fn address<'a>(&self, own: &ProcessId, subject: &'a str) -> Option<Address<'a>> {
+        let rest = subject.strip_prefix(self.prefix.as_str())?.strip_prefix('.')?;
+        let (kind, rest) = rest.split_once('.')?;
+        let kind = Kind::parse(kind)?;
+        let rest = rest.strip_prefix(own.as_str())?.strip_prefix('.')?;
+        let Some((first, tail)) = rest.split_once('.') else {
+            return match (kind, rest) {
+                (Kind::Probe, upstream) => Some(Address::Probed { upstream }),
+                (Kind::Who, "ready") => Some(Address::Ready),
+                _ => None,
+            };
+        };
+        match kind {
+            Kind::Lease if tail == "renew" => Some(Address::Renewal),
+            Kind::Lease if rest.ends_with(".lost") => {
+                Some(Address::Lost { broker: rest.strip_suffix(".lost")?.parse().ok()? })
+            }
+            Kind::Req | Kind::Ack | Kind::Resp | Kind::Body | Kind::Hold | Kind::Lease => {
+                let number = parse_number(tail)?;
+                Some(Address::Request { kind, upstream: first, number })
+            }
+            Kind::Probe => Some(Address::Probe { upstream: first, agent: tail.parse().ok()? }),
+            Kind::Here | Kind::Gone | Kind::Who => None,
+        }
+    }
+
+    /// `(upstream, process)` of a `here` or `gone` subject.
+    pub fn announced(&self, subject: &str) -> Option<(Name, ProcessId)> {
+        let rest = subject.strip_prefix(self.prefix.as_str())?.strip_prefix('.')?;
+        let (_, rest) = rest.split_once('.')?;
+        let (upstream, process) = rest.split_once('.')?;
+        Some((upstream.parse().ok()?, process.parse().ok()?))
+    }
+
+    fn join(&self, kind: Kind, rest: &str) -> String {
+        let mut subject =
+            String::with_capacity(self.prefix.as_str().len() + rest.len() + kind.as_str().len() + 2);
+        subject.push_str(self.prefix.as_str());
+        subject.push('.');
+        subject.push_str(kind.as_str());
+        subject.push('.');
+        subject.push_str(rest);
+        subject
+    }
+}
