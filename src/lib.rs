@@ -1,6 +1,35 @@
-//! x
+//! HTTP from one network to another over NATS.
+//!
+//! # The life of a request
+//!
+//! A caller's connection is accepted in [`front::listen`] and served by [`front::http`], which checks what
+//! a caller may say (method, target, header block), reads the body within its limits ([`front::body`]) and
+//! applies the header rules ([`wire::headers`]). The result is a [`wire::Request`].
+//!
+//! [`role::client`] gives it to the client agent's decisions, [`proto::exchange`], which publish it on
+//! `relay.req.<upstream>` ([`wire::subjects`], [`wire::codec`], [`bus`]). NATS hands it to one member of the
+//! queue group: an upstream agent, [`role::upstream`], whose decisions are in [`proto::serving`]. It issues
+//! the request to the real server ([`origin`]) and publishes the response on `relay.resp.<id>`, where the
+//! client agent's one subscription finds it. That is the whole way of a request that is answered at once.
+//!
+//! What is not answered within the patience, or reached nobody, is watched by a broker: [`role::broker`],
+//! whose decisions are in [`proto::supervision`]. The broker never carries a body. It enforces three waits
+//! (for an agent to exist, to acknowledge, to respond), wakes requests when an agent appears, and notices
+//! when an agent that took one is gone.
+//!
+//! Whatever goes wrong is a [`wire::Fault`], and [`front::problem`] is the one place that turns a fault into
+//! a response.
+//!
+//! # Layout
+//!
+//! Imports run one way: `bin` → [`role`] → {[`front`], [`bus`], [`origin`], [`proto`]} → [`wire`];
+//! [`config`] and [`telemetry`] are leaves that roles and fronts share. A test checks it.
+
 pub mod bus;
 pub mod config;
+pub mod front;
 pub mod origin;
 pub mod proto;
+pub mod role;
+pub mod telemetry;
 pub mod wire;

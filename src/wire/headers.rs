@@ -35,8 +35,11 @@ pub struct Caller {
 
 /// The headers of a request that may pass on.
 pub fn for_origin(headers: HeaderMap, caller: &Caller, via: &str) -> HeaderMap {
-    let mut kept = end_to_end(headers, |name| {
-        name.as_str().starts_with(RESERVED_PREFIX) || (!caller.trusted && is_forwarding(name))
+    let mut kept = without(headers, |name| {
+        // An expectation is met here, where the body is read.
+        *name == header::EXPECT
+            || name.as_str().starts_with(RESERVED_PREFIX)
+            || (!caller.trusted && is_forwarding(name))
     });
     add_forwarding(&mut kept, caller);
     add_via(&mut kept, caller.version, via);
@@ -45,16 +48,21 @@ pub fn for_origin(headers: HeaderMap, caller: &Caller, via: &str) -> HeaderMap {
 
 /// The headers of a response that may pass on.
 pub fn for_caller(headers: HeaderMap, origin_version: Version, via: &str) -> HeaderMap {
-    let mut kept = end_to_end(headers, |_| false);
+    let mut kept = end_to_end(headers);
     add_via(&mut kept, origin_version, via);
     kept
+}
+
+/// Everything but hop-by-hop headers.
+pub fn end_to_end(headers: HeaderMap) -> HeaderMap {
+    without(headers, |_| false)
 }
 
 /// Everything but hop-by-hop headers and those `drop` names, in the order it came.
 ///
 /// `HeaderMap::remove` swaps the last entry into the gap, so the order is kept by rebuilding, and only
 /// when there is something to leave out.
-fn end_to_end(headers: HeaderMap, drop: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+fn without(headers: HeaderMap, drop: impl Fn(&HeaderName) -> bool) -> HeaderMap {
     let named = connection_options(&headers);
     let leave = |name: &HeaderName| HOP_BY_HOP.contains(name) || named.contains(name) || drop(name);
     if !headers.keys().any(leave) {

@@ -9,6 +9,7 @@ pub mod fault;
 pub mod headers;
 pub mod ids;
 pub mod message;
+pub mod show;
 pub mod subjects;
 
 pub use fault::{Code, Fault, Side};

@@ -220,6 +220,25 @@ impl Subjects {
         }
     }
 
+    /// Whether a private subject ends with `id`: a message's own id must be the one it was sent to.
+    pub fn is_about(&self, subject: &str, id: &RequestId) -> bool {
+        let rest = subject.strip_prefix(self.prefix.as_str()).and_then(|rest| rest.strip_prefix('.'));
+        let about = rest.and_then(|rest| rest.split_once('.')).map(|(_, about)| about);
+        about == Some(id.as_str())
+    }
+
+    /// The request id of `<kind>.<id>`.
+    pub fn id_of(&self, kind: Kind, subject: &str) -> Option<RequestId> {
+        let rest = subject.strip_prefix(self.prefix.as_str())?.strip_prefix('.')?;
+        rest.strip_prefix(kind.as_str())?.strip_prefix('.')?.parse().ok()
+    }
+
+    /// The upstream of `<kind>.<upstream>`.
+    pub fn upstream_of(&self, kind: Kind, subject: &str) -> Option<Name> {
+        let rest = subject.strip_prefix(self.prefix.as_str())?.strip_prefix('.')?;
+        rest.strip_prefix(kind.as_str())?.strip_prefix('.')?.parse().ok()
+    }
+
     /// `(upstream, process)` of a `here` or `gone` subject.
     pub fn announced(&self, subject: &str) -> Option<(Name, ProcessId)> {
         let rest = subject.strip_prefix(self.prefix.as_str())?.strip_prefix('.')?;

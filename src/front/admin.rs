@@ -1,0 +1,67 @@
+//! The operator's listener: `/healthz`, `/readyz`, `/metrics`.
+
+use std::{convert::Infallible, future::Future, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+
+use super::listen;
+
+/// What an admin listener tells.
+pub trait Status: Send + Sync + 'static {
+    /// Why the process is not ready; `None` when it is.
+    fn unready(&self) -> Option<&'static str>;
+    /// The metrics in the Prometheus text format.
+    fn metrics(&self) -> String;
+}
+
+/// Serves until `until` is done.
+pub async fn serve<S: Status>(listener: TcpListener, status: Arc<S>, until: impl Future<Output = ()>) {
+    listen::accept(listener, until, |stream, _| {
+        let status = Arc::clone(&status);
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let response = answer(&*status, &request);
+                async { Ok::<_, Infallible>(response) }
+            });
+            let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+            // Nobody is told: whoever scrapes sees it for himself.
+            connection.await.ok();
+        });
+    })
+    .await;
+}
+
+fn answer<S: Status>(status: &S, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n".into());
+        refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refused;
+    }
+    match request.uri().path() {
+        "/healthz" => text(StatusCode::OK, "ok\n".into()),
+        "/readyz" => match status.unready() {
+            None => text(StatusCode::OK, "ready\n".into()),
+            Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+        },
+        "/metrics" => {
+            let mut metrics = text(StatusCode::OK, status.metrics());
+            let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            metrics.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format));
+            metrics
+        }
+        _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n".into()),
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response
+}

@@ -1,0 +1,90 @@
+//! A fault as an HTTP response: RFC 9457 problem details for programs, RFC 9209 `Proxy-Status` for
+//! operators, `Retry-After` where asking again makes sense.
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use serde::Serialize;
+
+use super::body::Held;
+use crate::wire::{Fault, RequestId};
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+    raised_by: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+}
+
+/// The response to a `method` request that failed.
+pub fn response(fault: &Fault, id: Option<&RequestId>, method: &Method) -> Response<Held> {
+    let row = fault.code.row();
+    let problem = Problem {
+        r#type: format!("urn:relay:{}", row.text),
+        title: row.meaning,
+        status: row.status,
+        detail: &fault.detail,
+        code: row.text,
+        raised_by: fault.raised_by.to_string(),
+        request_id: id.map(RequestId::as_str),
+    };
+    // A map of texts and numbers; it can always be written.
+    let mut text = serde_json::to_vec(&problem).unwrap_or_default();
+    text.push(b'\n');
+    let length = HeaderValue::from(text.len());
+    let body = if *method == Method::HEAD { Bytes::new() } else { Bytes::from(text) };
+    let mut response = Response::new(Held::new(body, None));
+    *response.status_mut() = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CONTENT_LENGTH, length);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(status) = proxy_status(fault) {
+        headers.insert("proxy-status", status);
+    }
+    if let Some(after) = fault.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
+    if let Some(id) = id
+        && let Ok(id) = HeaderValue::from_str(id.as_str())
+    {
+        headers.insert("x-relay-id", id);
+    }
+    response
+}
+
+/// `relay; error=connection_refused; details="…"`, an RFC 8941 list of one item.
+fn proxy_status(fault: &Fault) -> Option<HeaderValue> {
+    let mut value = format!("relay; error={}; details=\"", fault.code.row().proxy_error);
+    for c in fault.detail.chars() {
+        match c {
+            '"' | '\\' => value.extend(['\\', c]),
+            ' '..='~' => value.push(c),
+            _ => value.push('?'),
+        }
+    }
+    value.push('"');
+    HeaderValue::from_str(&value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Code, Side};
+
+    #[test]
+    fn a_fault_is_told_to_programs_to_operators_and_to_callers() {
+        let fault = Fault::new(Code::NoAgent, Side::Broker, "no agent for 'x' \u{2026} \"now\"");
+        let response = response(&fault, None, &Method::GET);
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()["retry-after"], "5");
+        assert_eq!(
+            response.headers()["proxy-status"],
+            r#"relay; error=destination_unavailable; details="no agent for 'x' ? \"now\"""#
+        );
+    }
+}

@@ -1,0 +1,212 @@
+//! The broker: watches what is not answered at once.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::{
+    core::{self, Core, Role},
+    service::Report,
+    shell::{Driver, Shell},
+    signals::Signals,
+};
+use crate::{
+    bus::{Event, Message, Subscription},
+    config::Broker as Settings,
+    proto::supervision::{self, Command, Input, Supervision},
+    wire::{Here, Hold, Kind, Lease, codec, codec::Malformed, ids::Numbers, subjects::Address},
+};
+
+/// One broker.
+pub struct Broker {
+    core: Core,
+    limit: usize,
+    driver: Driver<Supervision>,
+}
+
+/// Runs a broker until it is told to stop.
+///
+/// # Errors
+/// When it can't start.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let mut signals = Signals::listen()?;
+    let (broker, events) = Broker::connect(&settings).await?;
+    broker.start(&settings, events).await?;
+    signals.stop().await;
+    tracing::info!("stopping: client agents find another broker");
+    broker.core.tell_to_stop();
+    broker.core.bus.flush().await;
+    Ok(())
+}
+
+impl Broker {
+    /// Connects to NATS, or starts trying to.
+    ///
+    /// # Errors
+    /// When a setting can't be used.
+    pub async fn connect(settings: &Settings) -> anyhow::Result<(Arc<Self>, mpsc::Receiver<Event>)> {
+        let (core, events) = Core::connect(&settings.process, "broker", "broker").await?;
+        let rules = supervision::Settings {
+            wait: settings.waits.wait,
+            ack_wait: settings.waits.ack_wait,
+            response_wait: settings.waits.response_wait,
+            max_holds: settings.waits.max_holds,
+        };
+        let numbers = Numbers::new(std::hash::RandomState::new());
+        let driver = Driver::new(Supervision::new(rules, core.id.clone(), numbers));
+        Ok((Arc::new(Broker { core, limit: settings.waits.max_holds, driver }), events))
+    }
+
+    /// Starts watching.
+    ///
+    /// # Errors
+    /// When the admin address can't be had or the connection to NATS is closed for good.
+    pub async fn start(self: &Arc<Self>, settings: &Settings, events: mpsc::Receiver<Event>) -> anyhow::Result<()> {
+        // Announcements first: a hold that comes before them would wait for the next heartbeat.
+        for kind in [Kind::Here, Kind::Gone] {
+            let announcements = self.core.bus.subscribe(self.core.subjects.every(kind)).await?;
+            tokio::spawn(Arc::clone(self).read_announcements(kind, announcements));
+        }
+        let holds = self.core.bus.join(self.core.subjects.every_hold()).await?;
+        tokio::spawn(Arc::clone(self).read_holds(holds));
+        core::start(self, &settings.process, events).await?;
+        let timers = Arc::clone(self);
+        tokio::spawn(async move { timers.run_timers().await });
+        Ok(())
+    }
+
+    async fn read_holds(self: Arc<Self>, mut holds: Subscription) {
+        while let Some(message) = holds.next().await {
+            let upstream = self.core.subjects.upstream_of(Kind::Hold, &message.subject);
+            self.take(&message, codec::decode::<Hold>(&message.payload), |hold| {
+                (upstream.as_ref() == Some(&hold.upstream_target) && is_own(&hold)).then_some(Input::Hold(hold))
+            });
+        }
+    }
+
+    async fn read_announcements(self: Arc<Self>, kind: Kind, mut announcements: Subscription) {
+        while let Some(message) = announcements.next().await {
+            let Some((upstream, agent)) = self.core.subjects.announced(&message.subject) else {
+                self.core.metrics.drop_message("misaddressed");
+                continue;
+            };
+            if kind == Kind::Gone {
+                self.feed(Input::Gone { upstream, agent });
+                continue;
+            }
+            self.take(&message, codec::decode::<Here>(&message.payload), |here| {
+                let own = here.upstream_target == upstream && here.upstream_id == agent;
+                own.then_some(Input::Here(here))
+            });
+        }
+    }
+
+    /// Feeds what was decoded, when it is what its subject says it is.
+    fn take<M>(&self, message: &Message, decoded: Result<M, Malformed>, input: impl FnOnce(M) -> Option<Input>) {
+        if let Some(input) = self.core.accept(message, decoded.map(input)) {
+            self.feed(input);
+        }
+    }
+}
+
+/// Whether a hold's ids belong together: a client agent can only have its own requests held.
+fn is_own(hold: &Hold) -> bool {
+    hold.client_req_id.process() == hold.client_id.as_str()
+        && hold.client_req_id.upstream() == hold.upstream_target.as_str()
+}
+
+impl Shell for Broker {
+    type Machine = Supervision;
+
+    fn driver(&self) -> &Driver<Supervision> {
+        &self.driver
+    }
+
+    fn perform(&self, command: Command) -> Option<Input> {
+        let core = &self.core;
+        match command {
+            Command::Ack(ack) => {
+                core.publish(core.subjects.of_request(Kind::Ack, &ack.client_req_id), codec::encode(&ack));
+            }
+            Command::Answer(reply) => {
+                core.metrics.failed.inc();
+                core.publish(core.subjects.of_request(Kind::Resp, &reply.client_req_id), codec::encode(&reply));
+            }
+            Command::Lost { client, lost } => {
+                core.publish(core.subjects.lost(&client, &core.id), codec::encode(&lost));
+            }
+            Command::Probe { upstream, agent } => core.ask(
+                core.subjects.probe(&agent, &upstream),
+                core.subjects.probe_reply(&core.id, &upstream, &agent),
+                Bytes::new(),
+            ),
+        }
+        None
+    }
+}
+
+impl Role for Broker {
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn service_name(&self) -> String {
+        "relay-broker".into()
+    }
+
+    fn on_message(&self, address: Address<'_>, message: &Message) {
+        match address {
+            Address::Request { kind: Kind::Lease, number, upstream } => {
+                self.take(message, codec::decode::<Hold>(&message.payload), |hold| {
+                    let own = is_own(&hold) && hold.upstream_target.as_str() == upstream;
+                    own.then_some(Input::Update { number, hold })
+                });
+            }
+            Address::Renewal => self.take(message, codec::decode::<Lease>(&message.payload), |lease| {
+                Some(Input::Renew { client: lease.client_id, holds: lease.holds })
+            }),
+            Address::Probe { upstream, agent } if message.nobody => {
+                if let Ok(upstream) = upstream.parse() {
+                    self.feed(Input::ProbeUnanswered { upstream, agent });
+                }
+            }
+            Address::Probe { upstream, agent } => {
+                self.take(message, codec::decode::<Here>(&message.payload), |here| {
+                    let own = here.upstream_target.as_str() == upstream && here.upstream_id == agent;
+                    own.then_some(Input::Here(here))
+                });
+            }
+            Address::Request { .. } | Address::Probed { .. } | Address::Lost { .. } | Address::Ready => {}
+        }
+    }
+
+    fn on_link(&self, up: bool) {
+        if up {
+            self.core.publish(self.core.subjects.who(), Bytes::new());
+        }
+    }
+
+    fn on_publish_denied(&self, _: &str) {}
+
+    fn report(&self) -> Report {
+        let held = self.driver.with(|supervision| supervision.held()) as u64;
+        Report {
+            role: "broker".into(),
+            upstream: None,
+            in_flight: held,
+            limit: self.limit as u64,
+            requests: self.core.metrics.answered.get(),
+            failed: self.core.metrics.failed.get(),
+            uptime: self.core.started.elapsed().as_secs(),
+            accepting: !self.core.is_stopping(),
+            endpoint: self.core.subjects.every_hold(),
+        }
+    }
+
+    fn refresh_metrics(&self) {
+        let (held, agents) = self.driver.with(|supervision| (supervision.held(), supervision.agents()));
+        self.core.metrics.held.set(held as i64);
+        self.core.metrics.agents.set(agents as i64);
+    }
+}

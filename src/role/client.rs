@@ -1,0 +1,354 @@
+//! The client agent: HTTP in, exchanges over NATS, answers out.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+
+use super::{
+    core::{self, Core, Role},
+    service::Report,
+    shell::{Driver, Shell},
+    signals::Signals,
+};
+use crate::{
+    bus::{Event, Message},
+    config::{Client as Settings, Switch},
+    front::{
+        self,
+        body::Limits,
+        http::{Ask, Front, Served},
+        listen,
+    },
+    proto::exchange::{self, Answer, Command, Exchanges, Input},
+    telemetry::{Answered, Faulted, Label, OfUpstream, method_label, status_class},
+    wire::{
+        Ack, Code, Fault, Kind, Lost, Name, ProcessId, Reply, Request, RequestId, Side, codec, ids::Numbers,
+        subjects::Address,
+    },
+};
+
+type Caller = oneshot::Sender<Answer>;
+
+/// One client agent.
+pub struct Client {
+    core: Core,
+    upstream: Name,
+    limit: usize,
+    access_log: bool,
+    driver: Driver<Exchanges<Caller>>,
+}
+
+/// Runs a client agent until it is told to stop and has finished.
+///
+/// # Errors
+/// When it can't start: a setting, the listener's address, the admin address.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let listener = listen::bind(settings.listen.0)?;
+    let mut signals = Signals::listen()?;
+    let (client, events) = Client::connect(&settings).await?;
+    tracing::info!(address = %listener.local_addr()?, upstream = %settings.upstream, "client agent listens");
+    let serving = client.serve(listener, &settings, events);
+    let stopper = Arc::clone(&client);
+    let stop = async {
+        signals.stop().await;
+        tracing::info!("stopping: requests in flight may finish");
+        stopper.core.tell_to_stop();
+        tokio::select! {
+            () = tokio::time::sleep(settings.process.grace) => tracing::warn!("the grace period is over"),
+            () = signals.stop() => tracing::warn!("stopping at once"),
+        }
+    };
+    tokio::select! {
+        ended = serving => ended,
+        () = stop => Ok(()),
+    }
+}
+
+impl Client {
+    /// Connects to NATS, or starts trying to.
+    ///
+    /// # Errors
+    /// When a setting can't be used.
+    pub async fn connect(settings: &Settings) -> anyhow::Result<(Arc<Self>, mpsc::Receiver<Event>)> {
+        let (core, events) = Core::connect(&settings.process, "client", "client").await?;
+        let rules = exchange::Settings {
+            ttl: settings.ttl,
+            patience: settings.patience,
+            max_in_flight: settings.max_in_flight,
+            max_per_upstream: settings.max_in_flight_per_upstream,
+        };
+        let exchanges = Exchanges::new(rules, core.id.clone(), Numbers::new(std::hash::RandomState::new()));
+        let client = Arc::new(Client {
+            core,
+            upstream: settings.upstream.clone(),
+            limit: settings.max_in_flight,
+            access_log: settings.access_log == Switch::On,
+            driver: Driver::new(exchanges),
+        });
+        Ok((client, events))
+    }
+
+    /// The process.
+    pub fn process(&self) -> &Core {
+        &self.core
+    }
+
+    /// Serves until the process is told to stop and every connection has had its answer.
+    ///
+    /// # Errors
+    /// When the admin address can't be had or the connection to NATS is closed for good.
+    pub async fn serve(
+        self: &Arc<Self>,
+        listener: TcpListener,
+        settings: &Settings,
+        events: mpsc::Receiver<Event>,
+    ) -> anyhow::Result<()> {
+        core::start(self, &settings.process, events).await?;
+        let timers = Arc::clone(self);
+        tokio::spawn(async move { timers.run_timers().await });
+        let rules = front::http::Settings {
+            upstream: settings.upstream.clone(),
+            ttl: settings.ttl,
+            max_connections: settings.max_connections,
+            max_header_bytes: size(settings.max_header_bytes),
+            body: Limits { max: size(settings.max_body), pause: settings.body_timeout },
+            header_timeout: settings.header_timeout,
+            trusted: settings.trusted_proxy.clone(),
+        };
+        let front = Front::new(rules, size(settings.max_buffered), Asking(Arc::clone(self)));
+        let mut connections = JoinSet::new();
+        listen::accept(listener, self.core.stopping(), |stream, peer| {
+            let drain = self.core.stopping();
+            connections.spawn(Arc::clone(&front).serve(stream, peer, drain));
+            while connections.try_join_next().is_some() {}
+        })
+        .await;
+        while connections.join_next().await.is_some() {}
+        self.core.bus.flush().await;
+        Ok(())
+    }
+
+    fn publish(&self, request: &Request) -> Option<Input<Caller>> {
+        let id = &request.client_req_id;
+        let payload = codec::encode_with_room(request, request.body.len());
+        let max = self.core.bus.max_payload();
+        if payload.len() > max {
+            let detail = format!(
+                "the request is {} bytes with its headers, the NATS server's max_payload is {max}",
+                payload.len()
+            );
+            return Some(failed(id, Code::BodyTooLarge, detail));
+        }
+        let subject = self.core.subjects.req(&request.upstream_target);
+        let reply = self.core.subjects.of_request(Kind::Ack, id);
+        match self.core.bus.ask(subject, reply, payload) {
+            Ok(()) => None,
+            Err(full) => Some(failed(id, Code::ClientFull, full.to_string())),
+        }
+    }
+
+    fn on_request_message(&self, kind: Kind, number: u64, message: &Message) {
+        let is_about = |id: &RequestId| self.core.subjects.is_about(&message.subject, id);
+        let input = match (kind, message.nobody) {
+            (Kind::Ack, true) => Some(Input::NobodyGotIt { number }),
+            (Kind::Hold, true) => Some(Input::NoBroker { number }),
+            (Kind::Ack, false) => {
+                let ack = codec::decode::<Ack>(&message.payload);
+                let own = ack.map(|ack| is_about(&ack.client_req_id).then_some(Input::Ack { number, ack }));
+                self.core.accept(message, own)
+            }
+            (Kind::Resp, false) => {
+                let reply = codec::decode_reply(&message.payload);
+                let own = reply.map(|reply| is_about(&reply.client_req_id).then_some(Input::Reply { number, reply }));
+                self.core.accept(message, own)
+            }
+            _ => None,
+        };
+        if let Some(input) = input {
+            self.feed(input);
+        }
+    }
+}
+
+fn failed(id: &RequestId, code: Code, detail: String) -> Input<Caller> {
+    let reply = Reply::error(id.clone(), &Fault::new(code, Side::Client, detail));
+    Input::Reply { number: id.number(), reply }
+}
+
+fn size(size: bytesize::ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
+}
+
+impl Shell for Client {
+    type Machine = Exchanges<Caller>;
+
+    fn driver(&self) -> &Driver<Self::Machine> {
+        &self.driver
+    }
+
+    fn perform(&self, command: Command<Caller>) -> Option<Input<Caller>> {
+        let core = &self.core;
+        match command {
+            Command::Publish(request) => return self.publish(&request),
+            Command::Hold(hold) => core.ask(
+                core.subjects.hold(&hold.upstream_target),
+                core.subjects.of_request(Kind::Hold, &hold.client_req_id),
+                codec::encode(&hold),
+            ),
+            Command::Update { to, hold } => {
+                core.publish(core.subjects.of_request(Kind::Lease, &to), codec::encode(&hold));
+            }
+            Command::Renew { broker, upstream, lease } => core.ask(
+                core.subjects.renew(&broker, &upstream),
+                core.subjects.lost(&core.id, &broker),
+                codec::encode(&lease),
+            ),
+            Command::Cancel { to } => {
+                let cancel = crate::wire::Cancel::new(to.clone());
+                core.publish(core.subjects.of_request(Kind::Body, &to), codec::encode(&cancel));
+            }
+            // The caller may be gone this very moment; then nobody wants it.
+            Command::Answer { caller, answer, .. } => drop(caller.send(answer)),
+        }
+        None
+    }
+}
+
+impl Role for Client {
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn service_name(&self) -> String {
+        "relay-client".into()
+    }
+
+    fn on_message(&self, address: Address<'_>, message: &Message) {
+        match address {
+            Address::Request { kind, number, .. } => self.on_request_message(kind, number, message),
+            Address::Lost { broker } if message.nobody => self.feed(Input::BrokerGone { broker }),
+            Address::Lost { broker } => {
+                let lost = codec::decode::<Lost>(&message.payload);
+                let input = lost.map(|lost| Some(Input::Lost { broker, holds: lost.holds }));
+                if let Some(input) = self.core.accept(message, input) {
+                    self.feed(input);
+                }
+            }
+            Address::Renewal | Address::Probed { .. } | Address::Probe { .. } | Address::Ready => {}
+        }
+    }
+
+    fn on_link(&self, up: bool) {
+        self.feed(Input::Link { up });
+    }
+
+    fn on_publish_denied(&self, subject: &str) {
+        if let Some(upstream) = self.core.subjects.upstream_of(Kind::Req, subject) {
+            self.feed(Input::Forbidden { upstream });
+        }
+    }
+
+    fn report(&self) -> Report {
+        let metrics = &self.core.metrics;
+        Report {
+            role: "client".into(),
+            upstream: Some(self.upstream.to_string()),
+            in_flight: self.driver.with(|exchanges| exchanges.in_flight()) as u64,
+            limit: self.limit as u64,
+            requests: metrics.answered.get(),
+            failed: metrics.failed.get(),
+            uptime: self.core.started.elapsed().as_secs(),
+            accepting: !self.core.is_stopping(),
+            endpoint: self.core.subjects.inbox(&self.core.id),
+        }
+    }
+
+    fn refresh_metrics(&self) {
+        let (in_flight, held) = self.driver.with(|exchanges| (exchanges.in_flight(), exchanges.held()));
+        self.core.metrics.in_flight.set(in_flight as i64);
+        self.core.metrics.held.set(held as i64);
+    }
+}
+
+/// The front's way to the exchanges.
+struct Asking(Arc<Client>);
+
+impl Ask for Asking {
+    fn process(&self) -> ProcessId {
+        self.0.core.id.clone()
+    }
+
+    fn mint(&self, upstream: &Name) -> RequestId {
+        self.0.driver.with(|exchanges| exchanges.mint(upstream))
+    }
+
+    async fn ask(&self, request: Request) -> Answer {
+        let (caller, answer) = oneshot::channel();
+        let mut abandon = Abandon { client: &self.0, number: Some(request.client_req_id.number()) };
+        self.0.feed(Input::Open { request, caller });
+        let answer = answer.await;
+        abandon.number = None;
+        let lost = || Fault::new(Code::Internal, Side::Client, "the request was dropped without an answer");
+        answer.unwrap_or_else(|_| Answer::Fault(lost()))
+    }
+
+    fn served(&self, served: &Served<'_>) {
+        let client = &self.0;
+        let metrics = &client.core.metrics;
+        let labels = Answered {
+            upstream: Label(served.upstream.clone()),
+            method: method_label(served.method),
+            status: status_class(served.status),
+        };
+        metrics.requests.get_or_create(&labels).inc();
+        metrics.answered.inc();
+        let upstream = OfUpstream { upstream: Label(served.upstream.clone()) };
+        metrics.durations.get_or_create(&upstream).observe(served.took.as_secs_f64());
+        if let Some(code) = served.fault {
+            metrics.failed.inc();
+            metrics.faults.get_or_create(&Faulted { code: Label(code), raised_by: Label(Side::Client) }).inc();
+        }
+        if client.access_log {
+            log(served);
+        }
+    }
+}
+
+fn log(served: &Served<'_>) {
+    tracing::info!(
+        id = %served.id,
+        upstream = %served.upstream,
+        method = %served.method,
+        status = served.status.as_u16(),
+        decision = served.fault.map_or("response", |code| code.row().text),
+        agent = served.agent.map_or("-", ProcessId::as_str),
+        ms = format_args!("{:.1}", millis(served.took)),
+        bytes_in = served.bytes_in,
+        bytes_out = served.bytes_out,
+        peer = %served.peer,
+        "request"
+    );
+}
+
+fn millis(took: Duration) -> f64 {
+    took.as_secs_f64() * 1000.0
+}
+
+/// Abandons a request whose caller goes away before its answer.
+struct Abandon<'a> {
+    client: &'a Arc<Client>,
+    number: Option<u64>,
+}
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.client.core.metrics.abandoned.inc();
+            self.client.feed(Input::Abandon { number });
+        }
+    }
+}

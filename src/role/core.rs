@@ -1,0 +1,322 @@
+//! What every process has: an id, one connection, one private subscription, metrics, an admin listener,
+//! and a life: connect, be ready, lose NATS and find it again, drain, end.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc, watch},
+    time::timeout,
+};
+
+use crate::{
+    bus::{Bus, Event, Message},
+    config::{Admin, Listen, Process},
+    front::{admin, listen},
+    role::service,
+    telemetry::Metrics,
+    wire::{Name, ProcessId, Subjects, codec::Malformed, subjects::Address},
+};
+
+/// One process of a role.
+pub struct Core {
+    /// What it is: `client`, `upstream` or `broker`.
+    pub role: &'static str,
+    /// Its id, new at every start.
+    pub id: ProcessId,
+    /// Its connection.
+    pub bus: Bus,
+    /// Its subjects.
+    pub subjects: Subjects,
+    /// Its metrics.
+    pub metrics: Metrics,
+    /// When it started.
+    pub started: Instant,
+    state: AtomicU8,
+    heard_itself: Notify,
+    stop: watch::Sender<bool>,
+}
+
+/// What a role does with what happens to its process.
+pub trait Role: Send + Sync + 'static {
+    /// The process.
+    fn core(&self) -> &Core;
+    /// Its name as a NATS service.
+    fn service_name(&self) -> String;
+    /// A message to the process's private subjects.
+    fn on_message(&self, address: Address<'_>, message: &Message);
+    /// The connection came (after a round trip) or went.
+    fn on_link(&self, up: bool);
+    /// NATS refused a publication.
+    fn on_publish_denied(&self, subject: &str);
+    /// What `relay ps` shows of it.
+    fn report(&self) -> service::Report;
+    /// Brings the gauges up to date.
+    fn refresh_metrics(&self);
+}
+
+const CONNECTING: u8 = 0;
+const READY: u8 = 1;
+const AWAY: u8 = 2;
+const STOPPING: u8 = 3;
+
+impl Core {
+    /// Connects (or starts trying to) as `role`.
+    ///
+    /// # Errors
+    /// When a setting names something that can't be read.
+    pub async fn connect(
+        settings: &Process,
+        role: &'static str,
+        realm: &str,
+    ) -> anyhow::Result<(Core, mpsc::Receiver<Event>)> {
+        let realm: Name = match &settings.realm {
+            Some(realm) => realm.clone(),
+            None => realm.parse().context("the role's own realm is a name")?,
+        };
+        let id = ProcessId::random(&realm);
+        let credentials = settings.nats.credentials(format!("relay {role} {id}"))?;
+        let (bus, events) = Bus::connect(&credentials).await?;
+        let core = Core {
+            role,
+            id,
+            bus,
+            subjects: Subjects::new(settings.nats.prefix.clone()),
+            metrics: Metrics::new(role),
+            started: Instant::now(),
+            state: AtomicU8::new(CONNECTING),
+            heard_itself: Notify::new(),
+            stop: watch::Sender::new(false),
+        };
+        Ok((core, events))
+    }
+
+    /// Publishes a message, or counts that it could not.
+    pub fn publish(&self, subject: String, payload: bytes::Bytes) {
+        if self.bus.publish(subject, payload).is_err() {
+            self.metrics.drop_message("queue_full");
+        }
+    }
+
+    /// Publishes a message whose "no responders" matters, or counts that it could not.
+    pub fn ask(&self, subject: String, reply: String, payload: bytes::Bytes) {
+        if self.bus.ask(subject, reply, payload).is_err() {
+            self.metrics.drop_message("queue_full");
+        }
+    }
+
+    /// What a message says, when it could be read and its ids are those of its subject; otherwise it is
+    /// counted and dropped. A message whose id is not its subject's would let one upstream's agent speak
+    /// for another's: NATS permissions are about subjects.
+    pub fn accept<I>(&self, message: &Message, read: Result<Option<I>, Malformed>) -> Option<I> {
+        let (reason, why) = match read {
+            Ok(Some(input)) => return Some(input),
+            Ok(None) => ("misaddressed", "its ids are not its subject's".to_owned()),
+            Err(malformed) => ("malformed", malformed.to_string()),
+        };
+        self.metrics.drop_message(reason);
+        tracing::debug!(subject = %message.subject, %why, "a message was dropped");
+        None
+    }
+
+    /// Waits until what was sent to NATS so far has come back from it: only then is a subscription in
+    /// force. (A flush is no round trip: others may still get "no responders" after it.)
+    pub async fn round_trip(&self) {
+        loop {
+            let heard = self.heard_itself.notified();
+            self.publish(self.subjects.ready(&self.id), bytes::Bytes::new());
+            if timeout(ROUND_TRIP, heard).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Whether NATS is there and what is sent arrives.
+    pub fn is_ready(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == READY
+    }
+
+    /// Whether the process is being stopped.
+    pub fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Is done when the process is told to stop.
+    pub fn stopping(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut stop = self.stop.subscribe();
+        async move {
+            // It fails when the process is gone, which is a way of being told.
+            stop.wait_for(|stop| *stop).await.ok();
+        }
+    }
+
+    /// Tells everything in the process to stop.
+    pub fn tell_to_stop(&self) {
+        self.state.store(STOPPING, Ordering::Relaxed);
+        self.stop.send_replace(true);
+    }
+
+    fn set_state(&self, state: u8) {
+        if !self.is_stopping() {
+            self.state.store(state, Ordering::Relaxed);
+        }
+        self.metrics.connected.set(i64::from(state == READY));
+    }
+}
+
+/// Starts what every process runs beside its own work.
+///
+/// # Errors
+/// When the admin address can't be had.
+pub async fn start<R: Role>(role: &Arc<R>, settings: &Process, events: mpsc::Receiver<Event>) -> anyhow::Result<()> {
+    let core = role.core();
+    if let Some(listener) = admin_listener(settings.admin, core.role)? {
+        tracing::info!(address = %listener.local_addr()?, "admin listener");
+        let stopped = std::future::pending();
+        tokio::spawn(admin::serve(listener, Arc::new(AdminStatus(Arc::clone(role))), stopped));
+    }
+    let inbox = core.bus.subscribe(core.subjects.inbox(&core.id)).await?;
+    tokio::spawn(read_inbox(Arc::clone(role), inbox));
+    service::start(role).await?;
+    tokio::spawn(follow_link(Arc::clone(role), events));
+    Ok(())
+}
+
+async fn read_inbox<R: Role>(role: Arc<R>, mut inbox: crate::bus::Subscription) {
+    while let Some(message) = inbox.next().await {
+        let core = role.core();
+        match core.subjects.address(&core.id, &message.subject) {
+            Some(Address::Ready) => core.heard_itself.notify_waiters(),
+            Some(address) => role.on_message(address, &message),
+            None => core.metrics.drop_message("misaddressed"),
+        }
+    }
+}
+
+async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
+    let mut connected = false;
+    let mut ever = false;
+    loop {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            () = role.core().round_trip(), if connected => {
+                connected = false;
+                link_up(&*role, &mut ever);
+                continue;
+            }
+        };
+        let core = role.core();
+        match event {
+            None => return,
+            Some(Event::Connected) => connected = true,
+            Some(Event::Disconnected) => {
+                connected = false;
+                core.set_state(AWAY);
+                role.on_link(false);
+                tracing::warn!("the connection to NATS is gone; trying again");
+            }
+            Some(Event::PublishDenied(subject)) => {
+                tracing::warn!(%subject, "NATS permissions refuse a publication");
+                role.on_publish_denied(&subject);
+            }
+            Some(Event::SubscribeDenied(subject)) => {
+                tracing::error!(%subject, "NATS permissions refuse a subscription: this process can't work");
+            }
+            Some(Event::Dropped) => {
+                core.metrics.drop_message("slow_reader");
+                tracing::warn!("messages were dropped: this process can't keep up");
+            }
+            Some(Event::Trouble(what)) => tracing::warn!(%what, "NATS"),
+        }
+    }
+}
+
+fn link_up<R: Role>(role: &R, ever: &mut bool) {
+    let core = role.core();
+    let version = core.bus.server_version();
+    if std::mem::replace(ever, true) {
+        core.metrics.reconnects.inc();
+        tracing::info!(id = %core.id, server = %version, "connected to NATS again");
+    } else {
+        tracing::info!(id = %core.id, server = %version, "connected to NATS");
+        if let Some(advice) = old_server(&version) {
+            tracing::warn!(server = %version, "{advice}");
+        }
+    }
+    core.set_state(READY);
+    role.on_link(true);
+}
+
+/// What to say about a server's version. Below these, a queue subscription can slip past permissions
+/// (GHSA-jx8g-9g95-6322).
+fn old_server(version: &str) -> Option<&'static str> {
+    let mut numbers = version.split(['.', '-', '+']).map(|n| n.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next()?, numbers.next()?, numbers.next()?);
+    let fixed = match version {
+        (2, ..=10, _) => return Some("this NATS server is older than 2.11 and no longer maintained; please upgrade it"),
+        (2, 11, patch) => patch >= 16,
+        (2, 12, patch) => patch >= 7,
+        (2, 13, _) => false,
+        _ => true,
+    };
+    (!fixed).then_some("this NATS server has known holes in its permissions; please upgrade it to its newest patch")
+}
+
+/// The admin listener: the address asked for or nothing; without one, the role's own port or a free one.
+fn admin_listener(admin: Option<Admin>, role: &str) -> anyhow::Result<Option<TcpListener>> {
+    let port = match role {
+        "client" => 9180,
+        "broker" => 9181,
+        _ => 9182,
+    };
+    match admin {
+        Some(Admin::Off) => Ok(None),
+        Some(Admin::On(Listen(address))) => listen::bind(address).map(Some),
+        None => {
+            let usual = listen::bind(([127, 0, 0, 1], port).into());
+            usual.or_else(|_| listen::bind(([127, 0, 0, 1], 0).into())).map(Some)
+        }
+    }
+}
+
+struct AdminStatus<R>(Arc<R>);
+
+impl<R: Role> admin::Status for AdminStatus<R> {
+    fn unready(&self) -> Option<&'static str> {
+        match self.0.core().state.load(Ordering::Relaxed) {
+            READY => None,
+            CONNECTING => Some("not yet connected to NATS"),
+            AWAY => Some("the connection to NATS is gone"),
+            _ => Some("shutting down"),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        self.0.refresh_metrics();
+        self.0.core().metrics.text()
+    }
+}
+
+const ROUND_TRIP: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::old_server;
+
+    #[test]
+    fn servers_with_known_holes_are_warned_about() {
+        for old in ["2.9.10", "2.10.29", "2.11.15", "2.12.6", "2.13.1"] {
+            assert!(old_server(old).is_some(), "{old}");
+        }
+        for good in ["2.11.16", "2.12.7", "2.14.0", "2.15.2", "3.0.0", ""] {
+            assert!(old_server(good).is_none(), "{good}");
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! The upstream agent: takes requests from its queue group and issues them to the origin.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{mpsc, watch},
+    task::AbortHandle,
+};
+
+use super::{
+    core::{self, Core, Role},
+    service::Report,
+    shell::{Driver, Shell},
+    signals::Signals,
+};
+use crate::{
+    bus::{Event, Message, Subscription},
+    config::Upstream as Settings,
+    origin::Origin,
+    proto::serving::{self, Command, Input, Serving},
+    wire::{Fault, Kind, Name, Reply, Request, RequestId, codec, headers, ids::Numbers, message::Cancel, subjects::Address},
+};
+
+/// One upstream agent.
+pub struct Upstream {
+    core: Core,
+    name: Name,
+    limit: usize,
+    origin: Origin,
+    driver: Driver<Serving>,
+    calls: Mutex<HashMap<u64, AbortHandle>>,
+    /// Whether this agent is to be a member of the queue group.
+    member: watch::Sender<bool>,
+    /// Itself, for the tasks it starts.
+    this: std::sync::Weak<Upstream>,
+}
+
+/// Runs an upstream agent until it is told to stop and has finished.
+///
+/// # Errors
+/// When it can't start.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let mut signals = Signals::listen()?;
+    let (agent, events) = Upstream::connect(&settings).await?;
+    let grace = settings.process.grace;
+    let leaving = agent.start(&settings, events).await?;
+    signals.stop().await;
+    tracing::info!("stopping: requests in flight may finish");
+    tokio::select! {
+        () = agent.finish(leaving) => {}
+        () = tokio::time::sleep(grace) => tracing::warn!("the grace period is over"),
+        () = signals.stop() => tracing::warn!("stopping at once"),
+    }
+    Ok(())
+}
+
+impl Upstream {
+    /// Connects to NATS, or starts trying to.
+    ///
+    /// # Errors
+    /// When a setting can't be used.
+    pub async fn connect(settings: &Settings) -> anyhow::Result<(Arc<Self>, mpsc::Receiver<Event>)> {
+        let (core, events) = Core::connect(&settings.process, "upstream", "agent").await?;
+        let max_body = usize::try_from(settings.origin.max_body.as_u64()).unwrap_or(usize::MAX);
+        let origin = Origin::new(&settings.origin, max_body)?;
+        let rules = serving::Settings {
+            upstream: settings.name.clone(),
+            ttl: settings.ttl,
+            ack_delay: settings.ack_delay,
+            max_in_flight: settings.max_in_flight,
+        };
+        let serving = Serving::new(rules, core.id.clone(), Numbers::new(std::hash::RandomState::new()));
+        let agent = Arc::new_cyclic(|this| Upstream {
+            core,
+            name: settings.name.clone(),
+            limit: settings.max_in_flight,
+            origin,
+            driver: Driver::new(serving),
+            calls: Mutex::new(HashMap::new()),
+            member: watch::Sender::new(false),
+            this: this.clone(),
+        });
+        Ok((agent, events))
+    }
+
+    /// The process.
+    pub fn process(&self) -> &Core {
+        &self.core
+    }
+
+    /// Starts serving; what is returned ends when the agent has left the queue group for good.
+    ///
+    /// # Errors
+    /// When the admin address can't be had or the connection to NATS is closed for good.
+    pub async fn start(
+        self: &Arc<Self>,
+        settings: &Settings,
+        events: mpsc::Receiver<Event>,
+    ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+        let member = self.member.subscribe();
+        let leaving = tokio::spawn(Arc::clone(self).follow_membership(member));
+        let questions = self.core.bus.subscribe(self.core.subjects.who()).await?;
+        tokio::spawn(Arc::clone(self).answer_who(questions));
+        core::start(self, &settings.process, events).await?;
+        let timers = Arc::clone(self);
+        tokio::spawn(async move { timers.run_timers().await });
+        tokio::spawn(Arc::clone(self).close_idle());
+        tracing::info!(upstream = %self.name, origin = %settings.origin.to.uri(), "upstream agent serves");
+        Ok(leaving)
+    }
+
+    /// Takes nothing new, finishes what it has, and says goodbye.
+    pub async fn finish(&self, leaving: tokio::task::JoinHandle<()>) {
+        self.core.tell_to_stop();
+        self.feed(Input::Drain);
+        // Whatever NATS had already sent here is refused by then, so that it goes to another agent.
+        leaving.await.ok();
+        while self.driver.with(|serving| serving.unfinished()) > 0 {
+            tokio::time::sleep(DRAIN_CHECK).await;
+        }
+        self.core.bus.flush().await;
+    }
+
+    /// Joins and leaves the queue group as the machine decides. Messages that are here when it leaves are
+    /// still read: nothing that NATS gave to this agent is lost.
+    async fn follow_membership(self: Arc<Self>, mut member: watch::Receiver<bool>) {
+        loop {
+            if !*member.borrow_and_update() {
+                tokio::select! {
+                    biased;
+                    () = self.core.stopping() => return,
+                    changed = member.changed() => if changed.is_err() { return },
+                }
+                continue;
+            }
+            match self.core.bus.join(self.core.subjects.req(&self.name)).await {
+                Ok(requests) => self.read_requests(requests, &mut member).await,
+                Err(error) => {
+                    tracing::error!(%error, "cannot join the queue group");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn read_requests(&self, mut requests: Subscription, member: &mut watch::Receiver<bool>) {
+        let mut leaving = false;
+        loop {
+            tokio::select! {
+                biased;
+                message = requests.next() => match message {
+                    Some(message) => self.on_request(&message),
+                    None => return,
+                },
+                () = stopped_being(member), if !leaving => {
+                    leaving = true;
+                    requests.leave().await;
+                }
+            }
+        }
+    }
+
+    fn on_request(&self, message: &Message) {
+        match codec::decode_request(&message.payload) {
+            Ok(request) if is_own(&request, &self.name) => self.feed(Input::Request(request)),
+            Ok(_) => self.core.metrics.drop_message("misaddressed"),
+            Err(malformed) => {
+                self.core.metrics.drop_message("malformed");
+                tracing::warn!(why = %malformed, "a request could not be read");
+                self.refuse_malformed(message, &malformed.to_string());
+            }
+        }
+    }
+
+    /// Whoever asked in words this agent does not understand gets told so, if its reply subject is one.
+    fn refuse_malformed(&self, message: &Message, why: &str) {
+        let subject = message.reply.as_ref().map(|reply| reply.as_str()).unwrap_or_default();
+        let Some(id) = self.core.subjects.id_of(Kind::Ack, subject) else { return };
+        if id.upstream() != self.name.as_str() {
+            return;
+        }
+        let detail = format!("the upstream agent could not read the request: {why}");
+        let fault = Fault::new(crate::wire::Code::BadMessage, crate::wire::Side::Upstream, detail);
+        let reply = Reply::error(id.clone(), &fault);
+        self.core.publish(self.core.subjects.of_request(Kind::Resp, &id), codec::encode(&reply));
+    }
+
+    async fn answer_who(self: Arc<Self>, mut questions: Subscription) {
+        while questions.next().await.is_some() {
+            self.feed(Input::Who);
+        }
+    }
+
+    async fn close_idle(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(CLOSE_IDLE);
+        loop {
+            tick.tick().await;
+            self.origin.close_idle();
+        }
+    }
+
+    fn call(&self, number: u64, request: Request) {
+        let Some(agent) = self.this.upgrade() else { return };
+        let mut calls = self.calls.lock().expect("no panic while calls are listed");
+        let task = tokio::spawn(async move {
+            let id = request.client_req_id.clone();
+            let reply = agent.issue(request, id).await;
+            agent.core.metrics.count_call(if reply.error.is_none() { "answered" } else { "failed" });
+            agent.calls.lock().expect("no panic while calls are listed").remove(&number);
+            agent.feed(Input::Done { number, reply });
+        });
+        calls.insert(number, task.abort_handle());
+    }
+
+    async fn issue(&self, request: Request, id: RequestId) -> Reply {
+        let answer = match self.origin.call(request).await {
+            Ok(answer) => answer,
+            Err(fault) => return Reply::error(id, &fault),
+        };
+        let headers = headers::end_to_end(answer.headers);
+        let reply = Reply::response(id.clone(), answer.status, headers, answer.body);
+        let max = self.core.bus.max_payload();
+        // The head is measured only when it could matter: encoding twice would cost every response.
+        let near = reply.body.as_ref().map_or(0, Bytes::len) + HEAD_ALLOWANCE > max;
+        if near && codec::encode(&reply).len() + IDS_ALLOWANCE > max {
+            let detail = format!("the response does not fit in one message, the NATS server's max_payload is {max}");
+            let fault = Fault::new(crate::wire::Code::ResponseTooLarge, crate::wire::Side::Upstream, detail);
+            return Reply::error(id, &fault);
+        }
+        reply
+    }
+}
+
+async fn stopped_being(member: &mut watch::Receiver<bool>) {
+    // It fails when the agent is gone, and then it is no member either.
+    member.wait_for(|member| !*member).await.ok();
+}
+
+/// Whether a request's ids belong together, so that the answer goes where the request came from.
+fn is_own(request: &Request, upstream: &Name) -> bool {
+    request.upstream_target == *upstream
+        && request.client_req_id.upstream() == upstream.as_str()
+        && request.client_req_id.process() == request.client_id.as_str()
+}
+
+impl Shell for Upstream {
+    type Machine = Serving;
+
+    fn driver(&self) -> &Driver<Serving> {
+        &self.driver
+    }
+
+    fn perform(&self, command: Command) -> Option<Input> {
+        let core = &self.core;
+        match command {
+            Command::Call { number, request, .. } => self.call(number, request),
+            Command::Abort { number } => {
+                let call = self.calls.lock().expect("no panic while calls are listed").remove(&number);
+                if let Some(call) = call {
+                    call.abort();
+                    core.metrics.count_call("cancelled");
+                }
+            }
+            Command::Ack(ack) => {
+                core.publish(core.subjects.of_request(Kind::Ack, &ack.client_req_id), codec::encode(&ack));
+            }
+            Command::Reply { reply, .. } => {
+                core.metrics.answered.inc();
+                if reply.error.is_some() {
+                    core.metrics.failed.inc();
+                }
+                let subject = core.subjects.of_request(Kind::Resp, &reply.client_req_id);
+                let body = reply.body.as_ref().map_or(0, Bytes::len);
+                let payload = codec::encode_with_room(&*reply, body);
+                match &reply.upstream_req_id {
+                    Some(own) => core.ask(subject, core.subjects.of_request(Kind::Resp, own), payload),
+                    None => core.publish(subject, payload),
+                }
+            }
+            Command::Join(here) => {
+                self.member.send_replace(true);
+                if let Some(agent) = self.this.upgrade() {
+                    // Said only when it is true: others would send requests into the void.
+                    tokio::spawn(async move {
+                        agent.core.round_trip().await;
+                        agent.announce(&here);
+                    });
+                }
+            }
+            Command::Leave => drop(self.member.send_replace(false)),
+            Command::Announce(here) => self.announce(&here),
+            Command::Farewell => core.publish(core.subjects.gone(&self.name, &core.id), Bytes::new()),
+        }
+        None
+    }
+}
+
+impl Upstream {
+    fn announce(&self, here: &crate::wire::Here) {
+        self.core.publish(self.core.subjects.here(&self.name, &self.core.id), codec::encode(here));
+    }
+}
+
+impl Role for Upstream {
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn service_name(&self) -> String {
+        format!("relay-upstream-{}", self.name)
+    }
+
+    fn on_message(&self, address: Address<'_>, message: &Message) {
+        match address {
+            Address::Request { kind: Kind::Body, upstream, number } if upstream == self.name.as_str() => {
+                let cancel = codec::decode::<Cancel>(&message.payload);
+                let own = cancel.map(|cancel| {
+                    self.core.subjects.is_about(&message.subject, &cancel.to).then_some(Input::Cancel { number })
+                });
+                if let Some(input) = self.core.accept(message, own) {
+                    self.feed(input);
+                }
+            }
+            Address::Request { kind: Kind::Resp, number, .. } if message.nobody => {
+                self.feed(Input::ReplyUnheard { number });
+            }
+            Address::Probed { upstream } if upstream == self.name.as_str() => {
+                if let Some(reply) = &message.reply {
+                    let here = self.driver.with(|serving| serving.here());
+                    self.core.publish(reply.to_string(), codec::encode(&here));
+                }
+            }
+            Address::Request { .. }
+            | Address::Probed { .. }
+            | Address::Probe { .. }
+            | Address::Renewal
+            | Address::Lost { .. }
+            | Address::Ready => {}
+        }
+    }
+
+    fn on_link(&self, up: bool) {
+        self.feed(Input::Link { up });
+    }
+
+    fn on_publish_denied(&self, _: &str) {}
+
+    fn report(&self) -> Report {
+        let here = self.driver.with(|serving| serving.here());
+        Report {
+            role: "upstream".into(),
+            upstream: Some(self.name.to_string()),
+            in_flight: here.in_flight,
+            limit: self.limit as u64,
+            requests: self.core.metrics.answered.get(),
+            failed: self.core.metrics.failed.get(),
+            uptime: self.core.started.elapsed().as_secs(),
+            accepting: here.accepting,
+            endpoint: self.core.subjects.req(&self.name),
+        }
+    }
+
+    fn refresh_metrics(&self) {
+        let in_flight = self.driver.with(|serving| serving.in_flight());
+        self.core.metrics.in_flight.set(in_flight as i64);
+    }
+}
+
+const DRAIN_CHECK: Duration = Duration::from_millis(20);
+const CLOSE_IDLE: Duration = Duration::from_secs(5);
+/// A head is never larger: it is read under hyper's own limits.
+const HEAD_ALLOWANCE: usize = 512 * 1024;
+/// What ids add to a reply after it is measured.
+const IDS_ALLOWANCE: usize = 512;

@@ -1,0 +1,213 @@
+//! What a process tells its operator: log lines and metrics.
+//!
+//! Metrics have one prefix, base units, and labels of few values: never a path, never an id.
+
+use std::{
+    fmt,
+    sync::Mutex,
+};
+
+use anyhow::Context;
+use http::Method;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    registry::Registry,
+};
+use tracing_subscriber::{EnvFilter, fmt::writer::BoxMakeWriter};
+
+use crate::{
+    config::LogFormat,
+    wire::{Code, Name, Side},
+};
+
+/// Starts logging to standard error.
+///
+/// # Errors
+/// When the filter can't be read.
+pub fn init_logs(filter: &str, format: LogFormat) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter).with_context(|| format!("--log '{filter}' is not a filter"))?;
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(BoxMakeWriter::new(std::io::stderr))
+        .with_target(false);
+    let installed = match format {
+        LogFormat::Human => logs.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Json => logs.json().flatten_event(true).try_init(),
+    };
+    installed.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+}
+
+/// The metrics of one process.
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    /// Requests that were answered, at the client agent.
+    pub requests: Family<Answered, Counter>,
+    /// How long they took.
+    pub durations: Family<OfUpstream, Histogram>,
+    /// Faults by code and side.
+    pub faults: Family<Faulted, Counter>,
+    /// All requests answered and all that failed, for `relay ps` and `nats micro stats`; not scraped.
+    pub answered: Counter,
+    /// See `answered`.
+    pub failed: Counter,
+    /// Callers that went away.
+    pub abandoned: Counter,
+    /// Requests to the origin by outcome, at the upstream agent.
+    pub calls: Family<Called, Counter>,
+    /// Messages that were dropped, by reason.
+    pub dropped: Family<Dropped, Counter>,
+    /// Reconnections to NATS.
+    pub reconnects: Counter,
+    /// 1 while the connection to NATS stands.
+    pub connected: Gauge,
+    /// Requests in flight.
+    pub in_flight: Gauge,
+    /// Requests that a broker watches.
+    pub held: Gauge,
+    /// Agents known to a broker.
+    pub agents: Gauge,
+    /// Connections at the client agent.
+    pub connections: Gauge,
+}
+
+/// Labels of an answered request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Answered {
+    /// The upstream.
+    pub upstream: Label<Name>,
+    /// The method; uncommon ones are `OTHER`.
+    pub method: &'static str,
+    /// `2xx` and so on.
+    pub status: &'static str,
+}
+
+/// The upstream as a label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfUpstream {
+    /// The upstream.
+    pub upstream: Label<Name>,
+}
+
+/// Labels of a fault.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Faulted {
+    /// The code.
+    pub code: Label<Code>,
+    /// Whose side.
+    pub raised_by: Label<Side>,
+}
+
+/// Labels of a call to the origin.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Called {
+    /// `answered`, `failed`, `cancelled` or `refused`.
+    pub outcome: &'static str,
+}
+
+/// Labels of a dropped message.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Dropped {
+    /// `malformed`, `misaddressed`, `queue_full` or `slow_reader`.
+    pub reason: &'static str,
+}
+
+/// Anything that shows itself, as a label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Label<T>(pub T);
+
+impl<T: fmt::Display> EncodeLabelValue for Label<T> {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        EncodeLabelValue::encode(&self.0.to_string().as_str(), encoder)
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new(role: &'static str) -> Self {
+        let metrics = Metrics {
+            registry: Mutex::new(Registry::with_prefix("relay")),
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            faults: Family::default(),
+            answered: Counter::default(),
+            failed: Counter::default(),
+            abandoned: Counter::default(),
+            calls: Family::default(),
+            dropped: Family::default(),
+            reconnects: Counter::default(),
+            connected: Gauge::default(),
+            in_flight: Gauge::default(),
+            held: Gauge::default(),
+            agents: Gauge::default(),
+            connections: Gauge::default(),
+        };
+        metrics.register(role);
+        metrics
+    }
+
+    fn register(&self, role: &'static str) {
+        let mut registry = self.registry.lock().expect("no panic while metrics are registered");
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION")), ("role", role)]);
+        registry.register("build", "What runs here", build);
+        registry.register("requests", "Requests answered", self.requests.clone());
+        registry.register("request_duration_seconds", "Time to answer a request", self.durations.clone());
+        registry.register("faults", "Requests that failed in the relay", self.faults.clone());
+        registry.register("requests_abandoned", "Callers that went away", self.abandoned.clone());
+        registry.register("origin_calls", "Requests to the origin", self.calls.clone());
+        registry.register("messages_dropped", "Messages dropped", self.dropped.clone());
+        registry.register("nats_reconnects", "Reconnections to NATS", self.reconnects.clone());
+        registry.register("nats_connected", "1 while the connection to NATS stands", self.connected.clone());
+        registry.register("requests_in_flight", "Requests in flight", self.in_flight.clone());
+        registry.register("requests_held", "Requests that a broker watches", self.held.clone());
+        registry.register("agents", "Upstream agents known", self.agents.clone());
+        registry.register("connections", "Connections from callers", self.connections.clone());
+    }
+
+    /// Counts a dropped message.
+    pub fn drop_message(&self, reason: &'static str) {
+        self.dropped.get_or_create(&Dropped { reason }).inc();
+    }
+
+    /// Counts a call to the origin.
+    pub fn count_call(&self, outcome: &'static str) {
+        self.calls.get_or_create(&Called { outcome }).inc();
+    }
+
+    /// The text that Prometheus scrapes.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let registry = self.registry.lock().expect("no panic while metrics are registered");
+        // Writing to a String can't fail.
+        encode(&mut text, &registry).ok();
+        text
+    }
+}
+
+/// `2xx` and so on.
+pub fn status_class(status: http::StatusCode) -> &'static str {
+    match status.as_u16() / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    }
+}
+
+/// The method as a label of few values.
+pub fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        _ => "OTHER",
+    }
+}
+
+const SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];

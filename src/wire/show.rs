@@ -1,0 +1,147 @@
+//! Messages as text, for people who watch the traffic with `nats sub`.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+/// A MessagePack map as JSON, or `None` when `payload` is not one. Unless `full`, long bodies are cut and
+/// the values of headers that carry credentials are hidden.
+pub fn to_json(payload: &[u8], full: bool) -> Option<String> {
+    let mut reader = rmp_serde::Deserializer::from_read_ref(payload);
+    reader.set_max_depth(MAX_DEPTH);
+    let mut value = Shown.deserialize(&mut reader).ok()?;
+    let Value::Object(fields) = &mut value else { return None };
+    if !full {
+        hide(fields);
+    }
+    serde_json::to_string(&value).ok()
+}
+
+fn hide(fields: &mut Map<String, Value>) {
+    if let Some(Value::Array(headers)) = fields.get_mut("headers") {
+        for pair in headers {
+            if let [Value::String(name), value] = pair.as_array_mut().map_or(&mut [][..], |p| p.as_mut_slice())
+                && SECRET.contains(&name.as_str())
+            {
+                *value = "(hidden; --full shows it)".into();
+            }
+        }
+    }
+    if let Some(Value::String(body)) = fields.get_mut("body")
+        && body.len() > SHOWN_BODY
+    {
+        let end = (0..=SHOWN_BODY).rev().find(|&at| body.is_char_boundary(at)).unwrap_or(0);
+        *body = format!("{}… ({} bytes; --full shows all)", &body[..end], body.len());
+    }
+}
+
+struct Shown;
+
+impl<'de> DeserializeSeed<'de> for Shown {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Value, D::Error> {
+        d.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Shown {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a message")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_bytes<E>(self, value: &[u8]) -> Result<Value, E> {
+        Ok(match std::str::from_utf8(value) {
+            Ok(text) => text.into(),
+            Err(_) => format!("({} bytes, not text)", value.len()).into(),
+        })
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, d: D) -> Result<Value, D::Error> {
+        d.deserialize_any(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element_seed(Shown)? {
+            items.push(item);
+        }
+        Ok(items.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut fields = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            fields.insert(name, map.next_value_seed(Shown)?);
+        }
+        Ok(fields.into())
+    }
+}
+
+/// Headers whose values are credentials.
+const SECRET: [&str; 5] = ["authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"];
+const SHOWN_BODY: usize = 1024;
+const MAX_DEPTH: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_hidden_and_long_bodies_are_cut_unless_all_is_asked_for() {
+        #[derive(serde::Serialize)]
+        struct Message {
+            v: u8,
+            headers: Vec<(&'static str, serde_bytes::ByteBuf)>,
+            body: serde_bytes::ByteBuf,
+        }
+        let message = Message {
+            v: 1,
+            headers: vec![("authorization", serde_bytes::ByteBuf::from("Bearer x1y2")), ("accept", "*/*".as_bytes().to_vec().into())],
+            body: serde_bytes::ByteBuf::from("é".repeat(2000)),
+        };
+        let payload = rmp_serde::to_vec_named(&message).unwrap();
+        let short = to_json(&payload, false).unwrap();
+        assert!(!short.contains("x1y2") && short.contains("*/*") && short.len() < 2000, "{short}");
+        let full = to_json(&payload, true).unwrap();
+        assert!(full.contains("x1y2") && full.len() > 4000);
+    }
+
+    #[test]
+    fn what_is_not_a_message_is_not_shown_as_one() {
+        for other in [&b"hello"[..], b"", b"\x93\x01\x02\x03", &[0xdc, 0xff, 0xff], &[0x91; 200]] {
+            assert_eq!(to_json(other, true), None, "{other:?}");
+        }
+    }
+}
