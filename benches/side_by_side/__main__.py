@@ -1,0 +1,149 @@
+"""relay beside its peers: starts every system, measures them in interleaved rounds, prints tables and verdicts.
+
+# Layout
+
+options     the command line
+tools       where the programs come from, and facts about this machine
+processes   start, watch and stop; the temporary folder and the ports
+systems     how each system is started in front of the origin
+load        one measurement
+rounds      the matrix and its medians
+open_requests, slow_origin, open_client
+            memory with 10,000 requests open
+report      the tables
+verdict     the targets
+"""
+
+import json
+import pathlib
+import shutil
+import signal
+import sys
+
+import open_requests
+import options
+import report
+import rounds
+import systems
+import tools
+import verdict
+from processes import Failed, Processes, tell
+
+# How each is shown, in the order of the tables, and the program it needs besides ours.
+SHOWN = {"direct": "direct", "nginx": "nginx x2", "haproxy": "haproxy x2", "rathole": "rathole", "piko": "piko",
+         "chisel": "chisel", "floor": rounds.FloorRunner.name, "relay": "relay"}
+PROGRAMS = ("wrk", "nginx", "haproxy", "rathole", "piko", "chisel", "nats-server")
+PEERS = {"direct": systems.start_direct, "nginx": systems.start_nginx_pair, "haproxy": systems.start_haproxy_pair,
+         "rathole": systems.start_rathole, "piko": systems.start_piko, "chisel": systems.start_chisel}
+
+
+def main():
+    asked = options.parse(sys.argv[1:])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: stopped"))
+    open_requests.raise_file_limit()
+    try:
+        with Processes() as ours:
+            run = measure(asked, ours)
+    except Failed as failure:
+        sys.exit(f"bench: {failure}")
+    except KeyboardInterrupt:
+        sys.exit("bench: stopped")
+    print(text(run))
+    if asked.json:
+        pathlib.Path(asked.json).write_text(json.dumps(for_machines(run), indent=2) + "\n")
+    return 1 if report.any_errors(run["medians"], run["open"]) else 0
+
+
+def measure(asked, ours):
+    """Everything one run saw."""
+    wrk = tools.find("wrk")
+    facts = {"machine": tools.machine(), "rounds": asked.rounds, "seconds": asked.seconds, "unavailable": {}}
+    runners = start_all(asked, ours, wrk, facts["unavailable"])
+    tell_duration(asked, runners)
+    results = rounds.run(runners, asked.rounds, asked.seconds)
+    medians = rounds.medians(results)
+    opened = hold_requests(asked, ours) if "open" in asked.only else None
+    facts["versions"] = versions(asked)
+    return {"facts": facts, "results": results, "medians": medians, "open": opened,
+            "targets": verdict.targets(medians, opened)}
+
+
+def start_all(asked, ours, wrk, unavailable):
+    wanted = [key for key in SHOWN if key in asked.only]
+    origin = systems.start_origin(ours) if any(key != "floor" for key in wanted) else None
+    runners = []
+    for key in wanted:
+        before = ours.count()
+        try:
+            runners.append(start_one(key, asked, ours, wrk, origin))
+        except tools.Missing as missing:
+            unavailable[SHOWN[key]] = str(missing)
+        except Failed as failure:
+            ours.stop_from(before)
+            runners.append(rounds.BrokenRunner(SHOWN[key], str(failure)))
+    return runners
+
+
+def start_one(key, asked, ours, wrk, origin):
+    tell(f"starting {SHOWN[key]}")
+    if key == "floor":
+        port = ours.free_port()
+        binary = asked.floor or tools.build("--bench", "floor")
+        return rounds.FloorRunner(ours, binary, systems.start_nats(ours, port), f"nats://127.0.0.1:{port}")
+    if key == "relay":
+        system = systems.start_relay(ours, origin.port, relay_binary(asked))
+    else:
+        system = PEERS[key](ours, origin.port)
+    return rounds.HttpRunner(ours, wrk, system)
+
+
+def hold_requests(asked, ours):
+    try:
+        return open_requests.run(ours, relay_binary(asked), asked.open_requests)
+    except (Failed, OSError) as failure:
+        return {"failed": str(failure)}
+
+
+def relay_binary(asked):
+    return asked.relay or tools.build("--bin", "relay")
+
+
+def tell_duration(asked, runners):
+    floor = any(runner.name == rounds.FloorRunner.name for runner in runners)
+    seconds = rounds.seconds_needed(len(runners) - floor, floor, asked.rounds, asked.seconds)
+    if runners:
+        tell(f"measuring {', '.join(runner.name for runner in runners)}: about {seconds / 60:.1f} minutes")
+
+
+def versions(asked):
+    """Of every program that is here; the one of relay only if there is one to measure."""
+    paths = {name: shutil.which(name, path=tools.SEARCH) for name in PROGRAMS}
+    try:
+        paths["relay"] = relay_binary(asked) if {"relay", "open"} & set(asked.only) else None
+    except Failed:
+        pass
+    return {name: tools.version(name, path) for name, path in paths.items() if path}
+
+
+def text(run):
+    medians, facts = run["medians"], run["facts"]
+    parts = [report.machine_text(facts), report.tables(medians, facts["unavailable"])]
+    if "relay" in medians:
+        parts += [report.cpu_by_process(medians["relay"]), report.rate_ratios(medians)]
+    if run["open"]:
+        parts.append(report.open_requests(run["open"]))
+    parts += [verdict.as_text(run["targets"]), report.others(medians)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def for_machines(run):
+    """The run as JSON: every measurement, the medians and the verdicts; a cell is named `200 B, 64`."""
+    named = {key: {name: {f"{body}, {connections}": seen for (body, connections), seen in cells.items()}
+                   for name, cells in run[key].items()} for key in ("results", "medians")}
+    targets = [{"target": target.text, "value": target.value, "limit": target.limit, "verdict": target.verdict}
+               for target in run["targets"]]
+    return {"facts": run["facts"], **named, "open": run["open"], "targets": targets}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""What can be asked of the benchmark: the command line and nothing else."""
+
+import argparse
+import os
+import pathlib
+
+SYSTEMS = ("direct", "nginx", "haproxy", "rathole", "piko", "chisel", "floor", "relay", "open")
+
+ABOUT = """Measures relay beside its peers on this machine, over loopback, in interleaved rounds.
+With no options it takes 5 to 8 minutes, and the time to build relay. Numbers from a busy machine mean little."""
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(prog="bin/bench", description=ABOUT)
+    parser.add_argument("--quick", action="store_true", help="one round of one second each, about 80 s in all")
+    parser.add_argument("--rounds", type=positive, metavar="N", help="rounds of every system (default 3)")
+    parser.add_argument("--seconds", type=positive, metavar="S", help="length of one measurement (default 3)")
+    parser.add_argument("--only", type=names, metavar="A,B", default=SYSTEMS,
+                        help="some of: " + ", ".join(SYSTEMS) + " (open: 10,000 open requests)")
+    parser.add_argument("--open", type=positive, metavar="N", default=10_000, dest="open_requests",
+                        help="how many requests to hold open (default 10000)")
+    parser.add_argument("--json", metavar="FILE", help="also write every measurement to FILE")
+    parser.add_argument("--relay", type=executable, metavar="FILE", help="measure this relay binary; do not build one")
+    parser.add_argument("--floor", type=executable, metavar="FILE", help="use this floor benchmark; do not build one")
+    options = parser.parse_args(arguments)
+    options.rounds = options.rounds or (1 if options.quick else 3)
+    options.seconds = options.seconds or (1 if options.quick else 3)
+    return options
+
+
+def positive(text):
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def executable(text):
+    path = pathlib.Path(text).resolve()
+    if not path.is_file() or not os.access(path, os.X_OK):
+        raise argparse.ArgumentTypeError(f"{text} is no program")
+    return path
+
+
+def names(text):
+    wanted = tuple(name.strip() for name in text.split(",") if name.strip())
+    unknown = [name for name in wanted if name not in SYSTEMS]
+    if unknown or not wanted:
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(SYSTEMS)}")
+    return wanted

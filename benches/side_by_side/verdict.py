@@ -1,0 +1,68 @@
+"""The targets: what relay promises beside its peers, each computed from this one run."""
+
+import dataclasses
+
+from report import number, ratio
+
+ONE, MANY = ("200 B", 1), ("200 B", 64)
+MOST_CPU_RATIO = 1.0
+MOST_LATENCY_RATIO = 1.3
+MOST_MEMORY_MB, OPEN_REQUESTS = 300, 10_000
+
+
+@dataclasses.dataclass
+class Target:
+    text: str
+    limit: float
+    value: float | None
+    detail: str
+    # False where the number alone does not count: an error, or an answer that never came.
+    clean: bool = True
+
+    @property
+    def verdict(self):
+        if self.value is None:
+            return "not measured"
+        return "met" if self.value <= self.limit and self.clean else "MISSED"
+
+
+def targets(medians, opened):
+    return [cpu(medians), latency(medians), memory(opened)]
+
+
+def cpu(medians):
+    relay, nginx = (number(medians.get(name, {}), MANY, "cpu_us") for name in ("relay", "nginx x2"))
+    return Target("relay CPU per request / nginx x2 CPU (64 connections, 200 B)", MOST_CPU_RATIO, ratio(relay, nginx),
+                  f"{relay:.1f} / {nginx:.1f} us" if relay and nginx else "", clean(medians, "relay", MANY))
+
+
+def latency(medians):
+    relay, direct, floor = (number(medians.get(name, {}), ONE, "p50_us") for name in ("relay", "direct", "NATS floor"))
+    value = ratio(relay, floor + direct) if floor and direct else None
+    return Target("relay p50 / (raw NATS p50 + direct p50) (1 connection, 200 B)", MOST_LATENCY_RATIO, value,
+                  f"{relay:.0f} / ({floor:.0f} + {direct:.0f}) us" if value else "", clean(medians, "relay", ONE))
+
+
+def memory(opened):
+    text = f"memory of both agents with {OPEN_REQUESTS} open requests, MB"
+    if not opened or "failed" in opened or opened["asked"] < OPEN_REQUESTS:
+        return Target(text, MOST_MEMORY_MB, None, "")
+    asked, agents = opened["asked"], opened["open_kb"]
+    value = (agents["client"] + agents["upstream"]) * 1024 / 1e6
+    whole = opened["held_at_once"] == asked and opened["outcomes"] == {"200": asked}
+    detail = "all answered with 200" if whole else "NOT ALL open at once and answered with 200"
+    return Target(text, MOST_MEMORY_MB, value, detail, whole)
+
+
+def clean(medians, name, cell):
+    seen = medians.get(name, {}).get(cell, {})
+    return not seen.get("errors") and not seen.get("failed_rounds")
+
+
+def as_text(found):
+    lines = ["targets"]
+    for target in found:
+        value = "-" if target.value is None else f"{target.value:.2f}"
+        detail = f"  ({target.detail})" if target.detail else ""
+        lines.append(f"  {target.verdict:<12}  {value:>7} <= {target.limit:<5}  {target.text}{detail}")
+    return "\n".join(lines)
