@@ -1,0 +1,187 @@
+//! One of each message, and how a message is read by its name.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use relay::wire::{
+    Ack, Cancel, Code, Fault, Here, Hold, Known, Lease, Lost, Name, ProcessId, Reply, Request, RequestId,
+    Side, State, Subjects, codec, message::VERSION,
+};
+
+/// One of each message, by the name that `docs/PROTOCOL.md` gives its dump.
+pub fn messages() -> Vec<(&'static str, Bytes)> {
+    vec![
+        ("request", codec::encode(&request())),
+        ("request after a wake", codec::encode(&request_after_a_wake())),
+        ("reply", codec::encode(&reply())),
+        ("error", codec::encode(&error())),
+        ("taken", codec::encode(&taken())),
+        ("held", codec::encode(&held())),
+        ("cancel", codec::encode(&Cancel::new(at_agent()))),
+        ("hold", codec::encode(&hold())),
+        ("lease", codec::encode(&lease())),
+        ("lost", codec::encode(&lost())),
+        ("here", codec::encode(&here())),
+    ]
+}
+
+pub fn request() -> Request {
+    Request {
+        v: VERSION,
+        client_id: client(),
+        client_req_id: at_client(),
+        client_req_ttl: 60_000,
+        upstream_target: hello(),
+        method: Method::POST,
+        url: "/greet?from=docs".into(),
+        headers: pairs(&[("host", b"shop.example"), ("x-name", b"caf\xe9"), ("via", b"1.1 relay")]),
+        body: Bytes::from_static(b"hi"),
+        broker_id: None,
+        broker_req_id: None,
+        broker_req_ttl: None,
+    }
+}
+
+pub fn request_after_a_wake() -> Request {
+    Request {
+        client_req_ttl: 58_499,
+        broker_id: Some(broker()),
+        broker_req_id: Some(at_broker()),
+        broker_req_ttl: Some(8_499),
+        ..request()
+    }
+}
+
+pub fn reply() -> Reply {
+    let headers = pairs(&[("content-type", b"text/plain"), ("set-cookie", b"a=1"), ("set-cookie", b"b=2")]);
+    Reply {
+        upstream_id: Some(agent()),
+        upstream_req_id: Some(at_agent()),
+        ..Reply::response(at_client(), StatusCode::CREATED, headers, Bytes::from_static(b"hello"))
+    }
+}
+
+pub fn error() -> Reply {
+    let fault =
+        Fault::new(Code::NoAgent, Side::Broker, "no upstream agent for 'hello' came within 10s (--wait)");
+    Reply { broker_req_id: Some(at_broker()), ..Reply::error(at_client(), &fault) }
+}
+
+pub fn taken() -> Ack {
+    Ack {
+        upstream_id: Some(agent()),
+        upstream_req_id: Some(at_agent()),
+        upstream_req_ttl: Some(29_988),
+        ..Ack::new(at_client(), State::Taken)
+    }
+}
+
+pub fn held() -> Ack {
+    Ack {
+        broker_id: Some(broker()),
+        broker_req_id: Some(at_broker()),
+        broker_req_ttl: Some(10_000),
+        ..Ack::new(at_client(), State::Held)
+    }
+}
+
+pub fn hold() -> Hold {
+    Hold {
+        v: VERSION,
+        client_id: client(),
+        client_req_id: at_client(),
+        client_req_ttl: 59_747,
+        upstream_target: hello(),
+        age: 252,
+        known: Known::Taken,
+        known_for: 238,
+        upstream_id: Some(agent()),
+    }
+}
+
+pub fn lease() -> Lease {
+    Lease { v: VERSION, client_id: client(), holds: vec![at_broker().number(), 2] }
+}
+
+pub fn lost() -> Lost {
+    Lost { v: VERSION, holds: vec![2] }
+}
+
+pub fn here() -> Here {
+    Here {
+        v: VERSION,
+        upstream_id: agent(),
+        upstream_target: hello(),
+        version: "0.1.0".into(),
+        accepting: true,
+        in_flight: 1,
+        limit: 1000,
+    }
+}
+
+pub fn subjects() -> Subjects {
+    Subjects::new("relay".parse().unwrap())
+}
+
+pub fn client() -> ProcessId {
+    "client.oCDzi4CCel1n".parse().unwrap()
+}
+
+pub fn agent() -> ProcessId {
+    "agent.GFSuTE5gD7rq".parse().unwrap()
+}
+
+pub fn broker() -> ProcessId {
+    "broker.KLxOGdcI66eu".parse().unwrap()
+}
+
+pub fn hello() -> Name {
+    "hello".parse().unwrap()
+}
+
+pub fn at_client() -> RequestId {
+    RequestId::new(&client(), &hello(), 0x23b5_b450_0000_0002)
+}
+
+pub fn at_agent() -> RequestId {
+    RequestId::new(&agent(), &hello(), 0x8bd2_5c14_0000_0002)
+}
+
+pub fn at_broker() -> RequestId {
+    RequestId::new(&broker(), &hello(), 0x819c_0c43_0000_0001)
+}
+
+pub fn pairs(pairs: &[(&'static str, &[u8])]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap());
+    }
+    headers
+}
+
+/// Reads `bytes` as the message `name`: what was read, or why it was refused.
+pub fn read_as(name: &str, bytes: &[u8]) -> Result<String, String> {
+    fn shown<M: std::fmt::Debug>(read: Result<M, codec::Malformed>) -> Result<String, String> {
+        read.map(|message| format!("{message:?}")).map_err(|why| why.to_string())
+    }
+    match name {
+        "request" | "request after a wake" => shown(codec::decode_request(&Bytes::copy_from_slice(bytes))),
+        "reply" | "error" => shown(codec::decode_reply(&Bytes::copy_from_slice(bytes))),
+        "taken" | "held" => shown(codec::decode::<Ack>(bytes)),
+        "cancel" => shown(codec::decode::<Cancel>(bytes)),
+        "hold" => shown(codec::decode::<Hold>(bytes)),
+        "lease" => shown(codec::decode::<Lease>(bytes)),
+        "lost" => shown(codec::decode::<Lost>(bytes)),
+        "here" => shown(codec::decode::<Here>(bytes)),
+        other => panic!("there is no message {other}"),
+    }
+}
+
+/// The same message with one more field at its end.
+pub fn with_field(message: &[u8], name: &str, value: &[u8]) -> Vec<u8> {
+    assert!((0x80..0x8f).contains(&message[0]), "a map of less than 15 fields");
+    let mut longer = message.to_vec();
+    longer[0] += 1;
+    longer.extend(rmp_serde::to_vec(name).unwrap());
+    longer.extend_from_slice(value);
+    longer
+}
