@@ -96,20 +96,18 @@ impl Bus {
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&dropped);
-        let options = options(credentials)
-            .await?
-            .event_callback(move |event| {
-                if matches!(event, NatsEvent::SlowConsumer(_)) {
-                    counter.fetch_add(1, Ordering::Relaxed);
+        let options = options(credentials).await?.event_callback(move |event| {
+            if matches!(event, NatsEvent::SlowConsumer(_)) {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+            let events = events.clone();
+            async move {
+                if let Some(event) = translate(event) {
+                    // The receiver lives as long as the process; at its end there is nobody to tell.
+                    events.send(event).await.ok();
                 }
-                let events = events.clone();
-                async move {
-                    if let Some(event) = translate(event) {
-                        // The receiver lives as long as the process; at its end there is nobody to tell.
-                        events.send(event).await.ok();
-                    }
-                }
-            });
+            }
+        });
         let servers: Vec<async_nats::ServerAddr> = credentials
             .servers
             .split(',')
@@ -157,10 +155,11 @@ impl Bus {
         Ok(Subscription(subscriber.with_context(|| format!("cannot subscribe to {subject}"))?))
     }
 
-    /// Waits until everything published so far is on its way to the server.
+    /// Waits until everything published so far is on its way to the server, but not for a server that is
+    /// away.
     pub async fn flush(&self) {
         // Flushing fails only when the connection is closed, and then there is nothing left to send.
-        self.client.flush().await.ok();
+        tokio::time::timeout(FLUSH, self.client.flush()).await.ok();
     }
 
     /// The largest payload the server takes, in bytes; 1 MiB until it has said so.
@@ -275,7 +274,9 @@ fn translate(event: NatsEvent) -> Option<Event> {
         NatsEvent::SlowConsumer(_) => Some(Event::Dropped),
         NatsEvent::LameDuckMode => Some(Event::Trouble("the NATS server is shutting down".into())),
         NatsEvent::Draining => None,
-        NatsEvent::ServerError(ServerError::Other(text)) => Some(denied(&text).unwrap_or(Event::Trouble(text))),
+        NatsEvent::ServerError(ServerError::Other(text)) => {
+            Some(denied(&text).unwrap_or(Event::Trouble(text)))
+        }
         NatsEvent::ServerError(error) => Some(Event::Trouble(error.to_string())),
         NatsEvent::ClientError(error) => Some(Event::Trouble(error.to_string())),
     }
@@ -301,6 +302,7 @@ const PING: Duration = Duration::from_secs(20);
 const COMMAND_QUEUE: usize = 16 * 1024;
 /// Messages that wait to be read at most, for each subscription.
 const MESSAGE_QUEUE: usize = 64 * 1024;
+const FLUSH: Duration = Duration::from_secs(1);
 const EVENT_QUEUE: usize = 1024;
 
 #[cfg(test)]
@@ -311,7 +313,8 @@ mod tests {
     fn a_refused_subject_is_read_from_the_servers_sentence() {
         let publish = r#"Permissions Violation for Publish to "relay.req.payroll""#;
         assert_eq!(denied(publish), Some(Event::PublishDenied("relay.req.payroll".into())));
-        let subscribe = r#"Permissions Violation for Subscription to "relay.req.payroll" using queue "relay""#;
+        let subscribe =
+            r#"Permissions Violation for Subscription to "relay.req.payroll" using queue "relay""#;
         assert_eq!(denied(subscribe), Some(Event::SubscribeDenied("relay.req.payroll".into())));
         assert_eq!(denied("maximum connections exceeded"), None);
     }

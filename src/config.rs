@@ -16,7 +16,7 @@ use crate::wire::Name;
 mod context;
 mod file;
 
-pub use file::parse;
+pub use file::{from_flags, parse};
 
 /// HTTP from one network to another over NATS.
 #[derive(Debug, Parser)]
@@ -64,13 +64,13 @@ pub struct Client {
     #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = humantime::parse_duration)]
     pub patience: Duration,
     /// Requests in flight at most; more are answered 503
-    #[arg(long, value_name = "N", default_value = "20000")]
+    #[arg(long, value_name = "N", default_value = "20000", value_parser = parse_positive)]
     pub max_in_flight: usize,
     /// Requests in flight at most for one upstream; more are answered 503
-    #[arg(long, value_name = "N", default_value = "20000")]
+    #[arg(long, value_name = "N", default_value = "20000", value_parser = parse_positive)]
     pub max_in_flight_per_upstream: usize,
     /// Connections at most; requests on more are answered 503
-    #[arg(long, value_name = "N", default_value = "50000")]
+    #[arg(long, value_name = "N", default_value = "50000", value_parser = parse_positive)]
     pub max_connections: usize,
     /// Size of a request's body at most; a larger one is answered 413. The NATS server's max_payload also limits it
     #[arg(long, value_name = "SIZE", default_value = "512KiB")]
@@ -262,7 +262,7 @@ pub struct Process {
     #[arg(long, value_name = "human|json", default_value = "human")]
     pub log_format: LogFormat,
     /// What is logged, as in RUST_LOG
-    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
+    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info,async_nats=warn")]
     pub log: String,
     /// File with settings, in TOML
     #[arg(long, value_name = "FILE")]
@@ -389,7 +389,8 @@ impl FromStr for OriginUrl {
             _ if !text.contains("://") => format!("http://{text}"),
             _ => text.to_owned(),
         };
-        let uri: http::Uri = url.parse().map_err(|error| format!("{error}; write http://HOST[:PORT][/PATH]"))?;
+        let uri: http::Uri =
+            url.parse().map_err(|error| format!("{error}; write http://HOST[:PORT][/PATH]"))?;
         match uri.scheme_str() {
             Some("http" | "https") => {}
             _ => return Err("the scheme must be http or https".into()),
@@ -434,7 +435,9 @@ pub enum LogFormat {
 
 fn parse_network(text: &str) -> Result<IpNet, String> {
     let single = || text.parse::<std::net::IpAddr>().map(IpNet::from);
-    text.parse::<IpNet>().or_else(|_| single()).map_err(|_| "write an address or a network, as 10.0.0.0/8".into())
+    text.parse::<IpNet>()
+        .or_else(|_| single())
+        .map_err(|_| "write an address or a network, as 10.0.0.0/8".into())
 }
 
 fn parse_positive(text: &str) -> Result<usize, String> {

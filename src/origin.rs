@@ -98,20 +98,19 @@ impl Origin {
     pub async fn call(&self, request: Request) -> Result<Answer, Fault> {
         let idempotent = request.method.is_idempotent();
         let mut outgoing = self.outgoing(request)?;
-        let mut spare = idempotent.then(|| outgoing.clone());
         // A kept connection may have been closed by the origin while the request was on its way.
         while let Some(mut connection) = self.checkout() {
+            let spare = idempotent.then(|| outgoing.clone());
             match connection.exchange(outgoing, self.max_body).await {
                 Ok(answer) => return Ok(self.checkin(connection, answer)),
                 Err(Failure { unsent: Some(request), .. }) => outgoing = request,
-                Err(Failure { fault, unsent: None }) if fault.code == Code::OriginBroken => match spare.take() {
-                    Some(request) => {
+                Err(Failure { fault, unsent: None }) => match spare {
+                    Some(request) if fault.code == Code::OriginBroken => {
                         outgoing = request;
                         break;
                     }
-                    None => return Err(fault),
+                    Some(_) | None => return Err(fault),
                 },
-                Err(failure) => return Err(failure.fault),
             }
         }
         let mut connection = self.connector.connect().await?;
@@ -166,11 +165,7 @@ impl Origin {
 
 impl Connection {
     async fn open(stream: Stream) -> hyper::Result<Self> {
-        let (sender, driver) = http1::Builder::new()
-            .preserve_header_case(false)
-            .max_headers(MAX_HEADERS)
-            .handshake(TokioIo::new(stream))
-            .await?;
+        let (sender, driver) = http1::Builder::new().handshake(TokioIo::new(stream)).await?;
         Ok(Connection { sender, driver: Box::pin(driver) })
     }
 
@@ -180,7 +175,11 @@ impl Connection {
         self.driver.as_mut().poll(&mut context).is_pending() && self.sender.is_ready()
     }
 
-    async fn exchange(&mut self, request: http::Request<Full<Bytes>>, max_body: usize) -> Result<Answer, Failure> {
+    async fn exchange(
+        &mut self,
+        request: http::Request<Full<Bytes>>,
+        max_body: usize,
+    ) -> Result<Answer, Failure> {
         let response = self.head(request).await?;
         let (head, body) = response.into_parts();
         let body = self.body(body, max_body).await?;
@@ -233,7 +232,10 @@ impl Connection {
         Ok(if rest.is_empty() { first.unwrap_or_default() } else { rest.freeze() })
     }
 
-    async fn frame(&mut self, body: &mut Incoming) -> Option<Result<hyper::body::Frame<Bytes>, hyper::Error>> {
+    async fn frame(
+        &mut self,
+        body: &mut Incoming,
+    ) -> Option<Result<hyper::body::Frame<Bytes>, hyper::Error>> {
         let mut frame = pin!(body.frame());
         let driver = &mut self.driver;
         let mut closed = false;
@@ -272,7 +274,12 @@ fn target(base: &str, method: &Method, url: &str) -> Result<Uri, Fault> {
 
 fn has_dot_segment(url: &str) -> bool {
     let path = url.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
-    path.replace("%2e", ".").replace("%2f", "/").replace("%5c", "/").replace('\\', "/").split('/').any(|s| s == "..")
+    path.replace("%2e", ".")
+        .replace("%2f", "/")
+        .replace("%5c", "/")
+        .replace('\\', "/")
+        .split('/')
+        .any(|s| s == "..")
 }
 
 /// The fault of a connection that broke. Nothing tells how far the origin got.
@@ -295,9 +302,6 @@ fn unreachable(error: &io::Error, target: &str) -> Fault {
     };
     Fault::new(code, Side::Upstream, format!("the origin {target} {what}: {error}"))
 }
-
-/// Headers in a response at most.
-const MAX_HEADERS: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -2,10 +2,7 @@
 //!
 //! Metrics have one prefix, base units, and labels of few values: never a path, never an id.
 
-use std::{
-    fmt,
-    sync::Mutex,
-};
+use std::{fmt, sync::Mutex};
 
 use anyhow::Context;
 use http::Method;

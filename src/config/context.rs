@@ -24,7 +24,8 @@ impl Nats {
             _ => self.server.clone(),
         };
         let user = self.user.clone().or(non_empty(context.user));
-        let password = self.password.as_ref().map(Secret::reveal).map(str::to_owned).or(non_empty(context.password));
+        let password =
+            self.password.as_ref().map(Secret::reveal).map(str::to_owned).or(non_empty(context.password));
         let cert = self.tlscert.clone().or(context.cert.and_then(path));
         let key = self.tlskey.clone().or(context.key.and_then(path));
         Ok(Credentials {
@@ -71,7 +72,8 @@ impl NatsContext {
 fn directory() -> anyhow::Result<PathBuf> {
     let config = std::env::var_os("XDG_CONFIG_HOME").filter(|dir| !dir.is_empty()).map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".config"));
-    let config = config.or_else(home).context("neither XDG_CONFIG_HOME nor HOME is set: no contexts to read")?;
+    let config =
+        config.or_else(home).context("neither XDG_CONFIG_HOME nor HOME is set: no contexts to read")?;
     Ok(config.join("nats").join("context"))
 }
 

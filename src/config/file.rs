@@ -34,6 +34,16 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Command
     Ok(cli.command)
 }
 
+/// Settings of a role from flags alone: neither the environment nor a file has a say.
+///
+/// # Errors
+/// When the flags are not right.
+pub fn from_flags(args: &[&str]) -> anyhow::Result<Command> {
+    let command = Cli::command().mut_subcommands(|role| role.mut_args(|arg| arg.env(None::<&str>)));
+    let matches = command.try_get_matches_from(args)?;
+    Ok(Cli::from_arg_matches(&matches)?.command)
+}
+
 /// The command line with a `RELAY_<FLAG>` variable for each flag that has none of its own.
 pub(super) fn command() -> clap::Command {
     Cli::command().mut_subcommands(|role| {
@@ -77,7 +87,9 @@ pub(super) fn apply(text: &str, role: &str, command: &mut clap::Command) -> Vec<
                     set(command, &[key], role, key_in, &place, value, &mut mistakes);
                 }
             }
-            Value::Table(_) => mistakes.push(format!("[{key}]: no such role; there are {}", ROLES.join(", "))),
+            Value::Table(_) => {
+                mistakes.push(format!("[{key}]: no such role; there are {}", ROLES.join(", ")))
+            }
             value => set(command, &ROLES, role, key, key, value, &mut mistakes),
         }
     }

@@ -10,7 +10,9 @@ fn the_command_line_is_sound() {
 #[test]
 fn every_flag_that_takes_a_value_has_a_variable_of_its_own() {
     for role in file::command().get_subcommands() {
-        for arg in role.get_arguments().filter(|arg| arg.get_long().is_some() && arg.get_action().takes_values()) {
+        for arg in
+            role.get_arguments().filter(|arg| arg.get_long().is_some() && arg.get_action().takes_values())
+        {
             let variable = arg.get_env().and_then(|v| v.to_str()).unwrap_or_default();
             assert!(
                 ["RELAY_", "NATS_", "RUST_"].iter().any(|start| variable.starts_with(start)),
@@ -79,7 +81,9 @@ fn an_address_may_be_a_port_and_then_it_is_loopback() {
 
 #[test]
 fn an_origin_is_a_scheme_a_host_and_a_path() {
-    for good in ["http://127.0.0.1:3000", "https://example.com/base", "3000", "127.0.0.1:3000", "http://[::1]:1/"] {
+    for good in
+        ["http://127.0.0.1:3000", "https://example.com/base", "3000", "127.0.0.1:3000", "http://[::1]:1/"]
+    {
         assert!(good.parse::<OriginUrl>().is_ok(), "{good}");
     }
     for bad in ["ftp://x", "http://", "http://u:p@x", "http://x/?a=b", "", "http://x y"] {

@@ -28,7 +28,9 @@ pub async fn serve<S: Status>(listener: TcpListener, status: Arc<S>, until: impl
                 let response = answer(&*status, &request);
                 async { Ok::<_, Infallible>(response) }
             });
-            let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(TokioIo::new(stream), service);
             // Nobody is told: whoever scrapes sees it for himself.
             connection.await.ok();
         });

@@ -40,11 +40,13 @@ impl Budget {
     /// # Errors
     /// A fault when there are not that many left.
     pub fn take(&self, bytes: usize) -> Result<Share, Fault> {
-        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+        let taken =
+            self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
         match taken {
             Ok(_) => Ok(Share { left: Arc::clone(&self.left), bytes }),
             Err(_) => {
-                let detail = format!("{} bytes of bodies are in memory, the limit of --max-buffered", self.limit);
+                let detail =
+                    format!("{} bytes of bodies are in memory, the limit of --max-buffered", self.limit);
                 Err(Fault::new(Code::ClientFull, Side::Client, detail))
             }
         }
@@ -70,7 +72,11 @@ pub struct Limits {
 ///
 /// # Errors
 /// A fault when it is too large, stops arriving, breaks off, or does not fit in the budget.
-pub async fn read(mut body: Incoming, limits: Limits, budget: &Budget) -> Result<(Bytes, Option<Share>), Fault> {
+pub async fn read(
+    mut body: Incoming,
+    limits: Limits,
+    budget: &Budget,
+) -> Result<(Bytes, Option<Share>), Fault> {
     if body.is_end_stream() {
         return Ok((Bytes::new(), None));
     }
@@ -114,7 +120,11 @@ impl Share {
 async fn next(body: &mut Incoming, pause: Duration) -> Result<Option<Frame<Bytes>>, Fault> {
     match tokio::time::timeout(pause, body.frame()).await {
         Ok(frame) => frame.transpose().map_err(|error| {
-            Fault::new(Code::BadRequest, Side::Client, format!("the request's body could not be read: {error}"))
+            Fault::new(
+                Code::BadRequest,
+                Side::Client,
+                format!("the request's body could not be read: {error}"),
+            )
         }),
         Err(_) => {
             let pause = humantime::format_duration(pause);

@@ -17,7 +17,9 @@ pub async fn serve(listener: TcpListener, until: impl Future<Output = ()>) {
     listen::accept(listener, until, |stream, peer| {
         tokio::spawn(async move {
             let service = service_fn(|request| async { Ok::<_, Infallible>(echo(request).await) });
-            let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(TokioIo::new(stream), service);
             if let Err(error) = connection.await {
                 tracing::debug!(%peer, %error, "connection ended early");
             }

@@ -62,6 +62,8 @@ pub trait Ask: Send + Sync + 'static {
     fn ask(&self, request: Request) -> impl Future<Output = Answer> + Send;
     /// Tells what became of a request.
     fn served(&self, served: &Served<'_>);
+    /// The number of connections, which the front keeps.
+    fn connections(&self) -> &AtomicUsize;
 }
 
 /// One request as the access log and the metrics see it.
@@ -74,13 +76,13 @@ pub struct Served<'a> {
     /// Its method.
     pub method: &'a Method,
     /// The agent that answered, if one did.
-    pub agent: Option<&'a ProcessId>,
-    /// The status that was answered.
+    pub agent: Option<ProcessId>,
+    /// The status that was answered; 499 when the caller was gone.
     pub status: StatusCode,
-    /// What was decided: `None` is the origin's response, otherwise the fault's code.
-    pub fault: Option<Code>,
-    /// Since the request's headers were here.
-    pub took: Duration,
+    /// What was decided.
+    pub decision: Decision,
+    /// When the request's headers were here.
+    pub started: Instant,
     /// Bytes of the request's body.
     pub bytes_in: usize,
     /// Bytes of the response's body.
@@ -89,29 +91,40 @@ pub struct Served<'a> {
     pub peer: IpAddr,
 }
 
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// With the origin's response.
+    Response,
+    /// With a fault.
+    Fault(Code, Side),
+    /// The caller went away before its answer.
+    Abandoned,
+}
+
 /// The listener's shared state.
 pub struct Front<A> {
     settings: Settings,
     ask: A,
     budget: Budget,
-    connections: AtomicUsize,
 }
 
 impl<A: Ask> Front<A> {
     /// A front for `ask`; `max_buffered` is what bodies may take in memory, in bytes.
     pub fn new(settings: Settings, max_buffered: usize, ask: A) -> Arc<Self> {
-        Arc::new(Front { settings, ask, budget: Budget::new(max_buffered), connections: AtomicUsize::new(0) })
-    }
-
-    /// Connections now.
-    pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        Arc::new(Front { settings, ask, budget: Budget::new(max_buffered) })
     }
 
     /// Serves one connection until it ends, or until `drain` is done and its last request is answered.
-    pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, drain: impl Future<Output = ()>) {
-        let over = self.connections.fetch_add(1, Ordering::Relaxed) >= self.settings.max_connections;
-        let _open = Open(&self.connections);
+    pub async fn serve(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        drain: impl Future<Output = ()>,
+    ) {
+        let connections = self.ask.connections();
+        let over = connections.fetch_add(1, Ordering::Relaxed) >= self.settings.max_connections;
+        let _open = Open(connections);
         let front = &self;
         let service = service_fn(|request: HttpRequest<Incoming>| async move {
             Ok::<_, Infallible>(front.answer(request, peer.ip(), over).await)
@@ -120,7 +133,6 @@ impl<A: Ask> Front<A> {
             .timer(TokioTimer::new())
             .header_read_timeout(self.settings.header_timeout)
             .max_buf_size((self.settings.max_header_bytes * 2).max(MIN_BUFFER))
-            .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let mut drain = std::pin::pin!(drain);
@@ -142,38 +154,31 @@ impl<A: Ask> Front<A> {
         let upstream = &self.settings.upstream;
         let id = self.ask.mint(upstream);
         let method = request.method().clone();
-        let mut served = Served {
+        let served = Served {
             id: &id,
             upstream,
             method: &method,
             agent: None,
-            status: StatusCode::OK,
-            fault: None,
-            took: Duration::ZERO,
+            status: CALLER_GONE,
+            decision: Decision::Abandoned,
+            started,
             bytes_in: 0,
             bytes_out: 0,
             peer,
         };
-        let outcome = if over { Err(self.too_many()) } else { self.relay(request, peer, &mut served).await };
-        let agent;
-        let response = match outcome {
-            Ok((response, by)) => {
-                agent = by;
-                served.agent = agent.as_ref();
-                response
+        // Told when it is dropped: also when the caller goes away and this future with it.
+        let mut told = Told { ask: &self.ask, served };
+        let outcome =
+            if over { Err(self.too_many()) } else { self.relay(request, peer, &mut told.served).await };
+        let response = outcome.unwrap_or_else(|fault| {
+            told.served.decision = Decision::Fault(fault.code, fault.raised_by);
+            let mut response = problem::response(&fault, Some(&id), &method);
+            if over {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Err(fault) => {
-                served.fault = Some(fault.code);
-                let mut response = problem::response(&fault, Some(&id), &method);
-                if over {
-                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-                }
-                response
-            }
-        };
-        served.status = response.status();
-        served.took = started.elapsed();
-        self.ask.served(&served);
+            response
+        });
+        told.served.status = response.status();
         response
     }
 
@@ -182,12 +187,13 @@ impl<A: Ask> Front<A> {
         request: HttpRequest<Incoming>,
         peer: IpAddr,
         served: &mut Served<'_>,
-    ) -> Result<(Response<Held>, Option<ProcessId>), Fault> {
+    ) -> Result<Response<Held>, Fault> {
         let (mut head, body) = request.into_parts();
         let url = self.check(&mut head)?;
         let (body, share) = body::read(body, self.settings.body, &self.budget).await?;
         served.bytes_in = body.len();
-        let caller = Caller { address: peer, trusted: self.is_trusted(peer), tls: false, version: head.version };
+        let caller =
+            Caller { address: peer, trusted: self.is_trusted(peer), tls: false, version: head.version };
         let request = Request {
             v: VERSION,
             client_id: self.ask.process(),
@@ -210,7 +216,7 @@ impl<A: Ask> Front<A> {
         }
     }
 
-    fn response(&self, reply: Reply, served: &mut Served<'_>) -> Result<(Response<Held>, Option<ProcessId>), Fault> {
+    fn response(&self, reply: Reply, served: &mut Served<'_>) -> Result<Response<Held>, Fault> {
         let body = reply.body.unwrap_or_default();
         served.bytes_out = body.len();
         let share = match body.len() {
@@ -220,19 +226,35 @@ impl<A: Ask> Front<A> {
         let mut response = Response::new(Held::new(body, share));
         *response.status_mut() = reply.status_code.unwrap_or(StatusCode::BAD_GATEWAY);
         *response.headers_mut() = headers::for_caller(reply.headers, http::Version::HTTP_11, VIA);
-        Ok((response, reply.upstream_id))
+        served.agent = reply.upstream_id;
+        served.decision = Decision::Response;
+        Ok(response)
     }
 
     /// What a caller may say; returns the target in origin form.
     fn check(&self, head: &mut http::request::Parts) -> Result<String, Fault> {
         if head.method == Method::CONNECT {
-            return Err(fault(Code::MethodRefused, "CONNECT is not relayed: a request goes to the upstream's origin"));
+            return Err(fault(
+                Code::MethodRefused,
+                "CONNECT is not relayed: a request goes to the upstream's origin",
+            ));
         }
-        let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        let size: usize =
+            head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
         let limit = self.settings.max_header_bytes;
         if size > limit {
-            let detail = format!("the header block is {size} bytes, the limit of --max-header-bytes is {limit}");
+            let detail =
+                format!("the header block is {size} bytes, the limit of --max-header-bytes is {limit}");
             return Err(Fault::new(Code::HeadersTooLarge, Side::Client, detail));
+        }
+        if head.headers.contains_key(header::CONTENT_LENGTH)
+            && head.headers.contains_key(header::TRANSFER_ENCODING)
+        {
+            // Two framings are how requests are smuggled past a proxy (RFC 9112 §6.1).
+            return Err(fault(
+                Code::BadRequest,
+                "a request must not have both Content-Length and Transfer-Encoding",
+            ));
         }
         let hosts = head.headers.get_all(header::HOST).iter().count();
         if hosts > 1 || (hosts == 0 && head.version == http::Version::HTTP_11) {
@@ -240,19 +262,27 @@ impl<A: Ask> Front<A> {
         }
         match head.headers.get(header::EXPECT) {
             Some(expect) if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
-                return Err(fault(Code::BadExpectation, "the only expectation that can be met is 100-continue"));
+                return Err(fault(
+                    Code::BadExpectation,
+                    "the only expectation that can be met is 100-continue",
+                ));
             }
             Some(_) | None => {}
+        }
+        // Authority form is for CONNECT (RFC 9112 §3.2.3): `GET example.com` names no path.
+        if head.uri.path_and_query().is_none() {
+            return Err(fault(Code::BadTarget, "the request target must be a path, an absolute URL or '*'"));
         }
         // In absolute form the target's authority replaces Host (RFC 9112 §3.2.2); the path is all that is kept.
         if let Some(authority) = head.uri.authority() {
             let host = authority.as_str().rsplit('@').next().unwrap_or_default();
-            let host = HeaderValue::from_str(host).map_err(|_| fault(Code::BadTarget, "the target's host is not valid"))?;
+            let host = HeaderValue::from_str(host)
+                .map_err(|_| fault(Code::BadTarget, "the target's host is not valid"))?;
             head.headers.insert(header::HOST, host);
         }
         let url = head.uri.path_and_query().map_or("/", |path| path.as_str());
-        if url.len() > limit {
-            let detail = format!("the request target is {} bytes, the limit of --max-header-bytes is {limit}", url.len());
+        if url.len() > MAX_TARGET {
+            let detail = format!("the request target is {} bytes, it may be at most {MAX_TARGET}", url.len());
             return Err(Fault::new(Code::TargetTooLong, Side::Client, detail));
         }
         Ok(if url.is_empty() { "/".to_owned() } else { url.to_owned() })
@@ -264,7 +294,23 @@ impl<A: Ask> Front<A> {
 
     fn too_many(&self) -> Fault {
         let limit = self.settings.max_connections;
-        Fault::new(Code::ClientFull, Side::Client, format!("{limit} connections are open, the limit of --max-connections"))
+        Fault::new(
+            Code::ClientFull,
+            Side::Client,
+            format!("{limit} connections are open, the limit of --max-connections"),
+        )
+    }
+}
+
+/// A request that is told of when it ends, however it ends.
+struct Told<'a, A: Ask> {
+    ask: &'a A,
+    served: Served<'a>,
+}
+
+impl<A: Ask> Drop for Told<'_, A> {
+    fn drop(&mut self) {
+        self.ask.served(&self.served);
     }
 }
 
@@ -282,7 +328,12 @@ fn fault(code: Code, detail: &'static str) -> Fault {
 
 /// Our pseudonym in `Via`.
 const VIA: &str = "relay";
-/// Headers in a request at most.
-const MAX_HEADERS: usize = 256;
+/// What the log says of a request whose caller is gone; nobody gets it.
+const CALLER_GONE: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => StatusCode::REQUEST_TIMEOUT,
+};
+/// A request target at most, in bytes.
+const MAX_TARGET: usize = 32 * 1024;
 /// hyper's smallest buffer.
 const MIN_BUFFER: usize = 8192;

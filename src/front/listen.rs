@@ -21,7 +21,11 @@ pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// Accepts until `until` is done, and hands each connection to `serve`.
-pub async fn accept(listener: TcpListener, until: impl Future<Output = ()>, mut serve: impl FnMut(TcpStream, SocketAddr)) {
+pub async fn accept(
+    listener: TcpListener,
+    until: impl Future<Output = ()>,
+    mut serve: impl FnMut(TcpStream, SocketAddr),
+) {
     let mut until = std::pin::pin!(until);
     loop {
         tokio::select! {

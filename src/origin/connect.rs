@@ -54,7 +54,8 @@ impl Connector {
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let https = uri.scheme_str() == Some("https");
         let tls = if https {
-            let name = ServerName::try_from(host.clone()).with_context(|| format!("'{host}' can't be verified"))?;
+            let name =
+                ServerName::try_from(host.clone()).with_context(|| format!("'{host}' can't be verified"))?;
             Some((TlsConnector::from(Arc::new(tls_config(settings)?)), name))
         } else {
             None
@@ -126,13 +127,19 @@ fn tls_config(settings: &Settings) -> anyhow::Result<ClientConfig> {
     let system = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(system.certs);
     if let Some(ca) = &settings.ca {
-        let certs = CertificateDer::pem_file_iter(ca).with_context(|| format!("cannot read {}", ca.display()))?;
+        let certs =
+            CertificateDer::pem_file_iter(ca).with_context(|| format!("cannot read {}", ca.display()))?;
         for cert in certs {
             let cert = cert.with_context(|| format!("{} is not PEM certificates", ca.display()))?;
-            roots.add(cert).with_context(|| format!("{} has a certificate that is no authority", ca.display()))?;
+            roots
+                .add(cert)
+                .with_context(|| format!("{} has a certificate that is no authority", ca.display()))?;
         }
     }
-    anyhow::ensure!(!roots.is_empty(), "no certificate authorities found: install ca-certificates or give --ca FILE");
+    anyhow::ensure!(
+        !roots.is_empty(),
+        "no certificate authorities found: install ca-certificates or give --ca FILE"
+    );
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -144,7 +151,11 @@ fn tls_config(settings: &Settings) -> anyhow::Result<ClientConfig> {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut TaskContext<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Stream::Tls(tls) => Pin::new(tls).poll_read(cx, buf),

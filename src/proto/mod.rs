@@ -10,7 +10,7 @@
 //! `deadlines` the timers of one machine. `tests/simulation.rs` joins all three machines through a bus
 //! that loses, delays and reorders.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub mod deadlines;
 pub mod exchange;
@@ -35,3 +35,6 @@ pub trait Machine {
     /// The next thing to do, until there is none.
     fn poll_command(&mut self) -> Option<Self::Command>;
 }
+
+/// How long after a reconnection "nobody there" proves little: agents and brokers are reconnecting too.
+pub const SETTLE: Duration = Duration::from_secs(2);

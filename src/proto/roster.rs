@@ -18,60 +18,70 @@ pub const MAX_AGENTS: usize = 100_000;
 /// The agents that announced themselves.
 #[derive(Debug, Default)]
 pub struct Roster {
-    upstreams: HashMap<Name, HashMap<ProcessId, Seen>>,
+    upstreams: HashMap<Name, Members>,
     agents: usize,
 }
 
-/// One agent's last announcement.
-#[derive(Debug, Clone)]
-pub struct Seen {
-    /// When it came.
-    pub at: Instant,
-    /// What it said.
-    pub here: Here,
+/// The agents of one upstream, never none.
+#[derive(Debug, Default)]
+struct Members {
+    seen: HashMap<ProcessId, Seen>,
+    /// How many of them accept requests: counted, so that asking costs the same however many there are.
+    accepting: usize,
+}
+
+/// An agent's last announcement.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    at: Instant,
+    accepting: bool,
 }
 
 impl Roster {
     /// Takes an announcement; false when the roster is full and it was ignored.
     pub fn announce(&mut self, here: Here, now: Instant) -> bool {
-        let agents = self.upstreams.entry(here.upstream_target.clone()).or_default();
-        let id = here.upstream_id.clone();
-        if !agents.contains_key(&id) {
-            if self.agents >= MAX_AGENTS {
-                return false;
-            }
-            self.agents += 1;
+        let known =
+            self.upstreams.get(&here.upstream_target).is_some_and(|m| m.seen.contains_key(&here.upstream_id));
+        if !known && self.agents >= MAX_AGENTS {
+            return false;
         }
-        agents.insert(id, Seen { at: now, here });
+        let members = self.upstreams.entry(here.upstream_target).or_default();
+        let seen = Seen { at: now, accepting: here.accepting };
+        match members.seen.insert(here.upstream_id, seen) {
+            Some(before) => members.accepting -= usize::from(before.accepting),
+            None => self.agents += 1,
+        }
+        members.accepting += usize::from(here.accepting);
         true
     }
 
     /// An agent left, or is known to be gone.
     pub fn remove(&mut self, upstream: &Name, agent: &ProcessId) {
-        if let Some(agents) = self.upstreams.get_mut(upstream) {
-            if agents.remove(agent).is_some() {
-                self.agents -= 1;
-            }
-            if agents.is_empty() {
-                self.upstreams.remove(upstream);
-            }
+        let Some(members) = self.upstreams.get_mut(upstream) else { return };
+        if let Some(gone) = members.seen.remove(agent) {
+            members.accepting -= usize::from(gone.accepting);
+            self.agents -= 1;
+        }
+        if members.seen.is_empty() {
+            self.upstreams.remove(upstream);
         }
     }
 
     /// Forgets agents that have not announced themselves for [`BELIEVED`].
     pub fn expire(&mut self, now: Instant) {
-        self.upstreams.retain(|_, agents| {
-            agents.retain(|_, seen| now.duration_since(seen.at) < BELIEVED);
-            !agents.is_empty()
+        self.upstreams.retain(|_, members| {
+            members.seen.retain(|_, seen| now.duration_since(seen.at) < BELIEVED);
+            members.accepting = members.seen.values().filter(|seen| seen.accepting).count();
+            !members.seen.is_empty()
         });
-        self.agents = self.upstreams.values().map(HashMap::len).sum();
+        self.agents = self.upstreams.values().map(|members| members.seen.len()).sum();
     }
 
     /// Whether any agent of `upstream` is there, and whether one of them accepts requests.
     pub fn presence(&self, upstream: &Name) -> Presence {
         match self.upstreams.get(upstream) {
             None => Presence::Absent,
-            Some(agents) if agents.values().any(|seen| seen.here.accepting) => Presence::Accepting,
+            Some(members) if members.accepting > 0 => Presence::Accepting,
             Some(_) => Presence::Full,
         }
     }

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::{BuildHasher, RandomState},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -101,10 +102,10 @@ pub enum Command {
 }
 
 /// Every request of one upstream agent.
-pub struct Serving {
+pub struct Serving<H = RandomState> {
     settings: Settings,
     own: ProcessId,
-    numbers: Numbers,
+    numbers: Numbers<H>,
     jobs: HashMap<u64, Job>,
     at_origin: usize,
     /// Jobs in [`Stage::Unheard`].
@@ -132,7 +133,7 @@ enum Stage {
     /// Answered, but the link is down or nobody heard it: published again then.
     Unheard { reply: Arc<Reply>, pause: Duration },
     /// Published; kept for a moment in case nobody hears it.
-    Published { reply: Arc<Reply>, pause: Duration },
+    Published { reply: Arc<Reply>, pause: Duration, at: Instant },
 }
 
 /// Membership of the queue group.
@@ -143,9 +144,9 @@ enum Group {
     Draining,
 }
 
-impl Serving {
+impl<H: BuildHasher> Serving<H> {
     /// No requests yet; `numbers` are the process's request numbers.
-    pub fn new(settings: Settings, own: ProcessId, numbers: Numbers) -> Self {
+    pub fn new(settings: Settings, own: ProcessId, numbers: Numbers<H>) -> Self {
         Serving {
             settings,
             own,
@@ -171,6 +172,16 @@ impl Serving {
     /// Requests at the origin, and replies that nobody has heard yet.
     pub fn unfinished(&self) -> usize {
         self.at_origin + self.unheard
+    }
+
+    /// Whether nothing is worked on and nothing is kept.
+    pub fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
+            && self.unfinished() == 0
+            && self.recent.is_empty()
+            && self.recent_bytes == 0
+            && self.deadlines.next().is_none()
+            && self.commands.is_empty()
     }
 
     /// What the agent says of itself.
@@ -261,7 +272,7 @@ impl Serving {
             return;
         }
         let (reply, pause) = (Arc::clone(reply), *pause);
-        job.stage = Stage::Published { reply: Arc::clone(&reply), pause };
+        job.stage = Stage::Published { reply: Arc::clone(&reply), pause, at: now };
         self.unheard -= 1;
         let bytes = reply.body.as_ref().map_or(0, bytes::Bytes::len) + HEAD;
         self.recent.push_back((number, now, bytes));
@@ -280,7 +291,9 @@ impl Serving {
             }
             self.recent.pop_front();
             self.recent_bytes -= bytes;
-            if matches!(self.jobs.get(&number), Some(Job { stage: Stage::Published { .. }, .. })) {
+            // A reply that nobody heard is here once for each time it was published; the last one counts.
+            if matches!(self.jobs.get(&number), Some(Job { stage: Stage::Published { at: last, .. }, .. }) if *last == at)
+            {
                 self.jobs.remove(&number);
             }
         }
@@ -288,7 +301,7 @@ impl Serving {
 
     fn reply_unheard(&mut self, number: u64, now: Instant) {
         let Some(job) = self.jobs.get_mut(&number) else { return };
-        let Stage::Published { reply, pause } = &job.stage else { return };
+        let Stage::Published { reply, pause, at: _ } = &job.stage else { return };
         let (reply, pause) = (Arc::clone(reply), *pause);
         if now + pause >= job.ends + SPARE || self.unheard >= self.settings.max_in_flight {
             self.jobs.remove(&number);
@@ -370,7 +383,10 @@ impl Serving {
         match &job.stage {
             Stage::Calling { .. } if job.ends <= now => {
                 let ttl = humantime::format_duration(self.settings.ttl);
-                let detail = format!("the origin of '{}' did not answer in time (agent's --ttl {ttl})", self.settings.upstream);
+                let detail = format!(
+                    "the origin of '{}' did not answer in time (agent's --ttl {ttl})",
+                    self.settings.upstream
+                );
                 let fault = Fault::new(Code::ResponseTimeout, Side::Upstream, detail);
                 let reply = Reply::error(job.client_req_id.clone(), &fault);
                 self.commands.push_back(Command::Abort { number });
@@ -392,7 +408,7 @@ impl Serving {
     }
 }
 
-impl Machine for Serving {
+impl<H: BuildHasher> Machine for Serving<H> {
     type Input = Input;
     type Command = Command;
 

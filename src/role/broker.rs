@@ -62,7 +62,11 @@ impl Broker {
     ///
     /// # Errors
     /// When the admin address can't be had or the connection to NATS is closed for good.
-    pub async fn start(self: &Arc<Self>, settings: &Settings, events: mpsc::Receiver<Event>) -> anyhow::Result<()> {
+    pub async fn start(
+        self: &Arc<Self>,
+        settings: &Settings,
+        events: mpsc::Receiver<Event>,
+    ) -> anyhow::Result<()> {
         // Announcements first: a hold that comes before them would wait for the next heartbeat.
         for kind in [Kind::Here, Kind::Gone] {
             let announcements = self.core.bus.subscribe(self.core.subjects.every(kind)).await?;
@@ -80,7 +84,8 @@ impl Broker {
         while let Some(message) = holds.next().await {
             let upstream = self.core.subjects.upstream_of(Kind::Hold, &message.subject);
             self.take(&message, codec::decode::<Hold>(&message.payload), |hold| {
-                (upstream.as_ref() == Some(&hold.upstream_target) && is_own(&hold)).then_some(Input::Hold(hold))
+                (upstream.as_ref() == Some(&hold.upstream_target) && is_own(&hold))
+                    .then_some(Input::Hold(hold))
             });
         }
     }
@@ -103,7 +108,12 @@ impl Broker {
     }
 
     /// Feeds what was decoded, when it is what its subject says it is.
-    fn take<M>(&self, message: &Message, decoded: Result<M, Malformed>, input: impl FnOnce(M) -> Option<Input>) {
+    fn take<M>(
+        &self,
+        message: &Message,
+        decoded: Result<M, Malformed>,
+        input: impl FnOnce(M) -> Option<Input>,
+    ) {
         if let Some(input) = self.core.accept(message, decoded.map(input)) {
             self.feed(input);
         }
@@ -131,7 +141,10 @@ impl Shell for Broker {
             }
             Command::Answer(reply) => {
                 core.metrics.failed.inc();
-                core.publish(core.subjects.of_request(Kind::Resp, &reply.client_req_id), codec::encode(&reply));
+                core.publish(
+                    core.subjects.of_request(Kind::Resp, &reply.client_req_id),
+                    codec::encode(&reply),
+                );
             }
             Command::Lost { client, lost } => {
                 core.publish(core.subjects.lost(&client, &core.id), codec::encode(&lost));
@@ -182,6 +195,7 @@ impl Role for Broker {
     }
 
     fn on_link(&self, up: bool) {
+        self.feed(Input::Link { up });
         if up {
             self.core.publish(self.core.subjects.who(), Bytes::new());
         }

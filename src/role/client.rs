@@ -1,6 +1,9 @@
 //! The client agent: HTTP in, exchanges over NATS, answers out.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use tokio::{
     net::TcpListener,
@@ -20,7 +23,7 @@ use crate::{
     front::{
         self,
         body::Limits,
-        http::{Ask, Front, Served},
+        http::{Ask, Decision, Front, Served},
         listen,
     },
     proto::exchange::{self, Answer, Command, Exchanges, Input},
@@ -39,6 +42,7 @@ pub struct Client {
     upstream: Name,
     limit: usize,
     access_log: bool,
+    connections: AtomicUsize,
     driver: Driver<Exchanges<Caller>>,
 }
 
@@ -87,6 +91,7 @@ impl Client {
             upstream: settings.upstream.clone(),
             limit: settings.max_in_flight,
             access_log: settings.access_log == Switch::On,
+            connections: AtomicUsize::new(0),
             driver: Driver::new(exchanges),
         });
         Ok((client, events))
@@ -163,7 +168,8 @@ impl Client {
             }
             (Kind::Resp, false) => {
                 let reply = codec::decode_reply(&message.payload);
-                let own = reply.map(|reply| is_about(&reply.client_req_id).then_some(Input::Reply { number, reply }));
+                let own = reply
+                    .map(|reply| is_about(&reply.client_req_id).then_some(Input::Reply { number, reply }));
                 self.core.accept(message, own)
             }
             _ => None,
@@ -271,6 +277,7 @@ impl Role for Client {
         let (in_flight, held) = self.driver.with(|exchanges| (exchanges.in_flight(), exchanges.held()));
         self.core.metrics.in_flight.set(in_flight as i64);
         self.core.metrics.held.set(held as i64);
+        self.core.metrics.connections.set(self.connections.load(Ordering::Relaxed) as i64);
     }
 }
 
@@ -296,9 +303,20 @@ impl Ask for Asking {
         answer.unwrap_or_else(|_| Answer::Fault(lost()))
     }
 
+    fn connections(&self) -> &AtomicUsize {
+        &self.0.connections
+    }
+
     fn served(&self, served: &Served<'_>) {
         let client = &self.0;
+        if client.access_log {
+            log(served);
+        }
         let metrics = &client.core.metrics;
+        if let Decision::Abandoned = served.decision {
+            metrics.abandoned.inc();
+            return;
+        }
         let labels = Answered {
             upstream: Label(served.upstream.clone()),
             method: method_label(served.method),
@@ -307,13 +325,10 @@ impl Ask for Asking {
         metrics.requests.get_or_create(&labels).inc();
         metrics.answered.inc();
         let upstream = OfUpstream { upstream: Label(served.upstream.clone()) };
-        metrics.durations.get_or_create(&upstream).observe(served.took.as_secs_f64());
-        if let Some(code) = served.fault {
+        metrics.durations.get_or_create(&upstream).observe(served.started.elapsed().as_secs_f64());
+        if let Decision::Fault(code, side) = served.decision {
             metrics.failed.inc();
-            metrics.faults.get_or_create(&Faulted { code: Label(code), raised_by: Label(Side::Client) }).inc();
-        }
-        if client.access_log {
-            log(served);
+            metrics.faults.get_or_create(&Faulted { code: Label(code), raised_by: Label(side) }).inc();
         }
     }
 }
@@ -324,9 +339,9 @@ fn log(served: &Served<'_>) {
         upstream = %served.upstream,
         method = %served.method,
         status = served.status.as_u16(),
-        decision = served.fault.map_or("response", |code| code.row().text),
-        agent = served.agent.map_or("-", ProcessId::as_str),
-        ms = format_args!("{:.1}", millis(served.took)),
+        decision = %decision(served.decision),
+        agent = %served.agent.as_ref().map_or("-", ProcessId::as_str),
+        ms = format_args!("{:.1}", served.started.elapsed().as_secs_f64() * 1000.0),
         bytes_in = served.bytes_in,
         bytes_out = served.bytes_out,
         peer = %served.peer,
@@ -334,8 +349,12 @@ fn log(served: &Served<'_>) {
     );
 }
 
-fn millis(took: Duration) -> f64 {
-    took.as_secs_f64() * 1000.0
+fn decision(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Response => "response",
+        Decision::Fault(code, _) => code.row().text,
+        Decision::Abandoned => "abandoned",
+    }
 }
 
 /// Abandons a request whose caller goes away before its answer.
@@ -347,7 +366,6 @@ struct Abandon<'a> {
 impl Drop for Abandon<'_> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            self.client.core.metrics.abandoned.inc();
             self.client.feed(Input::Abandon { number });
         }
     }

@@ -4,12 +4,13 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
+use futures_util::future::OptionFuture;
 use tokio::{
     net::TcpListener,
     sync::{Notify, mpsc, watch},
@@ -40,6 +41,7 @@ pub struct Core {
     /// When it started.
     pub started: Instant,
     state: AtomicU8,
+    warned_of_version: AtomicBool,
     heard_itself: Notify,
     stop: watch::Sender<bool>,
 }
@@ -65,7 +67,8 @@ pub trait Role: Send + Sync + 'static {
 const CONNECTING: u8 = 0;
 const READY: u8 = 1;
 const AWAY: u8 = 2;
-const STOPPING: u8 = 3;
+const REFUSED: u8 = 3;
+const STOPPING: u8 = 4;
 
 impl Core {
     /// Connects (or starts trying to) as `role`.
@@ -92,6 +95,7 @@ impl Core {
             metrics: Metrics::new(role),
             started: Instant::now(),
             state: AtomicU8::new(CONNECTING),
+            warned_of_version: AtomicBool::new(false),
             heard_itself: Notify::new(),
             stop: watch::Sender::new(false),
         };
@@ -118,10 +122,13 @@ impl Core {
     pub fn accept<I>(&self, message: &Message, read: Result<Option<I>, Malformed>) -> Option<I> {
         let (reason, why) = match read {
             Ok(Some(input)) => return Some(input),
-            Ok(None) => ("misaddressed", "its ids are not its subject's".to_owned()),
-            Err(malformed) => ("malformed", malformed.to_string()),
+            Ok(None) => ("misaddressed", Malformed::new("its ids are not its subject's")),
+            Err(malformed) => ("malformed", malformed),
         };
         self.metrics.drop_message(reason);
+        if why.is_version() && !self.warned_of_version.swap(true, Ordering::Relaxed) {
+            tracing::warn!(subject = %message.subject, %why, "somebody speaks another version; messages are dropped");
+        }
         tracing::debug!(subject = %message.subject, %why, "a message was dropped");
         None
     }
@@ -175,7 +182,11 @@ impl Core {
 ///
 /// # Errors
 /// When the admin address can't be had.
-pub async fn start<R: Role>(role: &Arc<R>, settings: &Process, events: mpsc::Receiver<Event>) -> anyhow::Result<()> {
+pub async fn start<R: Role>(
+    role: &Arc<R>,
+    settings: &Process,
+    events: mpsc::Receiver<Event>,
+) -> anyhow::Result<()> {
     let core = role.core();
     if let Some(listener) = admin_listener(settings.admin, core.role)? {
         tracing::info!(address = %listener.local_addr()?, "admin listener");
@@ -201,13 +212,15 @@ async fn read_inbox<R: Role>(role: Arc<R>, mut inbox: crate::bus::Subscription) 
 }
 
 async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
-    let mut connected = false;
     let mut ever = false;
+    let mut trouble = None;
+    // Runs from a connection until it has proved itself; one at a time, whatever else happens meanwhile.
+    let mut proof = std::pin::pin!(None);
     loop {
         let event = tokio::select! {
             event = events.recv() => event,
-            () = role.core().round_trip(), if connected => {
-                connected = false;
+            _ = OptionFuture::from(proof.as_mut().as_pin_mut()), if proof.is_some() => {
+                proof.set(None);
                 link_up(&*role, &mut ever);
                 continue;
             }
@@ -215,25 +228,39 @@ async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
         let core = role.core();
         match event {
             None => return,
-            Some(Event::Connected) => connected = true,
+            Some(Event::Connected) => {
+                trouble = None;
+                proof.set(Some(core.round_trip()));
+            }
             Some(Event::Disconnected) => {
-                connected = false;
+                proof.set(None);
                 core.set_state(AWAY);
                 role.on_link(false);
-                tracing::warn!("the connection to NATS is gone; trying again");
+                if !core.is_stopping() {
+                    tracing::warn!("the connection to NATS is gone; trying again");
+                }
             }
             Some(Event::PublishDenied(subject)) => {
                 tracing::warn!(%subject, "NATS permissions refuse a publication");
                 role.on_publish_denied(&subject);
             }
             Some(Event::SubscribeDenied(subject)) => {
-                tracing::error!(%subject, "NATS permissions refuse a subscription: this process can't work");
+                // It may be told after the round trip; the state says so until there is a new connection.
+                proof.set(None);
+                core.set_state(REFUSED);
+                role.on_link(false);
+                tracing::error!(%subject, "NATS permissions refuse a subscription this process needs; is --realm right?");
             }
             Some(Event::Dropped) => {
                 core.metrics.drop_message("slow_reader");
                 tracing::warn!("messages were dropped: this process can't keep up");
             }
-            Some(Event::Trouble(what)) => tracing::warn!(%what, "NATS"),
+            // Said again at every attempt to connect; the first word on it is enough.
+            Some(Event::Trouble(what)) if trouble.as_ref() == Some(&what) => tracing::debug!(%what, "NATS"),
+            Some(Event::Trouble(what)) => {
+                tracing::warn!(%what, "NATS");
+                trouble = Some(what);
+            }
         }
     }
 }
@@ -260,13 +287,17 @@ fn old_server(version: &str) -> Option<&'static str> {
     let mut numbers = version.split(['.', '-', '+']).map(|n| n.parse::<u32>().unwrap_or(0));
     let version = (numbers.next()?, numbers.next()?, numbers.next()?);
     let fixed = match version {
-        (2, ..=10, _) => return Some("this NATS server is older than 2.11 and no longer maintained; please upgrade it"),
+        (2, ..=10, _) => {
+            return Some("this NATS server is older than 2.11 and no longer maintained; please upgrade it");
+        }
         (2, 11, patch) => patch >= 16,
         (2, 12, patch) => patch >= 7,
         (2, 13, _) => false,
         _ => true,
     };
-    (!fixed).then_some("this NATS server has known holes in its permissions; please upgrade it to its newest patch")
+    (!fixed).then_some(
+        "this NATS server has known holes in its permissions; please upgrade it to its newest patch",
+    )
 }
 
 /// The admin listener: the address asked for or nothing; without one, the role's own port or a free one.
@@ -294,6 +325,7 @@ impl<R: Role> admin::Status for AdminStatus<R> {
             READY => None,
             CONNECTING => Some("not yet connected to NATS"),
             AWAY => Some("the connection to NATS is gone"),
+            REFUSED => Some("NATS permissions refuse a subscription this process needs"),
             _ => Some("shutting down"),
         }
     }

@@ -45,13 +45,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         while let Some(event) = events.recv().await {
             match event {
                 Event::Connected => return Ok(()),
-                Event::Trouble(why) => anyhow::bail!("cannot connect to NATS at {}: {why}", credentials.servers),
+                Event::Trouble(why) => {
+                    anyhow::bail!("cannot connect to NATS at {}: {why}", credentials.servers)
+                }
                 _ => {}
             }
         }
         Ok(())
     };
-    let late = || anyhow::anyhow!("cannot reach NATS at {}: is it running? set --server", credentials.servers);
+    let late =
+        || anyhow::anyhow!("cannot reach NATS at {}: is it running? set --server", credentials.servers);
     timeout(CONNECT, connected).await.map_err(|_| late())??;
     let rows = ask(&bus, settings.timeout).await?;
     let text = if settings.json { serde_json::to_string_pretty(&rows)? + "\n" } else { table(&rows) };
@@ -76,7 +79,8 @@ async fn ask(bus: &Bus, wait: Duration) -> anyhow::Result<Vec<Row>> {
 }
 
 fn row(payload: &[u8]) -> Option<Row> {
-    let stats: Stats = serde_json::from_slice(payload).ok().filter(|s: &Stats| s.name.starts_with("relay-"))?;
+    let stats: Stats =
+        serde_json::from_slice(payload).ok().filter(|s: &Stats| s.name.starts_with("relay-"))?;
     let data = stats.endpoints?.into_iter().next()?.data?;
     let process = stats.metadata?.remove("process")?;
     Some(Row { process, version: stats.version, report: serde_json::from_value(data).ok()? })
@@ -90,7 +94,10 @@ fn table(rows: &[Row]) -> String {
     if rows.is_empty() {
         return "nobody is there: start `relay client`, `relay upstream` and `relay broker`\n".into();
     }
-    let mut lines = vec![["ROLE", "UPSTREAM", "PROCESS", "IN FLIGHT", "REQUESTS", "FAILED", "UP", "VERSION", ""].map(String::from)];
+    let mut lines = vec![
+        ["ROLE", "UPSTREAM", "PROCESS", "IN FLIGHT", "REQUESTS", "FAILED", "UP", "VERSION", ""]
+            .map(String::from),
+    ];
     for Row { process, version, report } in rows {
         lines.push([
             report.role.clone(),

@@ -22,7 +22,9 @@ use crate::{
 pub fn decode(settings: &Decode) -> anyhow::Result<()> {
     let mut input = std::io::stdin().lock();
     if input.is_terminal() {
-        bail!("nothing to decode: pipe one message in, or use `nats sub 'relay.>' --translate 'relay decode'`");
+        bail!(
+            "nothing to decode: pipe one message in, or use `nats sub 'relay.>' --translate 'relay decode'`"
+        );
     }
     let mut payload = Vec::new();
     input.read_to_end(&mut payload).context("cannot read standard input")?;
@@ -43,7 +45,8 @@ pub async fn health(settings: Health) -> anyhow::Result<()> {
     let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
     let client = reqwest::Client::builder().timeout(HEALTH).build()?;
     let response = client.get(format!("{base}/readyz")).send().await;
-    let response = response.with_context(|| format!("cannot ask {base}: is that the process's --admin address?"))?;
+    let response =
+        response.with_context(|| format!("cannot ask {base}: is that the process's --admin address?"))?;
     let ready = response.status().is_success();
     let text = response.text().await.unwrap_or_default();
     if !ready {

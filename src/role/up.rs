@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use clap::Parser;
 use tokio::{
     process::{Child, Command},
     task::JoinSet,
@@ -16,7 +15,7 @@ use tokio::{
 
 use super::{broker::Broker, client::Client, signals::Signals, upstream::Upstream};
 use crate::{
-    config::{self, Cli, HostHeader, Up as Settings},
+    config::{self, HostHeader, Up as Settings},
     front::{demo, listen},
 };
 
@@ -107,10 +106,9 @@ async fn start_parts(
     Ok(Parts { client: asking, upstream: agent, leaving, serving })
 }
 
-/// Settings as a role's own command line would make them.
+/// Settings as a role's own flags would make them.
 fn parse(role: &str, flags: &[&str]) -> anyhow::Result<config::Command> {
-    let line = ["relay", role].into_iter().chain(flags.iter().copied());
-    Ok(Cli::try_parse_from(line)?.command)
+    config::from_flags(&[&["relay", role], flags].concat())
 }
 
 async fn ready(client: &Client, upstream: &Upstream) -> anyhow::Result<()> {
@@ -119,7 +117,9 @@ async fn ready(client: &Client, upstream: &Upstream) -> anyhow::Result<()> {
             tokio::time::sleep(READY_CHECK).await;
         }
     };
-    tokio::time::timeout(START, both).await.map_err(|_| anyhow!("NATS could not be reached; is --server right?"))
+    tokio::time::timeout(START, both)
+        .await
+        .map_err(|_| anyhow!("NATS could not be reached; is --server right?"))
 }
 
 impl Parts {
@@ -192,7 +192,16 @@ impl PrivateNats {
 
     fn spawn(program: &Path, port: &str, directory: &Path) -> std::io::Result<Child> {
         let directory = directory.to_string_lossy();
-        let flags = ["-a", "127.0.0.1", "-p", port, "--ports_file_dir", &directory, "-l", &format!("{directory}/log")];
+        let flags = [
+            "-a",
+            "127.0.0.1",
+            "-p",
+            port,
+            "--ports_file_dir",
+            &directory,
+            "-l",
+            &format!("{directory}/log"),
+        ];
         // `setpriv` ends the child even when this process is killed; not every system has it.
         let mut guarded = Command::new("setpriv");
         guarded.args(["--pdeathsig", "KILL", "--"]).arg(program).args(flags);
@@ -215,7 +224,10 @@ impl PrivateNats {
         while tokio::time::Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
                 let log = std::fs::read_to_string(self.directory.join("log")).unwrap_or_default();
-                bail!("nats-server ended at once ({status}): {}", log.lines().last().unwrap_or("it said nothing"));
+                bail!(
+                    "nats-server ended at once ({status}): {}",
+                    log.lines().last().unwrap_or("it said nothing")
+                );
             }
             if let Some(url) = self.port_file() {
                 return Ok(url);
@@ -231,7 +243,8 @@ impl PrivateNats {
             nats: Vec<String>,
         }
         let files = std::fs::read_dir(&self.directory).ok()?.filter_map(Result::ok);
-        let file = files.map(|file| file.path()).find(|path| path.extension().is_some_and(|e| e == "ports"))?;
+        let file =
+            files.map(|file| file.path()).find(|path| path.extension().is_some_and(|e| e == "ports"))?;
         let ports: Ports = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
         ports.nats.into_iter().next()
     }

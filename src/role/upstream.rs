@@ -23,7 +23,10 @@ use crate::{
     config::Upstream as Settings,
     origin::Origin,
     proto::serving::{self, Command, Input, Serving},
-    wire::{Fault, Kind, Name, Reply, Request, RequestId, codec, headers, ids::Numbers, message::Cancel, subjects::Address},
+    wire::{
+        Fault, Kind, Name, Reply, Request, RequestId, codec, headers, ids::Numbers, message::Cancel,
+        subjects::Address,
+    },
 };
 
 /// One upstream agent.
@@ -110,7 +113,7 @@ impl Upstream {
         let timers = Arc::clone(self);
         tokio::spawn(async move { timers.run_timers().await });
         tokio::spawn(Arc::clone(self).close_idle());
-        tracing::info!(upstream = %self.name, origin = %settings.origin.to.uri(), "upstream agent serves");
+        tracing::info!(upstream = %self.name, origin = %settings.origin.to.uri(), "upstream agent starts");
         Ok(leaving)
     }
 
@@ -228,7 +231,8 @@ impl Upstream {
         // The head is measured only when it could matter: encoding twice would cost every response.
         let near = reply.body.as_ref().map_or(0, Bytes::len) + HEAD_ALLOWANCE > max;
         if near && codec::encode(&reply).len() + IDS_ALLOWANCE > max {
-            let detail = format!("the response does not fit in one message, the NATS server's max_payload is {max}");
+            let detail =
+                format!("the response does not fit in one message, the NATS server's max_payload is {max}");
             let fault = Fault::new(crate::wire::Code::ResponseTooLarge, crate::wire::Side::Upstream, detail);
             return Reply::error(id, &fault);
         }
@@ -320,7 +324,10 @@ impl Role for Upstream {
             Address::Request { kind: Kind::Body, upstream, number } if upstream == self.name.as_str() => {
                 let cancel = codec::decode::<Cancel>(&message.payload);
                 let own = cancel.map(|cancel| {
-                    self.core.subjects.is_about(&message.subject, &cancel.to).then_some(Input::Cancel { number })
+                    self.core
+                        .subjects
+                        .is_about(&message.subject, &cancel.to)
+                        .then_some(Input::Cancel { number })
                 });
                 if let Some(input) = self.core.accept(message, own) {
                     self.feed(input);
@@ -330,7 +337,10 @@ impl Role for Upstream {
                 self.feed(Input::ReplyUnheard { number });
             }
             Address::Probed { upstream } if upstream == self.name.as_str() => {
-                if let Some(reply) = &message.reply {
+                // Only to where probes are answered: a prober must not aim this agent's words elsewhere.
+                if let Some(reply) =
+                    message.reply.as_ref().filter(|r| self.core.subjects.kind(r) == Some(Kind::Probe))
+                {
                     let here = self.driver.with(|serving| serving.here());
                     self.core.publish(reply.to_string(), codec::encode(&here));
                 }

@@ -120,7 +120,7 @@ codes! {
     BadExpectation = "bad_expectation" 417 "http_request_error" unseen None,
         "the Expect header asks for something other than 100-continue";
     MethodRefused = "method_refused" 501 "http_request_denied" unseen None,
-        "CONNECT and unknown upgrades are not relayed";
+        "CONNECT is not relayed";
     BodyTooLarge = "body_too_large" 413 "http_request_error" unseen None,
         "the request's body is over a limit";
     BodyTimeout = "body_timeout" 408 "http_request_error" unseen None,
@@ -141,8 +141,6 @@ codes! {
         "the client agent has no connection to NATS";
     NotAllowed = "not_allowed" 403 "http_request_denied" unseen None,
         "NATS permissions do not let this client agent ask for this upstream";
-    Draining = "draining" 503 "destination_unavailable" unseen Some(1),
-        "the process is shutting down";
     AckTimeout = "ack_timeout" 504 "proxy_internal_response" seen None,
         "an agent was there but did not acknowledge in time";
     ResponseTimeout = "response_timeout" 504 "http_response_timeout" seen None,

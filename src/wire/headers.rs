@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
 /// Headers that concern one connection only (RFC 9110 §7.6.1), besides those that `Connection` names.
@@ -16,6 +17,9 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
+
+/// Headers that this file adds to a request.
+const ADDED: usize = 5;
 
 /// Our own request headers: a caller can't set them.
 const RESERVED_PREFIX: &str = "x-relay-";
@@ -34,20 +38,21 @@ pub struct Caller {
 }
 
 /// The headers of a request that may pass on.
-pub fn for_origin(headers: HeaderMap, caller: &Caller, via: &str) -> HeaderMap {
+pub fn for_origin(headers: HeaderMap, caller: &Caller, via: &'static str) -> HeaderMap {
     let mut kept = without(headers, |name| {
         // An expectation is met here, where the body is read.
         *name == header::EXPECT
             || name.as_str().starts_with(RESERVED_PREFIX)
             || (!caller.trusted && is_forwarding(name))
     });
+    kept.reserve(ADDED);
     add_forwarding(&mut kept, caller);
     add_via(&mut kept, caller.version, via);
     kept
 }
 
 /// The headers of a response that may pass on.
-pub fn for_caller(headers: HeaderMap, origin_version: Version, via: &str) -> HeaderMap {
+pub fn for_caller(headers: HeaderMap, origin_version: Version, via: &'static str) -> HeaderMap {
     let mut kept = end_to_end(headers);
     add_via(&mut kept, origin_version, via);
     kept
@@ -116,8 +121,8 @@ fn add_forwarding(headers: &mut HeaderMap, caller: &Caller) {
         element.push_str(";host=");
         push_quoted(&mut element, host);
     }
-    append_to_list(headers, header::FORWARDED, &element);
-    append_to_list(headers, X_FORWARDED_FOR, &caller.address.to_string());
+    append_to_list(headers, header::FORWARDED, element);
+    append_to_list(headers, X_FORWARDED_FOR, caller.address.to_string());
     headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
     if let Some(host) = host {
         headers.entry(X_FORWARDED_HOST).or_insert(host);
@@ -144,7 +149,7 @@ fn push_quoted(out: &mut String, value: &str) {
     out.push('"');
 }
 
-fn add_via(headers: &mut HeaderMap, version: Version, via: &str) {
+fn add_via(headers: &mut HeaderMap, version: Version, via: &'static str) {
     let protocol = match version {
         Version::HTTP_09 => "0.9",
         Version::HTTP_10 => "1.0",
@@ -152,18 +157,18 @@ fn add_via(headers: &mut HeaderMap, version: Version, via: &str) {
         Version::HTTP_3 => "3",
         _ => "1.1",
     };
-    append_to_list(headers, header::VIA, &format!("{protocol} {via}"));
+    append_to_list(headers, header::VIA, format!("{protocol} {via}"));
 }
 
 /// Adds an element to a comma-separated list, in one line with what is there.
-fn append_to_list(headers: &mut HeaderMap, name: HeaderName, element: &str) {
+fn append_to_list(headers: &mut HeaderMap, name: HeaderName, element: String) {
     let mut list = Vec::new();
     for value in headers.get_all(&name) {
         list.extend_from_slice(value.as_bytes());
         list.extend_from_slice(b", ");
     }
-    list.extend_from_slice(element.as_bytes());
-    if let Ok(value) = HeaderValue::from_bytes(&list) {
+    let list = if list.is_empty() { element.into_bytes() } else { [list, element.into_bytes()].concat() };
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(list)) {
         headers.insert(name, value);
     }
 }

@@ -126,8 +126,9 @@ impl FromStr for RequestId {
 /// The number at the end of a request id; only its canonical form (lower-case hexadecimal without
 /// leading zeros) is a number, so that one request has one spelling.
 pub fn parse_number(token: &str) -> Option<u64> {
-    let number = u64::from_str_radix(token, 16).ok()?;
-    (format!("{number:x}") == token).then_some(number)
+    let canonical = matches!(token.as_bytes(), [b'0'] | [b'1'..=b'9' | b'a'..=b'f', ..])
+        && token.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if canonical { u64::from_str_radix(token, 16).ok() } else { None }
 }
 
 /// Where request numbers come from: a counter in the low half and a keyed hash of it in the high

@@ -2,7 +2,7 @@
 //! absent, an unknown field is ignored. Durations are whole milliseconds and always time left or
 //! time passed, never clock time: clocks on two networks differ.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
@@ -18,8 +18,8 @@ use super::{
 pub const VERSION: u8 = 1;
 
 /// One HTTP request on its way to an upstream agent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Request<B = Bytes> {
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Request {
     /// Protocol version.
     pub v: u8,
     /// The client agent.
@@ -31,59 +31,54 @@ pub struct Request<B = Bytes> {
     /// Which upstream it is for.
     pub upstream_target: Name,
     /// The HTTP method.
-    #[serde(with = "codec::method")]
+    #[serde(serialize_with = "codec::method::serialize")]
     pub method: Method,
     /// The request target in origin form, as the caller wrote it; `*` for `OPTIONS *`.
     pub url: String,
     /// Header pairs: name in lower case, value as bytes.
-    #[serde(with = "codec::headers")]
+    #[serde(serialize_with = "codec::headers::serialize")]
     pub headers: HeaderMap,
     /// The whole body.
-    #[serde(with = "codec::body", bound(deserialize = "B: codec::Body<'de>", serialize = "B: AsRef<[u8]>"))]
-    pub body: B,
+    #[serde(serialize_with = "codec::body::serialize")]
+    pub body: Bytes,
     /// The broker that held it, when one did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub broker_id: Option<ProcessId>,
     /// The hold at that broker.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub broker_req_id: Option<RequestId>,
     /// Milliseconds that broker still waits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub broker_req_ttl: Option<u64>,
 }
 
 /// The end of a request: a response, or an error.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Reply<B = Bytes> {
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Reply {
     /// Protocol version.
     pub v: u8,
     /// The request it ends.
     pub client_req_id: RequestId,
     /// The hold at a broker, when one was involved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub broker_req_id: Option<RequestId>,
     /// The upstream agent that answers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_id: Option<ProcessId>,
     /// The request at that upstream agent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_req_id: Option<RequestId>,
     /// The HTTP status; absent in an error.
-    #[serde(default, with = "codec::status", skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "codec::status::serialize", skip_serializing_if = "Option::is_none")]
     pub status_code: Option<StatusCode>,
     /// Header pairs, as in a request.
-    #[serde(default, with = "codec::headers", skip_serializing_if = "HeaderMap::is_empty")]
+    #[serde(serialize_with = "codec::headers::serialize", skip_serializing_if = "HeaderMap::is_empty")]
     pub headers: HeaderMap,
     /// The whole body; absent in an error.
-    #[serde(
-        default = "Option::default",
-        with = "codec::some_body",
-        skip_serializing_if = "Option::is_none",
-        bound(deserialize = "B: codec::Body<'de>", serialize = "B: AsRef<[u8]>")
-    )]
-    pub body: Option<B>,
+    #[serde(serialize_with = "codec::body::serialize_some", skip_serializing_if = "Option::is_none")]
+    pub body: Option<Bytes>,
     /// The error; absent in a response.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Error>,
 }
 
@@ -238,43 +233,6 @@ pub struct Here {
     pub limit: u64,
 }
 
-impl<B> Request<B> {
-    /// The same request with its body changed by `f`.
-    pub fn map_body<C>(self, f: impl FnOnce(B) -> C) -> Request<C> {
-        Request {
-            v: self.v,
-            client_id: self.client_id,
-            client_req_id: self.client_req_id,
-            client_req_ttl: self.client_req_ttl,
-            upstream_target: self.upstream_target,
-            method: self.method,
-            url: self.url,
-            headers: self.headers,
-            body: f(self.body),
-            broker_id: self.broker_id,
-            broker_req_id: self.broker_req_id,
-            broker_req_ttl: self.broker_req_ttl,
-        }
-    }
-}
-
-impl<B> Reply<B> {
-    /// The same reply with its body changed by `f`.
-    pub fn map_body<C>(self, f: impl FnOnce(B) -> C) -> Reply<C> {
-        Reply {
-            v: self.v,
-            client_req_id: self.client_req_id,
-            broker_req_id: self.broker_req_id,
-            upstream_id: self.upstream_id,
-            upstream_req_id: self.upstream_req_id,
-            status_code: self.status_code,
-            headers: self.headers,
-            body: self.body.map(f),
-            error: self.error,
-        }
-    }
-}
-
 impl Reply {
     /// A response.
     pub fn response(to: RequestId, status: StatusCode, headers: HeaderMap, body: Bytes) -> Self {
@@ -353,6 +311,3 @@ impl From<Error> for Fault {
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
-
-/// A request that is shared between the exchange that may send it again and the message in flight.
-pub type SharedRequest = Arc<Request>;

@@ -21,7 +21,8 @@ pub fn to_json(payload: &[u8], full: bool) -> Option<String> {
 fn hide(fields: &mut Map<String, Value>) {
     if let Some(Value::Array(headers)) = fields.get_mut("headers") {
         for pair in headers {
-            if let [Value::String(name), value] = pair.as_array_mut().map_or(&mut [][..], |p| p.as_mut_slice())
+            if let [Value::String(name), value] =
+                pair.as_array_mut().map_or(&mut [][..], |p| p.as_mut_slice())
                 && SECRET.contains(&name.as_str())
             {
                 *value = "(hidden; --full shows it)".into();
@@ -128,7 +129,10 @@ mod tests {
         }
         let message = Message {
             v: 1,
-            headers: vec![("authorization", serde_bytes::ByteBuf::from("Bearer x1y2")), ("accept", "*/*".as_bytes().to_vec().into())],
+            headers: vec![
+                ("authorization", serde_bytes::ByteBuf::from("Bearer x1y2")),
+                ("accept", "*/*".as_bytes().to_vec().into()),
+            ],
             body: serde_bytes::ByteBuf::from("é".repeat(2000)),
         };
         let payload = rmp_serde::to_vec_named(&message).unwrap();

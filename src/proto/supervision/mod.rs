@@ -3,16 +3,17 @@
 //! A hold is a lease on a few facts: an id, an upstream, ages and what the client agent knows. The
 //! request itself stays with the client agent. Three waits are enforced here: for an agent to exist, for
 //! one to acknowledge, and for the response. When an agent appears, holds are woken, oldest first and no
-//! more than it has room for.
+//! more than it has room for. `watched` knows whether the agents that took requests are still there.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
+    hash::{BuildHasher, RandomState},
     time::{Duration, Instant},
 };
 
 use crate::{
     proto::{
-        Machine,
+        Machine, SETTLE,
         deadlines::Deadlines,
         roster::{HEARTBEAT, Presence, Roster},
     },
@@ -22,6 +23,10 @@ use crate::{
         message::{VERSION, millis},
     },
 };
+
+mod watched;
+
+use watched::Watched;
 
 /// The three waits, and how much a broker holds.
 #[derive(Debug, Clone)]
@@ -71,6 +76,11 @@ pub enum Input {
         /// The agent.
         agent: ProcessId,
     },
+    /// The connection to NATS came or went.
+    Link {
+        /// Whether it is there.
+        up: bool,
+    },
 }
 
 /// What is to be done.
@@ -97,16 +107,17 @@ pub enum Command {
 }
 
 /// Everything one broker watches.
-pub struct Supervision {
+pub struct Supervision<H = RandomState> {
     settings: Settings,
     own: ProcessId,
-    numbers: Numbers,
+    numbers: Numbers<H>,
     holds: HashMap<u64, Entry>,
-    waiting: HashMap<Name, Queue>,
-    watched: BTreeMap<(Name, ProcessId), Watched>,
+    /// Holds that wait for an agent, by upstream, oldest first.
+    waiting: HashMap<Name, BTreeSet<(Instant, u64)>>,
+    watched: Watched,
     roster: Roster,
     deadlines: Deadlines,
-    probes: Deadlines<(Name, ProcessId)>,
+    link: Link,
     sweep: Option<Instant>,
     commands: VecDeque<Command>,
 }
@@ -121,42 +132,45 @@ struct Entry {
     until: Instant,
     leased: Instant,
     deadline: Instant,
+    /// How long after the next waking it is woken again. It outlives the stages: a request that is woken
+    /// in vain is sent and waits again each time.
+    pause: Duration,
 }
 
 enum Stage {
     /// Nobody has the request. It is woken when `wake` comes and an agent may be there.
-    Waiting { opened: Instant, refused: bool, wake: Instant, pause: Duration },
+    Waiting { opened: Instant, refused: bool, wake: Instant },
     /// Somebody has it, no acknowledgement yet.
     Sent,
     /// This agent took it.
     Taken { agent: ProcessId },
 }
 
-/// Holds that wait for an agent of one upstream, oldest first, and how many may be woken at once.
-#[derive(Default)]
-struct Queue {
-    by_age: BTreeSet<(Instant, u64)>,
+/// The connection to NATS.
+#[derive(Clone, Copy)]
+enum Link {
+    /// There since the start.
+    First,
+    Down,
+    /// There again; until then, agents may be reconnecting too.
+    Back {
+        settled: Instant,
+    },
 }
 
-/// An agent that works on requests held here.
-struct Watched {
-    holds: BTreeSet<u64>,
-    probe: Instant,
-}
-
-impl Supervision {
+impl<H: BuildHasher> Supervision<H> {
     /// Nothing to watch yet; `numbers` are the process's request numbers.
-    pub fn new(settings: Settings, own: ProcessId, numbers: Numbers) -> Self {
+    pub fn new(settings: Settings, own: ProcessId, numbers: Numbers<H>) -> Self {
         Supervision {
             settings,
             own,
             numbers,
             holds: HashMap::new(),
             waiting: HashMap::new(),
-            watched: BTreeMap::new(),
+            watched: Watched::default(),
             roster: Roster::default(),
             deadlines: Deadlines::default(),
-            probes: Deadlines::default(),
+            link: Link::First,
             sweep: None,
             commands: VecDeque::new(),
         }
@@ -170,6 +184,15 @@ impl Supervision {
     /// Agents known.
     pub fn agents(&self) -> usize {
         self.roster.len()
+    }
+
+    /// Whether nothing is watched and nothing is kept, except which agents there are.
+    pub fn is_idle(&self) -> bool {
+        self.holds.is_empty()
+            && self.waiting.is_empty()
+            && self.watched.is_idle()
+            && self.deadlines.next().is_none()
+            && self.commands.is_empty()
     }
 
     fn hold(&mut self, hold: Hold, now: Instant) {
@@ -190,6 +213,7 @@ impl Supervision {
             until: now,
             leased: now + LEASE,
             deadline: now,
+            pause: FIRST_WAKE,
         };
         self.holds.insert(number, entry);
         self.set_stage(number, &hold, now);
@@ -218,25 +242,15 @@ impl Supervision {
         let opened = before(now, hold.age);
         match (hold.known, &hold.upstream_id) {
             (Known::Nobody | Known::Refused, _) => {
-                let pause = match entry.stage {
-                    Stage::Waiting { pause, .. } => pause,
-                    Stage::Sent | Stage::Taken { .. } => FIRST_WAKE,
-                };
                 let refused = hold.known == Known::Refused;
                 entry.until = opened + self.settings.wait;
-                entry.stage = Stage::Waiting { opened, refused, wake: now + pause, pause };
-                self.waiting.entry(entry.upstream.clone()).or_default().by_age.insert((opened, number));
+                entry.stage = Stage::Waiting { opened, refused, wake: now + entry.pause };
+                self.waiting.entry(entry.upstream.clone()).or_default().insert((opened, number));
             }
             (Known::Taken, Some(agent)) => {
                 entry.until = since + self.settings.response_wait;
                 entry.stage = Stage::Taken { agent: agent.clone() };
-                let key = (entry.upstream.clone(), agent.clone());
-                let probes = &mut self.probes;
-                let watched = self.watched.entry(key.clone()).or_insert_with(|| {
-                    probes.add(now, key);
-                    Watched { holds: BTreeSet::new(), probe: now }
-                });
-                watched.holds.insert(number);
+                self.watched.add(&entry.upstream, agent, number, now);
             }
             (Known::Sent, _) | (Known::Taken, None) => {
                 entry.until = since + self.settings.ack_wait;
@@ -251,17 +265,13 @@ impl Supervision {
         match &entry.stage {
             Stage::Waiting { opened, .. } => {
                 if let Some(queue) = self.waiting.get_mut(&entry.upstream) {
-                    queue.by_age.remove(&(*opened, number));
-                    if queue.by_age.is_empty() {
+                    queue.remove(&(*opened, number));
+                    if queue.is_empty() {
                         self.waiting.remove(&entry.upstream);
                     }
                 }
             }
-            Stage::Taken { agent } => {
-                if let Some(watched) = self.watched.get_mut(&(entry.upstream.clone(), agent.clone())) {
-                    watched.holds.remove(&number);
-                }
-            }
+            Stage::Taken { agent } => self.watched.remove(&entry.upstream, agent, number),
             Stage::Sent => {}
         }
     }
@@ -282,29 +292,35 @@ impl Supervision {
 
     fn here(&mut self, here: Here, now: Instant) {
         let upstream = here.upstream_target.clone();
-        let room = here.limit.saturating_sub(here.in_flight);
+        let room = usize::try_from(here.limit.saturating_sub(here.in_flight)).unwrap_or(usize::MAX);
         let accepting = here.accepting;
+        let first = self.roster.presence(&upstream) != Presence::Accepting;
+        self.watched.heard(&upstream, &here.upstream_id);
         self.roster.announce(here, now);
         self.sweep.get_or_insert(now + HEARTBEAT);
         if accepting {
-            self.wake(&upstream, usize::try_from(room).unwrap_or(usize::MAX), now);
+            self.wake(&upstream, room, first, now);
         }
     }
 
-    /// Wakes the oldest `room` holds of `upstream`; the others keep their own pace.
-    fn wake(&mut self, upstream: &Name, room: usize, now: Instant) {
+    /// Wakes the oldest `room` holds of `upstream`; the others keep their own pace. When this is the first agent
+    /// that accepts, its holds have been woken in vain only because nobody was there: they start afresh.
+    fn wake(&mut self, upstream: &Name, room: usize, first: bool, now: Instant) {
         let Some(queue) = self.waiting.get(upstream) else { return };
-        let numbers: Vec<u64> = queue.by_age.iter().take(room).map(|(_, number)| *number).collect();
+        let numbers: Vec<u64> = queue.iter().take(room).map(|(_, number)| *number).collect();
         for number in numbers {
+            if first && let Some(entry) = self.holds.get_mut(&number) {
+                entry.pause = FIRST_WAKE;
+            }
             self.wake_one(number, now);
         }
     }
 
     fn wake_one(&mut self, number: u64, now: Instant) {
         let Some(entry) = self.holds.get_mut(&number) else { return };
-        let Stage::Waiting { wake, pause, .. } = &mut entry.stage else { return };
-        *wake = now + *pause;
-        *pause = (*pause * 2).min(LAST_WAKE);
+        let Stage::Waiting { wake, .. } = &mut entry.stage else { return };
+        *wake = now + entry.pause;
+        entry.pause = (entry.pause * 2).min(LAST_WAKE);
         let mut ack = Ack::new(entry.client_req_id.clone(), State::Wake);
         ack.broker_id = Some(self.own.clone());
         ack.broker_req_id = Some(entry.id.clone());
@@ -313,26 +329,26 @@ impl Supervision {
         self.schedule(number);
     }
 
-    fn agent_gone(&mut self, upstream: Name, agent: ProcessId) {
-        self.roster.remove(&upstream, &agent);
-        let Some(watched) = self.watched.remove(&(upstream.clone(), agent.clone())) else { return };
-        self.probes.drop(watched.probe, (upstream.clone(), agent));
-        for number in watched.holds {
+    fn probe_unanswered(&mut self, upstream: &Name, agent: &ProcessId, now: Instant) {
+        let settled = match self.link {
+            Link::First => true,
+            Link::Down => false,
+            Link::Back { settled } => settled <= now,
+        };
+        let Some(holds) = self.watched.unheard(upstream, agent, settled, now) else { return };
+        self.roster.remove(upstream, agent);
+        for number in holds {
             let detail = format!("the agent of '{upstream}' that took the request is gone");
             self.answer(number, Fault::new(Code::AgentGone, Side::Broker, detail));
         }
     }
 
-    fn probe(&mut self, key: (Name, ProcessId), now: Instant) {
-        let Some(watched) = self.watched.get_mut(&key) else { return };
-        if watched.holds.is_empty() {
-            self.watched.remove(&key);
-            return;
-        }
-        watched.probe = now + PROBE;
-        self.probes.add(watched.probe, key.clone());
-        let (upstream, agent) = key;
-        self.commands.push_back(Command::Probe { upstream, agent });
+    fn link(&mut self, up: bool, now: Instant) {
+        self.link = match (up, self.link) {
+            (false, Link::First | Link::Down | Link::Back { .. }) => Link::Down,
+            (true, Link::Down) => Link::Back { settled: now + SETTLE },
+            (true, same @ (Link::First | Link::Back { .. })) => same,
+        };
     }
 
     fn due(&mut self, number: u64, now: Instant) {
@@ -366,7 +382,8 @@ impl Supervision {
                 let full = *refused || self.roster.presence(upstream) == Presence::Full;
                 let wait = humantime::format_duration(self.settings.wait);
                 if full {
-                    let detail = format!("every upstream agent for '{upstream}' was at its limit for {wait} (--wait)");
+                    let detail =
+                        format!("every upstream agent for '{upstream}' was at its limit for {wait} (--wait)");
                     Fault::new(Code::AgentsFull, Side::Broker, detail)
                 } else {
                     let detail = format!("no upstream agent for '{upstream}' came within {wait} (--wait)");
@@ -375,7 +392,8 @@ impl Supervision {
             }
             Stage::Sent => {
                 let wait = humantime::format_duration(self.settings.ack_wait);
-                let detail = format!("no agent for '{upstream}' acknowledged the request within {wait} (--ack-wait)");
+                let detail =
+                    format!("no agent for '{upstream}' acknowledged the request within {wait} (--ack-wait)");
                 Fault::new(Code::AckTimeout, Side::Broker, detail)
             }
             Stage::Taken { .. } => {
@@ -413,7 +431,7 @@ impl Supervision {
     }
 }
 
-impl Machine for Supervision {
+impl<H: BuildHasher> Machine for Supervision<H> {
     type Input = Input;
     type Command = Command;
 
@@ -425,7 +443,8 @@ impl Machine for Supervision {
             Input::Here(here) => self.here(here, now),
             // What it took it still finishes; the probe tells when it is really gone.
             Input::Gone { upstream, agent } => self.roster.remove(&upstream, &agent),
-            Input::ProbeUnanswered { upstream, agent } => self.agent_gone(upstream, agent),
+            Input::ProbeUnanswered { upstream, agent } => self.probe_unanswered(&upstream, &agent, now),
+            Input::Link { up } => self.link(up, now),
         }
     }
 
@@ -433,8 +452,8 @@ impl Machine for Supervision {
         while let Some(number) = self.deadlines.pop_due(now) {
             self.due(number, now);
         }
-        while let Some(key) = self.probes.pop_due(now) {
-            self.probe(key, now);
+        while let Some((upstream, agent)) = self.watched.pop_due(now) {
+            self.commands.push_back(Command::Probe { upstream, agent });
         }
         if self.sweep.is_some_and(|at| at <= now) {
             self.roster.expire(now);
@@ -443,7 +462,7 @@ impl Machine for Supervision {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let timers = [self.deadlines.next(), self.probes.next(), self.sweep];
+        let timers = [self.deadlines.next(), self.watched.next(), self.sweep];
         timers.into_iter().flatten().min()
     }
 
@@ -459,8 +478,6 @@ fn before(now: Instant, age: u64) -> Instant {
 
 /// How long a hold lives without being renewed.
 pub const LEASE: Duration = Duration::from_secs(3);
-/// How often an agent that works on held requests is asked whether it is there.
-const PROBE: Duration = Duration::from_secs(1);
 /// The first pause before a hold is woken on the roster's word alone, and the longest.
 const FIRST_WAKE: Duration = Duration::from_millis(20);
 const LAST_WAKE: Duration = Duration::from_secs(1);

@@ -3,9 +3,13 @@
 //! The usual case is two inputs: [`Input::Open`] publishes, [`Input::Reply`] answers. What is not
 //! answered within the patience, or reached nobody, is handed to a broker to watch, while this side
 //! keeps the request itself and the last word: its TTL.
+//!
+//! Here is the life of a request from `Open` to `Answer`; `one` is what is known of a single request,
+//! `watching` the dealings with brokers, `leases` the holds they keep for us.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasher, RandomState},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,10 +17,20 @@ use std::{
 use crate::{
     proto::{Machine, deadlines::Deadlines, retry},
     wire::{
-        Ack, Code, Fault, Hold, Known, Lease, Name, ProcessId, Reply, Request, RequestId, Side, State,
-        message::{VERSION, millis},
+        Ack, Code, Fault, Hold, Lease, Name, ProcessId, Reply, Request, RequestId, Side, State, ids::Numbers,
+        message::millis,
     },
 };
+
+mod leases;
+mod one;
+mod watching;
+
+pub use leases::RENEW;
+pub use one::nobody_there;
+
+use leases::{Leases, sorted};
+use one::{Exchange, Phase, Watch};
 
 /// What a client agent is allowed and how patient it is.
 #[derive(Debug, Clone)]
@@ -141,60 +155,16 @@ pub enum Answer {
 }
 
 /// Every request of one client agent that is not answered.
-pub struct Exchanges<C> {
+pub struct Exchanges<C, H = RandomState> {
     settings: Settings,
     own: ProcessId,
-    numbers: crate::wire::ids::Numbers,
+    numbers: Numbers<H>,
     open: HashMap<u64, Exchange<C>>,
     per_upstream: HashMap<Name, usize>,
     deadlines: Deadlines,
-    leases: BTreeMap<(ProcessId, Name), Leased>,
-    renewals: Deadlines<(ProcessId, Name)>,
+    leases: Leases,
     link: Link,
     commands: VecDeque<Command<C>>,
-}
-
-struct Exchange<C> {
-    request: Arc<Request>,
-    caller: C,
-    opened: Instant,
-    ends: Instant,
-    attempt: u32,
-    refusals: u32,
-    phase: Phase,
-    since: Instant,
-    watch: Watch,
-    deadline: Instant,
-    /// The fault that let it be sent again; the answer if that reaches nobody.
-    before: Option<Fault>,
-}
-
-/// What is known of the request.
-enum Phase {
-    /// Published; nothing heard.
-    Sent,
-    /// An agent took it.
-    Taken { agent: ProcessId, at_agent: RequestId },
-    /// It reached nobody, or only agents that refused; it waits to be woken.
-    Waiting { refused: bool },
-}
-
-/// Who watches the request.
-enum Watch {
-    /// Nobody but us, until the patience ends.
-    Patience { until: Instant },
-    /// A broker was asked and has not said yes.
-    Asked { until: Instant, told: Known },
-    /// This broker holds it and was last told `told`.
-    Held { broker: ProcessId, hold: RequestId, told: Known },
-    /// No broker takes it; ask again then.
-    NoBroker { retry: Instant },
-}
-
-/// The holds at one broker for one upstream.
-struct Leased {
-    holds: HashMap<u64, u64>,
-    renew: Instant,
 }
 
 #[derive(Clone, Copy)]
@@ -204,9 +174,9 @@ enum Link {
     Down,
 }
 
-impl<C> Exchanges<C> {
+impl<C, H: BuildHasher> Exchanges<C, H> {
     /// No requests yet; `numbers` are the process's request numbers.
-    pub fn new(settings: Settings, own: ProcessId, numbers: crate::wire::ids::Numbers) -> Self {
+    pub fn new(settings: Settings, own: ProcessId, numbers: Numbers<H>) -> Self {
         Exchanges {
             settings,
             own,
@@ -214,8 +184,7 @@ impl<C> Exchanges<C> {
             open: HashMap::new(),
             per_upstream: HashMap::new(),
             deadlines: Deadlines::default(),
-            leases: BTreeMap::new(),
-            renewals: Deadlines::default(),
+            leases: Leases::default(),
             link: Link::NeverUp,
             commands: VecDeque::new(),
         }
@@ -233,7 +202,16 @@ impl<C> Exchanges<C> {
 
     /// Requests that a broker holds.
     pub fn held(&self) -> usize {
-        self.leases.values().map(|leased| leased.holds.len()).sum()
+        self.leases.len()
+    }
+
+    /// Whether nothing is open and nothing is kept.
+    pub fn is_idle(&self) -> bool {
+        self.open.is_empty()
+            && self.per_upstream.is_empty()
+            && self.deadlines.next().is_none()
+            && self.leases.is_idle()
+            && self.commands.is_empty()
     }
 
     fn open(&mut self, request: Request, caller: C, now: Instant) {
@@ -244,24 +222,9 @@ impl<C> Exchanges<C> {
         }
         *self.per_upstream.entry(request.upstream_target.clone()).or_default() += 1;
         let request = Arc::new(request);
-        let ends = now + self.settings.ttl;
-        let until = now + self.settings.patience;
-        let deadline = until.min(ends);
-        self.deadlines.add(deadline, number);
         self.commands.push_back(Command::Publish(Arc::clone(&request)));
-        let exchange = Exchange {
-            request,
-            caller,
-            opened: now,
-            ends,
-            attempt: 1,
-            refusals: 0,
-            phase: Phase::Sent,
-            since: now,
-            watch: Watch::Patience { until },
-            deadline,
-            before: None,
-        };
+        let exchange = Exchange::new(request, caller, self.settings.ttl, self.settings.patience, now);
+        self.deadlines.add(exchange.deadline, number);
         self.open.insert(number, exchange);
     }
 
@@ -270,7 +233,7 @@ impl<C> Exchanges<C> {
             let detail = format!("{limit} requests are in flight, the limit of {name}");
             Err(Fault::new(Code::ClientFull, Side::Client, detail))
         };
-        if !matches!(self.link, Link::Up { .. }) {
+        if !self.up() {
             return Err(Fault::new(
                 Code::NatsUnreachable,
                 Side::Client,
@@ -334,6 +297,7 @@ impl<C> Exchanges<C> {
         exchange.refusals += 1;
         if retry::after_refusal(exchange.refusals) == retry::Verdict::Again {
             self.publish_again(number, now);
+            self.tell_broker(number, now);
         } else {
             self.wait(number, true, now);
         }
@@ -344,24 +308,12 @@ impl<C> Exchanges<C> {
         if !matches!(exchange.phase, Phase::Sent) {
             return;
         }
-        match exchange.before.take() {
+        match exchange.before.clone() {
             Some(fault) => self.answer(number, Answer::Fault(fault)),
             None => {
                 let refused = exchange.refusals > 0;
                 self.wait(number, refused, now);
             }
-        }
-    }
-
-    /// Nobody has the request: from now on a broker waits for somebody who would.
-    fn wait(&mut self, number: u64, refused: bool, now: Instant) {
-        let Some(exchange) = self.open.get_mut(&number) else { return };
-        exchange.phase = Phase::Waiting { refused };
-        exchange.since = now;
-        match exchange.watch {
-            Watch::Held { .. } => self.tell_broker(number, now),
-            Watch::Patience { .. } | Watch::NoBroker { .. } => self.ask_broker(number, now),
-            Watch::Asked { .. } => {}
         }
     }
 
@@ -384,100 +336,6 @@ impl<C> Exchanges<C> {
         exchange.phase = Phase::Sent;
         exchange.since = now;
         self.commands.push_back(Command::Publish(Arc::clone(&exchange.request)));
-    }
-
-    fn held_by(&mut self, number: u64, ack: Ack, now: Instant) {
-        let (Some(broker), Some(hold)) = (ack.broker_id, ack.broker_req_id) else { return };
-        let Some(exchange) = self.open.get_mut(&number) else { return };
-        let Watch::Asked { told, .. } = exchange.watch else {
-            return; // A broker that was asked in vain before: it forgets what is not renewed.
-        };
-        exchange.watch = Watch::Held { broker: broker.clone(), hold: hold.clone(), told };
-        let key = (broker, exchange.request.upstream_target.clone());
-        let renewals = &mut self.renewals;
-        let leased = self.leases.entry(key.clone()).or_insert_with(|| {
-            let renew = now + RENEW;
-            renewals.add(renew, key);
-            Leased { holds: HashMap::new(), renew }
-        });
-        leased.holds.insert(hold.number(), number);
-        self.schedule(number);
-        self.tell_broker(number, now);
-    }
-
-    fn unheld(&mut self, number: u64, now: Instant) {
-        let detail = "the broker holds as many requests as it may (--max-holds)";
-        self.no_broker(number, Fault::new(Code::BrokerFull, Side::Broker, detail), now);
-    }
-
-    fn nobody_holds(&mut self, number: u64, now: Instant) {
-        let Some(exchange) = self.open.get(&number) else { return };
-        let refused = matches!(exchange.phase, Phase::Waiting { refused: true });
-        self.no_broker(number, nobody_there(&exchange.request.upstream_target, refused), now);
-    }
-
-    /// No broker watches it. When nobody has the request either, that is the answer.
-    fn no_broker(&mut self, number: u64, fault: Fault, now: Instant) {
-        let settling = self.settling(now);
-        let Some(exchange) = self.open.get_mut(&number) else { return };
-        if !matches!(exchange.watch, Watch::Asked { .. }) {
-            return;
-        }
-        match exchange.phase {
-            Phase::Waiting { .. } if !settling => self.answer(number, Answer::Fault(fault)),
-            Phase::Waiting { .. } | Phase::Sent | Phase::Taken { .. } => {
-                let pause = if settling { ASK_AGAIN / 4 } else { ASK_AGAIN };
-                exchange.watch = Watch::NoBroker { retry: now + pause };
-                self.schedule(number);
-            }
-        }
-    }
-
-    fn broker_gone(&mut self, broker: &ProcessId, now: Instant) {
-        let keys: Vec<_> = self.leases.keys().filter(|(b, _)| b == broker).cloned().collect();
-        for key in keys {
-            if let Some(leased) = self.leases.remove(&key) {
-                self.renewals.drop(leased.renew, key);
-                for number in sorted(leased.holds.into_values()) {
-                    self.ask_broker(number, now);
-                }
-            }
-        }
-    }
-
-    fn lost(&mut self, broker: &ProcessId, holds: &[u64], now: Instant) {
-        let mut lost = Vec::new();
-        for ((_, _), leased) in self.leases.iter_mut().filter(|((b, _), _)| b == broker) {
-            lost.extend(holds.iter().filter_map(|hold| leased.holds.remove(hold)));
-        }
-        for number in sorted(lost) {
-            self.ask_broker(number, now);
-        }
-    }
-
-    fn ask_broker(&mut self, number: u64, now: Instant) {
-        let up = self.up();
-        let Some(exchange) = self.open.get_mut(&number) else { return };
-        let hold = exchange.hold(&self.own, now);
-        exchange.watch = Watch::Asked { until: now + ASK_AGAIN, told: hold.known };
-        self.schedule(number);
-        if up {
-            self.commands.push_back(Command::Hold(hold));
-        }
-    }
-
-    /// Tells the broker that holds the request what is known, when that is news.
-    fn tell_broker(&mut self, number: u64, now: Instant) {
-        let up = self.up();
-        let Some(exchange) = self.open.get_mut(&number) else { return };
-        let news = exchange.hold(&self.own, now);
-        if let Watch::Held { hold, told, .. } = &mut exchange.watch
-            && *told != news.known
-            && up
-        {
-            *told = news.known;
-            self.commands.push_back(Command::Update { to: hold.clone(), hold: news });
-        }
     }
 
     fn reply(&mut self, number: u64, reply: Reply, now: Instant) {
@@ -508,31 +366,11 @@ impl<C> Exchanges<C> {
         }
     }
 
-    fn link(&mut self, up: bool, now: Instant) {
-        if !up {
-            self.link = Link::Down;
-            return;
-        }
-        let settled = match self.link {
-            Link::NeverUp => now,
-            Link::Up { settled } => settled,
-            Link::Down => now + SETTLE,
-        };
-        self.link = Link::Up { settled };
-        // What brokers were told during the outage is lost, and they may have forgotten: start over.
-        for (key, leased) in std::mem::take(&mut self.leases) {
-            self.renewals.drop(leased.renew, key);
-        }
-        let escalated = self.open.iter().filter(|(_, e)| !matches!(e.watch, Watch::Patience { .. }));
-        for number in sorted(escalated.map(|(number, _)| *number).collect::<Vec<_>>()) {
-            self.ask_broker(number, now);
-        }
-    }
-
     fn forbidden(&mut self, upstream: &Name) {
-        let of_upstream = |e: &Exchange<C>| e.request.upstream_target == *upstream && matches!(e.phase, Phase::Sent);
+        let of_upstream =
+            |e: &Exchange<C>| e.request.upstream_target == *upstream && matches!(e.phase, Phase::Sent);
         let numbers = self.open.iter().filter(|(_, e)| of_upstream(e)).map(|(number, _)| *number);
-        for number in sorted(numbers.collect::<Vec<_>>()) {
+        for number in sorted(numbers) {
             let detail = format!("NATS permissions do not let this client agent ask for '{upstream}'");
             self.answer(number, Answer::Fault(Fault::new(Code::NotAllowed, Side::Client, detail)));
         }
@@ -545,7 +383,9 @@ impl<C> Exchanges<C> {
             return;
         }
         match exchange.watch {
-            Watch::Patience { until } | Watch::Asked { until, .. } if until <= now => self.ask_broker(number, now),
+            Watch::Patience { until } | Watch::Asked { until } if until <= now => {
+                self.ask_broker(number, now)
+            }
             Watch::NoBroker { retry } if retry <= now => self.ask_broker(number, now),
             _ => self.schedule(number),
         }
@@ -553,25 +393,18 @@ impl<C> Exchanges<C> {
 
     fn expire(&mut self, number: u64, now: Instant) {
         let Some(exchange) = self.open.get(&number) else { return };
-        let waited = now.duration_since(exchange.opened).as_secs_f32();
-        let fault = match &exchange.phase {
-            Phase::Waiting { refused } => nobody_there(&exchange.request.upstream_target, *refused),
-            Phase::Sent => {
-                let detail = format!("no agent acknowledged the request in {waited:.1} s, the client agent's --ttl");
-                Fault::new(Code::TtlExpired, Side::Client, detail)
-            }
-            Phase::Taken { .. } => {
-                let detail = format!("no response came in {waited:.1} s, the client agent's --ttl");
-                Fault::new(Code::TtlExpired, Side::Client, detail)
-            }
-        };
+        let fault = exchange.expired(now);
         self.answer(number, Answer::Fault(fault));
     }
 
     /// Ends a request: the only way out of `open` that answers.
-    fn answer(&mut self, number: u64, answer: Answer) {
+    fn answer(&mut self, number: u64, mut answer: Answer) {
         let failed = matches!(answer, Answer::Fault(_));
         if let Some(exchange) = self.forget(number, failed) {
+            // A fault speaks of the last try; an agent that had an earlier one may have called the origin.
+            if let Answer::Fault(fault) = &mut answer {
+                fault.maybe_seen |= exchange.before.is_some();
+            }
             self.commands.push_back(Command::Answer { caller: exchange.caller, number, answer });
         }
     }
@@ -593,58 +426,20 @@ impl<C> Exchanges<C> {
         Some(exchange)
     }
 
-    /// Stops renewing; the broker forgets by itself.
-    fn release(&mut self, number: u64) {
-        let Some(exchange) = self.open.get(&number) else { return };
-        let Watch::Held { broker, hold, .. } = &exchange.watch else { return };
-        let key = (broker.clone(), exchange.request.upstream_target.clone());
-        if let Some(leased) = self.leases.get_mut(&key) {
-            leased.holds.remove(&hold.number());
-        }
-    }
-
     fn schedule(&mut self, number: u64) {
         let Some(exchange) = self.open.get_mut(&number) else { return };
         self.deadlines.drop(exchange.deadline, number);
         let next = match exchange.watch {
-            Watch::Patience { until } | Watch::Asked { until, .. } => until,
+            Watch::Patience { until } | Watch::Asked { until } => until,
             Watch::NoBroker { retry } => retry,
             Watch::Held { .. } => exchange.ends,
         };
         exchange.deadline = next.min(exchange.ends);
         self.deadlines.add(exchange.deadline, number);
     }
-
-    fn renew(&mut self, key: (ProcessId, Name), now: Instant) {
-        let Some(leased) = self.leases.get_mut(&key) else { return };
-        if leased.holds.is_empty() {
-            self.leases.remove(&key);
-            return;
-        }
-        leased.renew = now + RENEW;
-        let holds = sorted(leased.holds.keys().copied().collect::<Vec<_>>());
-        self.renewals.add(leased.renew, key.clone());
-        if !matches!(self.link, Link::Up { .. }) {
-            return;
-        }
-        for part in holds.chunks(MAX_LEASE) {
-            let lease = Lease { v: VERSION, client_id: self.own.clone(), holds: part.to_vec() };
-            let (broker, upstream) = key.clone();
-            self.commands.push_back(Command::Renew { broker, upstream, lease });
-        }
-    }
-
-    fn up(&self) -> bool {
-        matches!(self.link, Link::Up { .. })
-    }
-
-    /// Just after a reconnection, agents and brokers are reconnecting too: nobody there proves little.
-    fn settling(&self, now: Instant) -> bool {
-        matches!(self.link, Link::Up { settled } if now < settled)
-    }
 }
 
-impl<C> Machine for Exchanges<C> {
+impl<C, H: BuildHasher> Machine for Exchanges<C, H> {
     type Input = Input<C>;
     type Command = Command<C>;
 
@@ -667,85 +462,16 @@ impl<C> Machine for Exchanges<C> {
         while let Some(number) = self.deadlines.pop_due(now) {
             self.due(number, now);
         }
-        while let Some(key) = self.renewals.pop_due(now) {
-            self.renew(key, now);
+        while let Some((broker, upstream, holds)) = self.leases.pop_due(now) {
+            self.renew(&broker, &upstream, &holds);
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.next().into_iter().chain(self.renewals.next()).min()
+        self.deadlines.next().into_iter().chain(self.leases.next()).min()
     }
 
     fn poll_command(&mut self) -> Option<Command<C>> {
         self.commands.pop_front()
     }
 }
-
-impl<C> Exchange<C> {
-    /// Whether a fault speaks of what this request is doing now. A broker decides on what it was last
-    /// told; when that is overtaken (it gave up waiting while its own wake-up was being followed, say)
-    /// its word must not end the request: "no agent" would claim that the origin can't have seen it.
-    fn concerned_by(&self, fault: &Fault, hold: Option<&RequestId>, at_agent: Option<&RequestId>) -> bool {
-        match fault.raised_by {
-            Side::Broker => {
-                let held_there = matches!(&self.watch, Watch::Held { hold: ours, .. } if Some(ours) == hold);
-                let fits = match &self.phase {
-                    Phase::Waiting { .. } => !fault.maybe_seen,
-                    Phase::Sent => fault.code == Code::AckTimeout,
-                    Phase::Taken { .. } => matches!(fault.code, Code::ResponseTimeout | Code::AgentGone),
-                };
-                held_there && fits
-            }
-            Side::Client | Side::Upstream => match &self.phase {
-                Phase::Taken { at_agent: ours, .. } => Some(ours) == at_agent,
-                Phase::Sent => true,
-                Phase::Waiting { .. } => false,
-            },
-        }
-    }
-
-    fn hold(&self, own: &ProcessId, now: Instant) -> Hold {
-        let (known, upstream_id) = match &self.phase {
-            Phase::Sent => (Known::Sent, None),
-            Phase::Taken { agent, .. } => (Known::Taken, Some(agent.clone())),
-            Phase::Waiting { refused: false } => (Known::Nobody, None),
-            Phase::Waiting { refused: true } => (Known::Refused, None),
-        };
-        Hold {
-            v: VERSION,
-            client_id: own.clone(),
-            client_req_id: self.request.client_req_id.clone(),
-            client_req_ttl: millis(self.ends.saturating_duration_since(now)),
-            upstream_target: self.request.upstream_target.clone(),
-            age: millis(now.duration_since(self.opened)),
-            known,
-            known_for: millis(now.duration_since(self.since)),
-            upstream_id,
-        }
-    }
-}
-
-/// The fault of a request that nobody has.
-pub fn nobody_there(upstream: &Name, refused: bool) -> Fault {
-    if refused {
-        let detail = format!("every upstream agent for '{upstream}' is at its limit (--max-in-flight)");
-        Fault::new(Code::AgentsFull, Side::Client, detail)
-    } else {
-        let detail = format!("no upstream agent is there for '{upstream}', and no broker to wait for one");
-        Fault::new(Code::NoAgent, Side::Client, detail)
-    }
-}
-
-/// In order, so that a run can be repeated: a map's order is not.
-fn sorted(numbers: impl IntoIterator<Item = u64>) -> Vec<u64> {
-    numbers.into_iter().collect::<BTreeSet<_>>().into_iter().collect()
-}
-
-/// How often a lease is renewed; a broker forgets one after [`super::supervision::LEASE`].
-pub const RENEW: Duration = Duration::from_secs(1);
-/// How long a broker may take to say that it holds a request before another is asked.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// How long after a reconnection "nobody there" is not yet an answer.
-const SETTLE: Duration = Duration::from_secs(2);
-/// Holds in one renewal at most.
-const MAX_LEASE: usize = 1000;

@@ -1,0 +1,171 @@
+//! One request that is not answered: what is known of it and who watches it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::wire::{
+    Code, Fault, Hold, Known, Name, ProcessId, Request, RequestId, Side,
+    message::{VERSION, millis},
+};
+
+/// A request and its caller.
+pub(super) struct Exchange<C> {
+    pub request: Arc<Request>,
+    pub caller: C,
+    pub opened: Instant,
+    pub ends: Instant,
+    pub attempt: u32,
+    pub refusals: u32,
+    pub phase: Phase,
+    pub since: Instant,
+    pub watch: Watch,
+    /// What brokers were told when they were asked to watch it.
+    pub asked: Option<Told>,
+    pub deadline: Instant,
+    /// The fault that let it be sent again; the answer if that reaches nobody.
+    pub before: Option<Fault>,
+}
+
+/// What is known of the request.
+pub(super) enum Phase {
+    /// Published; nothing heard.
+    Sent,
+    /// An agent took it.
+    Taken { agent: ProcessId, at_agent: RequestId },
+    /// It reached nobody, or only agents that refused; it waits to be woken.
+    Waiting { refused: bool },
+}
+
+/// Who watches the request.
+pub(super) enum Watch {
+    /// Nobody but us, until the patience ends.
+    Patience { until: Instant },
+    /// A broker was asked and has not said yes.
+    Asked { until: Instant },
+    /// This broker holds it and was last told `told`.
+    Held { broker: ProcessId, hold: RequestId, told: Told },
+    /// No broker takes it; ask again then.
+    NoBroker { retry: Instant },
+}
+
+/// What a broker was told of the request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// This, which has been so since then. (Being sent again is news: the wait for an acknowledgement starts
+    /// afresh.)
+    This(Known, Instant),
+    /// Brokers were asked several times with different words, and whichever says yes may mean an early one.
+    DifferentThings,
+}
+
+impl<C> Exchange<C> {
+    /// A request that is published now.
+    pub fn new(request: Arc<Request>, caller: C, ttl: Duration, patience: Duration, now: Instant) -> Self {
+        let ends = now + ttl;
+        let until = now + patience;
+        Exchange {
+            request,
+            caller,
+            opened: now,
+            ends,
+            attempt: 1,
+            refusals: 0,
+            phase: Phase::Sent,
+            since: now,
+            watch: Watch::Patience { until },
+            asked: None,
+            deadline: until.min(ends),
+            before: None,
+        }
+    }
+
+    /// Whether a fault speaks of what this request is doing now. A broker decides on what it was last
+    /// told; when that is overtaken (it gave up waiting while its own wake-up was being followed, say)
+    /// its word must not end the request: "no agent" would claim that the origin can't have seen it.
+    pub fn concerned_by(
+        &self,
+        fault: &Fault,
+        hold: Option<&RequestId>,
+        at_agent: Option<&RequestId>,
+    ) -> bool {
+        match fault.raised_by {
+            Side::Broker => {
+                let held_there = matches!(&self.watch, Watch::Held { hold: ours, .. } if Some(ours) == hold);
+                let fits = match &self.phase {
+                    Phase::Waiting { .. } => !fault.maybe_seen,
+                    Phase::Sent => fault.code == Code::AckTimeout,
+                    Phase::Taken { .. } => matches!(fault.code, Code::ResponseTimeout | Code::AgentGone),
+                };
+                held_there && fits
+            }
+            Side::Client | Side::Upstream => match &self.phase {
+                Phase::Taken { at_agent: ours, .. } => Some(ours) == at_agent,
+                Phase::Sent => true,
+                Phase::Waiting { .. } => false,
+            },
+        }
+    }
+
+    /// What a broker should know.
+    pub fn news(&self) -> Told {
+        Told::This(self.known(), self.since)
+    }
+
+    fn known(&self) -> Known {
+        match &self.phase {
+            Phase::Sent => Known::Sent,
+            Phase::Taken { .. } => Known::Taken,
+            Phase::Waiting { refused: false } => Known::Nobody,
+            Phase::Waiting { refused: true } => Known::Refused,
+        }
+    }
+
+    /// What a broker is told.
+    pub fn hold(&self, own: &ProcessId, now: Instant) -> Hold {
+        let upstream_id = match &self.phase {
+            Phase::Taken { agent, .. } => Some(agent.clone()),
+            Phase::Sent | Phase::Waiting { .. } => None,
+        };
+        Hold {
+            v: VERSION,
+            client_id: own.clone(),
+            client_req_id: self.request.client_req_id.clone(),
+            client_req_ttl: millis(self.ends.saturating_duration_since(now)),
+            upstream_target: self.request.upstream_target.clone(),
+            age: millis(now.duration_since(self.opened)),
+            known: self.known(),
+            known_for: millis(now.duration_since(self.since)),
+            upstream_id,
+        }
+    }
+
+    /// The fault of a request whose TTL ended.
+    pub fn expired(&self, now: Instant) -> Fault {
+        let waited = now.duration_since(self.opened).as_secs_f32();
+        match &self.phase {
+            Phase::Waiting { refused } => nobody_there(&self.request.upstream_target, *refused),
+            Phase::Sent => {
+                let detail =
+                    format!("no agent acknowledged the request in {waited:.1} s, the client agent's --ttl");
+                Fault::new(Code::TtlExpired, Side::Client, detail)
+            }
+            Phase::Taken { .. } => {
+                let detail = format!("no response came in {waited:.1} s, the client agent's --ttl");
+                Fault::new(Code::TtlExpired, Side::Client, detail)
+            }
+        }
+    }
+}
+
+/// The fault of a request that nobody has.
+pub fn nobody_there(upstream: &Name, refused: bool) -> Fault {
+    if refused {
+        let detail = format!("every upstream agent for '{upstream}' is at its limit (--max-in-flight)");
+        Fault::new(Code::AgentsFull, Side::Client, detail)
+    } else {
+        let detail = format!("no upstream agent is there for '{upstream}', and no broker to wait for one");
+        Fault::new(Code::NoAgent, Side::Client, detail)
+    }
+}

@@ -1,0 +1,15 @@
+//! HTTP done right: what a caller sends reaches the origin, what the origin answers reaches the caller, and
+//! nothing else changes than what a proxy has to change.
+
+mod support;
+
+#[path = "http/connections.rs"]
+mod connections;
+#[path = "http/forwarding.rs"]
+mod forwarding;
+#[path = "http/messages.rs"]
+mod messages;
+#[path = "http/targets.rs"]
+mod targets;
+#[path = "http/tls.rs"]
+mod tls;
