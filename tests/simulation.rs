@@ -1,0 +1,485 @@
+//! The decisions of client agents, upstream agents and brokers under everything that can go wrong between
+//! them: their machines are joined by a bus that delays, reorders and loses, and any process may be cut
+//! off, stopped, killed, drained and replaced, all under a printed seed.
+//!
+//! What holds in every run is checked as it goes: each caller gets one answer, within the TTL; a request
+//! that may not run twice is never started twice; whoever is told that no origin saw the request is told
+//! the truth; no limit is exceeded; nothing is left when all is over. Each scenario adds what must hold in its own
+//! circumstances. `simulation/runner.rs` says how to repeat a run.
+
+#[path = "simulation/agent.rs"]
+mod agent;
+#[path = "simulation/broker.rs"]
+mod broker;
+#[path = "simulation/bus.rs"]
+mod bus;
+#[path = "simulation/chance.rs"]
+mod chance;
+#[path = "simulation/client.rs"]
+mod client;
+#[path = "simulation/ledger.rs"]
+mod ledger;
+#[path = "simulation/origin.rs"]
+mod origin;
+#[path = "simulation/plan.rs"]
+mod plan;
+#[path = "simulation/process.rs"]
+mod process;
+#[path = "simulation/runner.rs"]
+mod runner;
+#[path = "simulation/world.rs"]
+mod world;
+
+use std::time::Duration;
+
+use bus::{Micros, Weather};
+use chance::Chance;
+use ledger::Asked;
+use origin::Temper;
+use plan::{Fault, MS, Plan, SECOND};
+use process::Kind;
+use relay::wire::Code;
+use runner::Scenario;
+use world::{World, micros};
+
+#[test]
+fn every_request_gets_exactly_one_answer_under_loss_crash_partition_and_pause() {
+    Scenario {
+        name: "every_request_gets_exactly_one_answer_under_loss_crash_partition_and_pause",
+        runs: 1500,
+        plan: |chance| {
+            let counts = [(1, 3), (1, 2), (0, 3), (0, 3)].map(|(low, high)| count(chance, low, high));
+            let [clients, upstreams, agents, brokers] = counts;
+            let mut plan = Plan::draw(chance, clients, upstreams, agents, brokers);
+            plan.weather = Weather::rough(chance);
+            plan.temper = Temper {
+                refuses: 50,
+                breaks: 30,
+                hangs: 50,
+                takes: vec![(0, 3 * MS), (0, 400 * MS), (0, 3 * SECOND)],
+            };
+            plan.settings.agent.max_in_flight = chance.pick(&[1, 3, 1000]);
+            plan.settings.broker.max_holds = chance.pick(&[2, 1000]);
+            plan.settings.client.max_in_flight = chance.pick(&[4, 1000]);
+            let asks = chance.between(3, 16);
+            plan.ask(chance, asks, 0, 3 * SECOND);
+            some_leave(&mut plan, chance, 100);
+            for _ in 0..chance.between(0, 6) {
+                any_fault(&mut plan, chance);
+            }
+            plan
+        },
+        expect: |_| Ok(()),
+    }
+    .check();
+}
+
+#[test]
+fn without_faults_every_request_gets_the_origins_response() {
+    Scenario {
+        name: "without_faults_every_request_gets_the_origins_response",
+        runs: 300,
+        plan: |chance| {
+            let counts = [(1, 3), (1, 2), (1, 3), (0, 3)].map(|(low, high)| count(chance, low, high));
+            let [clients, upstreams, agents, brokers] = counts;
+            let mut plan = Plan::draw(chance, clients, upstreams, agents, brokers);
+            let asks = chance.between(3, 20);
+            plan.ask(chance, asks, 500 * MS, 2 * SECOND);
+            plan
+        },
+        expect: |world| all(world, "the origin's response", Asked::has_response),
+    }
+    .check();
+}
+
+#[test]
+fn agents_at_their_limit_come_and_go_and_every_request_is_answered_by_one() {
+    Scenario {
+        name: "agents_at_their_limit_come_and_go_and_every_request_is_answered_by_one",
+        runs: 300,
+        plan: |chance| {
+            let counts = [(1, 3), (1, 3), (1, 3)].map(|(low, high)| count(chance, low, high));
+            let [clients, agents, brokers] = counts;
+            let mut plan = Plan::draw(chance, clients, 1, agents, brokers);
+            plan.settings.agent.max_in_flight = count(chance, 1, 5);
+            plan.settings.broker.wait = Duration::from_secs(8);
+            plan.settings.broker.ack_wait = Duration::from_secs(1);
+            plan.settings.client.ttl = Duration::from_secs(12);
+            plan.temper.takes = vec![(0, 100 * MS)];
+            let asks = chance.between(5, 30);
+            plan.ask(chance, asks, 500 * MS, SECOND);
+            plan
+        },
+        expect: |world| all(world, "the origin's response", Asked::has_response),
+    }
+    .check();
+}
+
+#[test]
+fn an_agent_that_dies_costs_no_more_than_a_502_for_what_it_took() {
+    Scenario {
+        name: "an_agent_that_dies_costs_no_more_than_a_502_for_what_it_took",
+        runs: 300,
+        plan: |chance| {
+            let counts = [(1, 3), (2, 4), (1, 3)].map(|(low, high)| count(chance, low, high));
+            let [clients, agents, brokers] = counts;
+            let mut plan = Plan::draw(chance, clients, 1, agents, brokers);
+            plan.settings.agent.ttl = Duration::from_secs(4);
+            plan.settings.broker.response_wait = Duration::from_secs(4);
+            plan.settings.client.ttl = Duration::from_secs(8);
+            plan.temper.takes.push((0, 2 * SECOND));
+            let asks = chance.between(5, 20);
+            plan.ask(chance, asks, 500 * MS, 2 * SECOND);
+            for process in plan.agents() {
+                if chance.per_mille(600) {
+                    let noticed = chance.pick(&[0, 5 * MS]);
+                    let replaced = Some(chance.between(0, 500 * MS));
+                    let fault = Fault::Crash { process, noticed, replaced };
+                    plan.faults.push((chance.between(500 * MS, 2500 * MS), fault));
+                }
+            }
+            plan
+        },
+        expect: |world| {
+            all(world, "the response, or 502, or 504 when the dead agent had not acknowledged", |asked| {
+                let died = asked.routed.iter().any(|(_, agent)| world.is_dead(*agent));
+                match asked.code() {
+                    None => true,
+                    Some(Code::AgentGone | Code::AckTimeout) => died,
+                    Some(_) => false,
+                }
+            })
+        },
+    }
+    .check();
+}
+
+#[test]
+fn agents_that_die_or_are_cut_off_at_their_limit_mislead_nobody() {
+    Scenario {
+        name: "agents_that_die_or_are_cut_off_at_their_limit_mislead_nobody",
+        runs: 400,
+        plan: |chance| {
+            let counts = [(1, 2), (1, 4), (1, 3)].map(|(low, high)| count(chance, low, high));
+            let [clients, agents, brokers] = counts;
+            let mut plan = Plan::draw(chance, clients, 1, agents, brokers);
+            plan.settings.agent.max_in_flight = count(chance, 1, 3);
+            plan.temper =
+                Temper { refuses: 200, breaks: 0, hangs: 50, takes: vec![(0, 20 * MS), (0, 2 * SECOND)] };
+            let asks = chance.between(5, 20);
+            plan.ask(chance, asks, 500 * MS, 2 * SECOND);
+            for process in plan.agents() {
+                for _ in 0..chance.between(0, 2) {
+                    let crash = Fault::crash(chance, process);
+                    let cut = Fault::cut(chance, process);
+                    let fault = chance.pick(&[crash, cut.clone(), cut]);
+                    plan.faults.push((chance.between(500 * MS, 3 * SECOND), fault));
+                }
+            }
+            plan
+        },
+        expect: |_| Ok(()),
+    }
+    .check();
+}
+
+#[test]
+fn a_rolling_restart_of_all_agents_fails_no_request() {
+    Scenario {
+        name: "a_rolling_restart_of_all_agents_fails_no_request",
+        runs: 300,
+        plan: |chance| {
+            let counts = [(1, 3), (2, 4), (0, 2)].map(|(low, high)| count(chance, low, high));
+            let [clients, agents, brokers] = counts;
+            let mut plan = Plan::draw(chance, clients, 1, agents, brokers);
+            // In a cluster, a server that has not heard of the leaving yet may still send to an agent
+            // that has left: NATS does not promise otherwise.
+            plan.weather.cluster = None;
+            let asks = chance.between(10, 40);
+            plan.ask(chance, asks, 500 * MS, 3 * SECOND);
+            let mut when = 600 * MS;
+            for process in plan.agents() {
+                plan.faults.push((when, Fault::Start { kind: Kind::Agent(0) }));
+                plan.faults.push((when + 300 * MS, Fault::Drain { process }));
+                when += 500 * MS;
+            }
+            plan
+        },
+        expect: |world| all(world, "the origin's response", Asked::has_response),
+    }
+    .check();
+}
+
+#[test]
+fn a_request_that_nobody_has_is_answered_by_an_agent_that_comes_within_the_wait() {
+    Scenario {
+        name: "a_request_that_nobody_has_is_answered_by_an_agent_that_comes_within_the_wait",
+        runs: 200,
+        plan: |chance| {
+            let mut plan = late_agents(chance, 1, 0);
+            let asks = chance.between(1, 20);
+            plan.ask(chance, asks, 200 * MS, 900 * MS);
+            plan
+        },
+        expect: |world| all(world, "the origin's response", Asked::has_response),
+    }
+    .check();
+}
+
+#[test]
+fn brokers_that_die_while_they_hold_requests_are_replaced_by_others() {
+    Scenario {
+        name: "brokers_that_die_while_they_hold_requests_are_replaced_by_others",
+        runs: 200,
+        plan: |chance| {
+            let mut plan = late_agents(chance, 2, 0);
+            let asks = chance.between(1, 20);
+            plan.ask(chance, asks, 200 * MS, 600 * MS);
+            // One stays: somebody must be there to take over.
+            for process in plan.brokers().into_iter().skip(1) {
+                let noticed = chance.pick(&[0, 5 * MS]);
+                let fault = Fault::Crash { process, noticed, replaced: None };
+                plan.faults.push((chance.between(200 * MS, 1500 * MS), fault));
+            }
+            plan
+        },
+        expect: |world| all(world, "the origin's response", Asked::has_response),
+    }
+    .check();
+}
+
+#[test]
+fn messages_that_are_seconds_late_only_delay_the_answer() {
+    Scenario {
+        name: "messages_that_are_seconds_late_only_delay_the_answer",
+        runs: 200,
+        plan: |chance| {
+            let mut plan = late_agents(chance, 1, 5 * SECOND);
+            plan.weather.stalls = (chance.between(50, 300), 2 * SECOND);
+            plan.settings.client.ttl = Duration::from_secs(28);
+            plan.settings.broker.wait = Duration::from_secs(20);
+            plan.settings.broker.ack_wait = Duration::from_secs(40);
+            plan.settings.broker.response_wait = Duration::from_secs(40);
+            plan.settings.agent.ttl = Duration::from_secs(30);
+            let asks = chance.between(1, 10);
+            plan.ask(chance, asks, 5 * SECOND, 8 * SECOND);
+            plan
+        },
+        expect: |world| all(world, "the origin's response", Asked::has_response),
+    }
+    .check();
+}
+
+#[test]
+fn without_a_broker_requests_flow_and_a_missing_agent_is_told_at_once() {
+    Scenario {
+        name: "without_a_broker_requests_flow_and_a_missing_agent_is_told_at_once",
+        runs: 100,
+        plan: |chance| {
+            let mut plan = Plan::draw(chance, 2, 2, 2, 0);
+            plan.processes.retain(|(_, kind)| *kind != Kind::Agent(1));
+            plan.ask(chance, 20, 500 * MS, 2 * SECOND);
+            plan
+        },
+        expect: |world| {
+            all(world, "the response or, when nobody is there, 503 at once", |asked| match asked.upstream {
+                0 => asked.has_response(),
+                _ => asked.code() == Some(Code::NoAgent) && asked.waited() < Some(500 * MS),
+            })
+        },
+    }
+    .check();
+}
+
+#[test]
+fn a_frozen_agent_costs_its_requests_the_waits_and_others_nothing() {
+    Scenario {
+        name: "a_frozen_agent_costs_its_requests_the_waits_and_others_nothing",
+        runs: 200,
+        plan: |chance| {
+            let brokers = count(chance, 1, 2);
+            let mut plan = Plan::draw(chance, 2, 1, 3, brokers);
+            plan.settings.client.ttl = Duration::from_secs(12);
+            plan.settings.agent.ttl = Duration::from_secs(4);
+            let asks = chance.between(5, 20);
+            plan.ask(chance, asks, 500 * MS, 2 * SECOND);
+            let process = chance.pick(&plan.agents());
+            plan.faults
+                .push((chance.between(500 * MS, SECOND), Fault::Pause { process, lasts: 15 * SECOND }));
+            plan
+        },
+        expect: |world| {
+            let settings = &world.plan.settings;
+            let waits =
+                micros(settings.client.patience + settings.broker.ack_wait + settings.broker.response_wait);
+            let frozen = world.stopped_longest();
+            all(world, "the response, or 504 after the waits when the frozen agent had it", |asked| {
+                let had = asked.routed.iter().any(|(_, agent)| *agent == frozen);
+                let late = matches!(asked.code(), Some(Code::AckTimeout | Code::ResponseTimeout));
+                asked.has_response() || (had && late && asked.waited() < Some(waits + 500 * MS))
+            })
+        },
+    }
+    .check();
+}
+
+#[test]
+fn a_caller_that_leaves_stops_its_call() {
+    Scenario {
+        name: "a_caller_that_leaves_stops_its_call",
+        runs: 200,
+        plan: |chance| {
+            let brokers = count(chance, 0, 2);
+            let mut plan = Plan::draw(chance, 2, 1, 2, brokers);
+            plan.weather.stalls = (0, 0);
+            plan.temper.hangs = 500;
+            plan.ask(chance, 10, 500 * MS, 2 * SECOND);
+            some_leave(&mut plan, chance, 700);
+            plan
+        },
+        expect: |world| {
+            all(world, "its call stopped", |asked| match (asked.abandoned, asked.call_ended) {
+                (Some(left), Some(ended)) => ended < left + 200 * MS,
+                _ => true,
+            })
+        },
+    }
+    .check();
+}
+
+#[test]
+fn a_restarted_nats_server_costs_no_request_that_an_agent_has() {
+    Scenario {
+        name: "a_restarted_nats_server_costs_no_request_that_an_agent_has",
+        runs: 300,
+        plan: |chance| {
+            let counts = [(1, 2), (1, 3), (1, 2)].map(|(low, high)| count(chance, low, high));
+            let [clients, agents, brokers] = counts;
+            let mut plan = Plan::draw(chance, clients, 1, agents, brokers);
+            plan.weather.stalls = (0, 0);
+            plan.settings.client.ttl = Duration::from_secs(12);
+            plan.settings.agent.ttl = Duration::from_secs(6);
+            plan.settings.broker.response_wait = Duration::from_secs(8);
+            plan.settings.broker.wait = Duration::from_secs(5);
+            // Calls that begin before the restart end after it.
+            plan.temper.takes = vec![(2500 * MS, 3500 * MS)];
+            plan.ask(chance, 5, 500 * MS, 900 * MS);
+            plan.ask(chance, 5, 1001 * MS, 5 * SECOND);
+            for process in 0..plan.processes.len() {
+                let noticed = chance.between(0, 10 * MS);
+                let reconnects = noticed + chance.between(MS, 1500 * MS);
+                let fault = Fault::Cut { process, noticed, noticed_at_server: 0, reconnects };
+                plan.faults.push((SECOND, fault));
+            }
+            plan
+        },
+        expect: |world| {
+            all(world, "the response, unless it came while nobody was connected", |asked| {
+                let amid = asked.opened.is_some_and(|opened| (SECOND..3 * SECOND).contains(&opened));
+                asked.has_response()
+                    || (amid && matches!(asked.code(), Some(Code::NatsUnreachable | Code::AckTimeout)))
+            })
+        },
+    }
+    .check();
+}
+
+#[test]
+fn waking_backs_off_while_an_agent_that_died_is_still_believed_in() {
+    Scenario {
+        name: "waking_backs_off_while_an_agent_that_died_is_still_believed_in",
+        runs: 100,
+        plan: |chance| {
+            let brokers = count(chance, 1, 2);
+            let mut plan = Plan::draw(chance, 2, 1, 2, brokers);
+            plan.settings.broker.wait = Duration::from_secs(5);
+            plan.settings.client.ttl = Duration::from_secs(8);
+            for process in plan.agents() {
+                plan.faults.push((400 * MS, Fault::Crash { process, noticed: 0, replaced: None }));
+            }
+            plan.ask(chance, 5, 600 * MS, SECOND);
+            plan
+        },
+        expect: |world| {
+            all(world, "503 after a few publications", |asked| {
+                asked.code() == Some(Code::NoAgent) && asked.sent <= 20
+            })
+        },
+    }
+    .check();
+}
+
+#[test]
+fn a_reply_waits_for_a_client_agent_that_was_cut_off() {
+    Scenario {
+        name: "a_reply_waits_for_a_client_agent_that_was_cut_off",
+        runs: 200,
+        plan: |chance| {
+            let brokers = count(chance, 0, 2);
+            let mut plan = Plan::draw(chance, 1, 1, 2, brokers);
+            plan.weather.stalls = (0, 0);
+            plan.settings.client.ttl = Duration::from_secs(8);
+            plan.settings.agent.ttl = Duration::from_secs(6);
+            plan.settings.broker.response_wait = Duration::from_secs(8);
+            plan.temper.takes = vec![(700 * MS, 1000 * MS)];
+            plan.ask(chance, 5, 500 * MS, 700 * MS);
+            let (noticed, reconnects) = (chance.between(0, 2 * MS), chance.between(MS * 3, 4 * SECOND));
+            let cut = Fault::Cut { process: 0, noticed, noticed_at_server: 0, reconnects };
+            plan.faults.push((SECOND, cut));
+            plan
+        },
+        expect: |world| all(world, "the origin's response", Asked::has_response),
+    }
+    .check();
+}
+
+/// Client agents and brokers are there; agents come one to two and a half seconds after `from`.
+fn late_agents(chance: &mut Chance, least_brokers: u64, from: Micros) -> Plan {
+    let brokers = count(chance, least_brokers, 3);
+    let clients = count(chance, 1, 2);
+    let agents = count(chance, 1, 2);
+    let mut plan = Plan::draw(chance, clients, 1, agents, brokers);
+    plan.weather.stalls = (0, 0);
+    plan.settings.broker.wait = Duration::from_secs(5);
+    plan.settings.client.ttl = Duration::from_secs(8);
+    for at in plan.agents() {
+        plan.processes[at].0 = from + chance.between(SECOND, 2500 * MS);
+    }
+    plan
+}
+
+fn some_leave(plan: &mut Plan, chance: &mut Chance, often: u64) {
+    for ask in &mut plan.asks {
+        if chance.per_mille(often) {
+            ask.patience = Some(chance.between(0, SECOND));
+        }
+    }
+}
+
+/// Anything happens to anybody.
+fn any_fault(plan: &mut Plan, chance: &mut Chance) {
+    let process = count(chance, 0, plan.processes.len() as u64 - 1);
+    let is_agent = matches!(plan.processes[process].1, Kind::Agent(_));
+    let fault = match chance.between(0, 3) {
+        0 => Fault::crash(chance, process),
+        1 => Fault::cut(chance, process),
+        2 => Fault::pause(chance, process),
+        _ if is_agent => Fault::Drain { process },
+        _ => Fault::Start { kind: plan.processes[process].1 },
+    };
+    plan.faults.push((chance.between(0, 4 * SECOND), fault));
+}
+
+fn all(world: &World, what: &str, holds: impl Fn(&Asked) -> bool) -> Result<(), String> {
+    match world.ledger.asked.iter().position(|asked| !holds(asked)) {
+        None => Ok(()),
+        Some(key) => {
+            let asked = &world.ledger.asked[key];
+            Err(format!("request {key}, a {}, must get {what}; it got: {}", asked.method, asked.told()))
+        }
+    }
+}
+
+fn count(chance: &mut Chance, low: u64, high: u64) -> usize {
+    usize::try_from(chance.between(low, high)).expect("a small count")
+}
