@@ -16,6 +16,7 @@ use crate::wire::Name;
 mod context;
 mod file;
 
+pub use context::shown;
 pub use file::{from_flags, parse};
 
 /// HTTP from one network to another over NATS.

@@ -17,6 +17,8 @@ mod bus;
 mod chance;
 #[path = "simulation/client.rs"]
 mod client;
+#[path = "simulation/faults.rs"]
+mod faults;
 #[path = "simulation/ledger.rs"]
 mod ledger;
 #[path = "simulation/origin.rs"]
@@ -124,9 +126,10 @@ fn an_agent_that_dies_costs_no_more_than_a_502_for_what_it_took() {
             let counts = [(1, 3), (2, 4), (1, 3)].map(|(low, high)| count(chance, low, high));
             let [clients, agents, brokers] = counts;
             let mut plan = Plan::draw(chance, clients, 1, agents, brokers);
+            plan.weather.tapped = chance.per_mille(250);
             plan.settings.agent.ttl = Duration::from_secs(4);
-            plan.settings.broker.response_wait = Duration::from_secs(4);
-            plan.settings.client.ttl = Duration::from_secs(8);
+            plan.settings.broker.response_wait = Duration::from_secs(10);
+            plan.settings.client.ttl = Duration::from_secs(15);
             plan.temper.takes.push((0, 2 * SECOND));
             let asks = chance.between(5, 20);
             plan.ask(chance, asks, 500 * MS, 2 * SECOND);
@@ -145,7 +148,9 @@ fn an_agent_that_dies_costs_no_more_than_a_502_for_what_it_took() {
                 let died = asked.routed.iter().any(|(_, agent)| world.is_dead(*agent));
                 match asked.code() {
                     None => true,
-                    Some(Code::AgentGone | Code::AckTimeout) => died,
+                    Some(Code::AgentGone) => died,
+                    // Somebody who watches everything swallows what is sent where nobody is any more.
+                    Some(Code::AckTimeout) => died || world.plan.weather.tapped,
                     Some(_) => false,
                 }
             })
@@ -221,6 +226,36 @@ fn a_request_that_nobody_has_is_answered_by_an_agent_that_comes_within_the_wait(
             plan.ask(chance, asks, 200 * MS, 900 * MS);
             plan
         },
+        expect: |world| {
+            let processes = &world.plan.processes;
+            let came = world.plan.agents().iter().map(|&at| processes[at].0).min();
+            all(world, "the origin's response, soon after the agent came", |asked| {
+                let answered = asked.answer.as_ref().map(|(when, _)| *when);
+                asked.has_response() && answered < came.map(|came| came + 700 * MS)
+            })
+        },
+    }
+    .check();
+}
+
+#[test]
+fn somebody_who_watches_all_traffic_changes_no_answer() {
+    Scenario {
+        name: "somebody_who_watches_all_traffic_changes_no_answer",
+        runs: 200,
+        plan: |chance| {
+            let mut plan = late_agents(chance, 2, 0);
+            plan.weather.tapped = true;
+            plan.settings.broker.wait = Duration::from_secs(10);
+            plan.settings.client.ttl = Duration::from_secs(15);
+            let asks = chance.between(1, 20);
+            plan.ask(chance, asks, 200 * MS, 600 * MS);
+            for process in plan.brokers().into_iter().skip(1) {
+                let fault = Fault::Crash { process, noticed: 0, replaced: None };
+                plan.faults.push((chance.between(200 * MS, 1500 * MS), fault));
+            }
+            plan
+        },
         expect: |world| all(world, "the origin's response", Asked::has_response),
     }
     .check();
@@ -261,8 +296,8 @@ fn messages_that_are_seconds_late_only_delay_the_answer() {
             plan.settings.broker.ack_wait = Duration::from_secs(40);
             plan.settings.broker.response_wait = Duration::from_secs(40);
             plan.settings.agent.ttl = Duration::from_secs(30);
-            let asks = chance.between(1, 10);
-            plan.ask(chance, asks, 5 * SECOND, 8 * SECOND);
+            plan.settings.client.patience = Duration::from_millis(20);
+            plan.ask(chance, 10, 5 * SECOND, 8 * SECOND);
             plan
         },
         expect: |world| all(world, "the origin's response", Asked::has_response),

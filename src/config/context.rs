@@ -23,22 +23,80 @@ impl Nats {
             Some(url) if self.server == DEFAULT_SERVER && !url.is_empty() => url,
             _ => self.server.clone(),
         };
-        let user = self.user.clone().or(non_empty(context.user));
-        let password =
-            self.password.as_ref().map(Secret::reveal).map(str::to_owned).or(non_empty(context.password));
+        let (servers, in_url) = without_user(&servers);
+        let user = self.user.clone().or(in_url.user).or(non_empty(context.user));
+        let password = self.password.as_ref().map(Secret::reveal).map(str::to_owned);
+        let password = password.or(in_url.password).or(non_empty(context.password));
+        let token = self.token.as_ref().map(Secret::reveal).map(str::to_owned);
         let cert = self.tlscert.clone().or(context.cert.and_then(path));
         let key = self.tlskey.clone().or(context.key.and_then(path));
         Ok(Credentials {
             servers,
             name,
             user: user.map(|user| (user, password.unwrap_or_default())),
-            token: self.token.as_ref().map(|t| t.reveal().to_owned()).or(non_empty(context.token)),
+            token: token.or(in_url.token).or(non_empty(context.token)),
             creds: self.creds.clone().or(context.creds.and_then(path)),
             nkey: self.nkey.clone().or(context.nkey.and_then(path)),
             client_cert: cert.zip(key),
             ca: self.tlsca.clone().or(context.ca.and_then(path)),
         })
     }
+}
+
+/// Who a server's URL says we are: `nats://user:password@host`, or `nats://token@host`.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct InUrl {
+    user: Option<String>,
+    password: Option<String>,
+    token: Option<String>,
+}
+
+/// Server URLs as they may be shown in messages, and who the first that says so says we are.
+fn without_user(servers: &str) -> (String, InUrl) {
+    let mut named = InUrl::default();
+    let shown: Vec<String> = servers
+        .split(',')
+        .map(|url| {
+            let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+            let Some((who, host)) = rest.rsplit_once('@') else { return url.to_owned() };
+            if named == InUrl::default() {
+                named = match who.split_once(':') {
+                    Some((user, password)) => {
+                        InUrl { user: Some(decoded(user)), password: Some(decoded(password)), token: None }
+                    }
+                    None => InUrl { token: non_empty(Some(decoded(who))), ..InUrl::default() },
+                };
+            }
+            if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
+        })
+        .collect();
+    (shown.join(","), named)
+}
+
+/// A part of a URL without its percent-encoding; what is not valid encoding stays as it is.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let pair =
+            if first == b'%' { tail.get(..2).and_then(|pair| std::str::from_utf8(pair).ok()) } else { None };
+        match pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Server URLs as they may be shown.
+pub fn shown(servers: &str) -> String {
+    without_user(servers).0
 }
 
 /// The fields of `~/.config/nats/context/<name>.json` that concern a connection.
@@ -86,3 +144,27 @@ fn path(text: String) -> Option<PathBuf> {
 }
 
 const DEFAULT_SERVER: &str = "nats://127.0.0.1:4222";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_a_url_says_we_are_is_taken_out_of_it() {
+        let named = |user: &str, password: &str| InUrl {
+            user: Some(user.into()),
+            password: Some(password.into()),
+            token: None,
+        };
+        for (servers, shown, who) in [
+            ("nats://h:1", "nats://h:1", InUrl::default()),
+            ("h:1,i:2", "h:1,i:2", InUrl::default()),
+            ("nats://u:p%40%2f@h:1", "nats://h:1", named("u", "p@/")),
+            ("tls://h,wss://u:p@i:2/x", "tls://h,wss://i:2/x", named("u", "p")),
+            ("u:p@h", "h", named("u", "p")),
+            ("nats://a@b@h", "nats://h", InUrl { token: Some("a@b".into()), ..InUrl::default() }),
+        ] {
+            assert_eq!(without_user(servers), (shown.to_owned(), who), "{servers}");
+        }
+    }
+}

@@ -107,3 +107,60 @@ pub enum Presence {
     /// At least one accepts requests.
     Accepting,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::message::VERSION;
+
+    #[test]
+    fn an_upstream_accepts_while_one_of_its_agents_does() {
+        let (mut roster, now) = (Roster::default(), Instant::now());
+        assert_eq!(roster.presence(&hello()), Presence::Absent);
+        roster.announce(here("agent.a", true), now);
+        roster.announce(here("agent.b", false), now);
+        assert_eq!((roster.presence(&hello()), roster.len()), (Presence::Accepting, 2));
+        roster.announce(here("agent.a", false), now);
+        assert_eq!((roster.presence(&hello()), roster.len()), (Presence::Full, 2));
+        roster.announce(here("agent.b", true), now);
+        roster.remove(&hello(), &"agent.b".parse().unwrap());
+        assert_eq!((roster.presence(&hello()), roster.len()), (Presence::Full, 1));
+        roster.remove(&hello(), &"agent.a".parse().unwrap());
+        assert_eq!(roster.presence(&hello()), Presence::Absent);
+        assert!(roster.is_empty());
+    }
+
+    #[test]
+    fn an_announcement_is_believed_for_three_heartbeats() {
+        let (mut roster, now) = (Roster::default(), Instant::now());
+        roster.announce(here("agent.a", true), now);
+        roster.announce(here("agent.b", true), now + HEARTBEAT);
+        roster.expire(now + BELIEVED);
+        assert_eq!((roster.presence(&hello()), roster.len()), (Presence::Accepting, 1));
+        roster.expire(now + BELIEVED + HEARTBEAT);
+        assert_eq!((roster.presence(&hello()), roster.len()), (Presence::Absent, 0));
+    }
+
+    #[test]
+    fn a_full_roster_keeps_nothing_of_a_stranger() {
+        let (mut roster, now) = (Roster { agents: MAX_AGENTS, ..Roster::default() }, Instant::now());
+        assert!(!roster.announce(here("agent.a", true), now));
+        assert_eq!(roster.presence(&hello()), Presence::Absent);
+    }
+
+    fn here(agent: &str, accepting: bool) -> Here {
+        Here {
+            v: VERSION,
+            upstream_id: agent.parse().unwrap(),
+            upstream_target: hello(),
+            version: String::new(),
+            accepting,
+            in_flight: 0,
+            limit: 1,
+        }
+    }
+
+    fn hello() -> Name {
+        "hello".parse().unwrap()
+    }
+}

@@ -292,8 +292,8 @@ impl<H: BuildHasher> Serving<H> {
             self.recent.pop_front();
             self.recent_bytes -= bytes;
             // A reply that nobody heard is here once for each time it was published; the last one counts.
-            if matches!(self.jobs.get(&number), Some(Job { stage: Stage::Published { at: last, .. }, .. }) if *last == at)
-            {
+            let stage = self.jobs.get(&number).map(|job| &job.stage);
+            if matches!(stage, Some(Stage::Published { at: last, .. }) if *last == at) {
                 self.jobs.remove(&number);
             }
         }
@@ -374,7 +374,6 @@ impl<H: BuildHasher> Serving<H> {
             self.commands.push_back(Command::Leave);
         }
         self.group = Group::Draining;
-        self.heartbeat = None;
         self.commands.push_back(Command::Farewell);
     }
 
@@ -432,7 +431,7 @@ impl<H: BuildHasher> Machine for Serving<H> {
         if self.heartbeat.is_some_and(|at| at <= now) {
             self.heartbeat = Some(now + HEARTBEAT);
             self.forget_recent(now);
-            if self.link_up {
+            if self.link_up && self.group != Group::Draining {
                 self.commands.push_back(Command::Announce(self.here()));
             }
         }
@@ -462,3 +461,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// How long after the request's end a reply is still worth delivering: its asker may be reconnecting.
 const SPARE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{
-    core::{self, Core, Role},
+    core::{self, Announced, Core, Role},
     service::Report,
     shell::{Driver, Shell},
     signals::Signals,
@@ -92,18 +92,11 @@ impl Broker {
 
     async fn read_announcements(self: Arc<Self>, kind: Kind, mut announcements: Subscription) {
         while let Some(message) = announcements.next().await {
-            let Some((upstream, agent)) = self.core.subjects.announced(&message.subject) else {
-                self.core.metrics.drop_message("misaddressed");
-                continue;
-            };
-            if kind == Kind::Gone {
-                self.feed(Input::Gone { upstream, agent });
-                continue;
+            match self.core.announcement(kind, &message) {
+                Some(Announced::Here(here)) => self.feed(Input::Here(here)),
+                Some(Announced::Gone { upstream, agent }) => self.feed(Input::Gone { upstream, agent }),
+                None => {}
             }
-            self.take(&message, codec::decode::<Here>(&message.payload), |here| {
-                let own = here.upstream_target == upstream && here.upstream_id == agent;
-                own.then_some(Input::Here(here))
-            });
         }
     }
 
@@ -149,6 +142,7 @@ impl Shell for Broker {
             Command::Lost { client, lost } => {
                 core.publish(core.subjects.lost(&client, &core.id), codec::encode(&lost));
             }
+            Command::Who { upstream } => core.publish(core.subjects.who_of(&upstream), Bytes::new()),
             Command::Probe { upstream, agent } => core.ask(
                 core.subjects.probe(&agent, &upstream),
                 core.subjects.probe_reply(&core.id, &upstream, &agent),

@@ -12,13 +12,13 @@ use tokio::{
 };
 
 use super::{
-    core::{self, Core, Role},
+    core::{self, Announced, Core, Role},
     service::Report,
     shell::{Driver, Shell},
     signals::Signals,
 };
 use crate::{
-    bus::{Event, Message},
+    bus::{Event, Message, Subscription},
     config::{Client as Settings, Switch},
     front::{
         self,
@@ -112,6 +112,11 @@ impl Client {
         settings: &Settings,
         events: mpsc::Receiver<Event>,
     ) -> anyhow::Result<()> {
+        for kind in [Kind::Here, Kind::Gone] {
+            let subject = self.core.subjects.every_of(kind, &self.upstream);
+            let announcements = self.core.bus.subscribe(subject).await?;
+            tokio::spawn(Arc::clone(self).read_announcements(kind, announcements));
+        }
         core::start(self, &settings.process, events).await?;
         let timers = Arc::clone(self);
         tokio::spawn(async move { timers.run_timers().await });
@@ -153,6 +158,18 @@ impl Client {
         match self.core.bus.ask(subject, reply, payload) {
             Ok(()) => None,
             Err(full) => Some(failed(id, Code::ClientFull, full.to_string())),
+        }
+    }
+
+    async fn read_announcements(self: Arc<Self>, kind: Kind, mut announcements: Subscription) {
+        while let Some(message) = announcements.next().await {
+            let input = self.core.announcement(kind, &message).map(|announced| match announced {
+                Announced::Here(here) => Input::Here(here),
+                Announced::Gone { upstream, agent } => Input::Gone { upstream, agent },
+            });
+            if let Some(input) = input {
+                self.feed(input);
+            }
         }
     }
 
@@ -250,10 +267,15 @@ impl Role for Client {
 
     fn on_link(&self, up: bool) {
         self.feed(Input::Link { up });
+        if up {
+            self.core.publish(self.core.subjects.who_of(&self.upstream), bytes::Bytes::new());
+        }
     }
 
     fn on_publish_denied(&self, subject: &str) {
-        if let Some(upstream) = self.core.subjects.upstream_of(Kind::Req, subject) {
+        let subjects = &self.core.subjects;
+        let asked = [Kind::Req, Kind::Hold].into_iter().find_map(|kind| subjects.upstream_of(kind, subject));
+        if let Some(upstream) = asked {
             self.feed(Input::Forbidden { upstream });
         }
     }

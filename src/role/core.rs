@@ -23,7 +23,7 @@ use crate::{
     front::{admin, listen},
     role::service,
     telemetry::Metrics,
-    wire::{Name, ProcessId, Subjects, codec::Malformed, subjects::Address},
+    wire::{Here, Kind, Name, ProcessId, Subjects, codec, codec::Malformed, subjects::Address},
 };
 
 /// One process of a role.
@@ -44,6 +44,19 @@ pub struct Core {
     warned_of_version: AtomicBool,
     heard_itself: Notify,
     stop: watch::Sender<bool>,
+}
+
+/// What an agent announces.
+pub enum Announced {
+    /// It is here.
+    Here(Here),
+    /// It leaves.
+    Gone {
+        /// The upstream.
+        upstream: Name,
+        /// The agent.
+        agent: ProcessId,
+    },
 }
 
 /// What a role does with what happens to its process.
@@ -131,6 +144,20 @@ impl Core {
         }
         tracing::debug!(subject = %message.subject, %why, "a message was dropped");
         None
+    }
+
+    /// What an announcement says, when it is its sender's own.
+    pub fn announcement(&self, kind: Kind, message: &Message) -> Option<Announced> {
+        let named = self.subjects.announced(&message.subject);
+        let read = match (kind, named) {
+            (_, None) => Ok(None),
+            (Kind::Gone, Some((upstream, agent))) => Ok(Some(Announced::Gone { upstream, agent })),
+            (_, Some((upstream, agent))) => codec::decode::<Here>(&message.payload).map(|here| {
+                let own = here.upstream_target == upstream && here.upstream_id == agent;
+                own.then_some(Announced::Here(here))
+            }),
+        };
+        self.accept(message, read)
     }
 
     /// Waits until what was sent to NATS so far has come back from it: only then is a subscription in
@@ -243,6 +270,12 @@ async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
             Some(Event::PublishDenied(subject)) => {
                 tracing::warn!(%subject, "NATS permissions refuse a publication");
                 role.on_publish_denied(&subject);
+            }
+            // Without them it knows less of who is there, and works.
+            Some(Event::SubscribeDenied(subject))
+                if matches!(core.subjects.kind(&subject), Some(Kind::Here | Kind::Gone | Kind::Who)) =>
+            {
+                tracing::warn!(%subject, "NATS permissions hide which agents there are");
             }
             Some(Event::SubscribeDenied(subject)) => {
                 // It may be told after the round trip; the state says so until there is a new connection.

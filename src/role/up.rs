@@ -143,6 +143,7 @@ fn start_demo() -> anyhow::Result<String> {
 
 fn announce(settings: &Settings, server: &str, origin: &str, address: std::net::SocketAddr) {
     let name = &settings.name;
+    let server = config::shown(server);
     let what = if settings.url.is_some() { "origin" } else { "demo origin" };
     println!(
         "\nrelay is up\n\n  requests    http://{address}\n  upstream    {name} -> {what} {origin}\n  NATS        {server}\n\n\

@@ -107,8 +107,10 @@ impl Upstream {
     ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
         let member = self.member.subscribe();
         let leaving = tokio::spawn(Arc::clone(self).follow_membership(member));
-        let questions = self.core.bus.subscribe(self.core.subjects.who()).await?;
-        tokio::spawn(Arc::clone(self).answer_who(questions));
+        for subject in [self.core.subjects.who(), self.core.subjects.who_of(&self.name)] {
+            let questions = self.core.bus.subscribe(subject).await?;
+            tokio::spawn(Arc::clone(self).answer_who(questions));
+        }
         core::start(self, &settings.process, events).await?;
         let timers = Arc::clone(self);
         tokio::spawn(async move { timers.run_timers().await });
@@ -169,14 +171,13 @@ impl Upstream {
     }
 
     fn on_request(&self, message: &Message) {
-        match codec::decode_request(&message.payload) {
-            Ok(request) if is_own(&request, &self.name) => self.feed(Input::Request(request)),
-            Ok(_) => self.core.metrics.drop_message("misaddressed"),
-            Err(malformed) => {
-                self.core.metrics.drop_message("malformed");
-                tracing::warn!(why = %malformed, "a request could not be read");
-                self.refuse_malformed(message, &malformed.to_string());
-            }
+        let read = codec::decode_request(&message.payload);
+        if let Err(malformed) = &read {
+            self.refuse_malformed(message, &malformed.to_string());
+        }
+        let own = read.map(|request| is_own(&request, &self.name).then_some(Input::Request(request)));
+        if let Some(input) = self.core.accept(message, own) {
+            self.feed(input);
         }
     }
 

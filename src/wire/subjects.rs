@@ -172,9 +172,19 @@ impl Subjects {
         self.join(kind, ">")
     }
 
+    /// `relay.here.<upstream>.>` and `relay.gone.<upstream>.>`
+    pub fn every_of(&self, kind: Kind, upstream: &Name) -> String {
+        self.join(kind, &format!("{upstream}.>"))
+    }
+
     /// `relay.who`
     pub fn who(&self) -> String {
         format!("{}.{}", self.prefix, Kind::Who.as_str())
+    }
+
+    /// `relay.who.<upstream>`
+    pub fn who_of(&self, upstream: &Name) -> String {
+        self.join(Kind::Who, upstream.as_str())
     }
 
     /// `relay.who.<own>.ready`

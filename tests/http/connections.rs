@@ -175,3 +175,25 @@ async fn a_connection_that_the_origin_closes_on_the_next_request_costs_no_get() 
         assert_eq!((answer.status, answer.text().as_str()), (200, "ok"), "request {i}");
     }
 }
+
+#[tokio::test]
+async fn a_connection_that_was_idle_for_too_long_is_not_used_again() {
+    let relay = Relay::to(Origin::echo().await).agent(&["--pool-idle", "200ms"]).start().await;
+    assert_eq!((relay.get("/").await.status().as_u16(), relay.origin.connections()), (200, 1));
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    assert_eq!((relay.get("/").await.status().as_u16(), relay.origin.connections()), (200, 2));
+}
+
+#[tokio::test]
+async fn no_more_idle_connections_are_kept_than_allowed() {
+    let gate = tokio::sync::watch::Sender::new(false);
+    let relay = Relay::to(Origin::gated(&gate).await).agent(&["--pool-size", "2"]).start().await;
+    let opening = async {
+        eventually("all are at the origin", || relay.origin.open() == 8).await;
+        gate.send_replace(true);
+    };
+    let requests = futures_util::future::join_all((0..8).map(|_| relay.get("/")));
+    let (answers, ()) = tokio::join!(requests, opening);
+    assert!(answers.iter().all(|answer| answer.status() == 200));
+    eventually("the others are closed", || relay.origin.connected() == 2).await;
+}

@@ -42,6 +42,7 @@ impl Agent {
     /// An agent of `upstream` without requests.
     pub fn new(core: &mut Core, upstream: &Name, settings: &Settings, key: Keyed) -> Self {
         core.subscribe(core.subjects.who(), false);
+        core.subscribe(core.subjects.who_of(upstream), false);
         let settings = serving::Settings { upstream: upstream.clone(), ..settings.agent.clone() };
         let machine = Serving::new(settings, core.id.clone(), Numbers::new(key));
         Agent { machine, upstream: upstream.clone(), joins: Vec::new(), leaving: Leaving::No }

@@ -58,6 +58,7 @@ impl Broker {
                 Command::Lost { client, lost } => {
                     core.publish(core.subjects.lost(&client, &core.id), codec::encode(&lost));
                 }
+                Command::Who { upstream } => core.publish(core.subjects.who_of(&upstream), Bytes::new()),
                 Command::Probe { upstream, agent } => {
                     let reply = core.subjects.probe_reply(&core.id, &upstream, &agent);
                     core.ask(core.subjects.probe(&agent, &upstream), reply, Bytes::new());

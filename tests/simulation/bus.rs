@@ -2,7 +2,8 @@
 //!
 //! A message goes up its sender's connection, is routed by what is subscribed at that moment, and goes down
 //! the receiver's. Order is kept on a connection (on one server) or between two processes (in a cluster), and
-//! nowhere else. "No responders" is exact: it comes when, and only when, nobody was there to route to.
+//! nowhere else. "No responders" is exact: it comes when, and only when, nobody was there to route to. Somebody
+//! who watches all traffic is there for everything.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +35,10 @@ pub struct Weather {
     pub stalls: (u64, Micros),
     /// Messages lost, per mille, each way.
     pub loss: u64,
-    /// Several servers: order only between two processes, and news of a subscription takes this long.
+    /// Somebody watches everything (`nats sub 'relay.>'`): to NATS there is always a receiver.
+    pub tapped: bool,
+    /// Several servers, up to so far apart: order only between two processes, and what one server knows of
+    /// subscriptions, another does not know yet.
     pub cluster: Option<Micros>,
 }
 
@@ -74,8 +78,8 @@ pub struct Bus {
     subscriptions: Vec<Subscription>,
     /// When the last message of each lane arrives: nothing overtakes it.
     lanes: BTreeMap<(Lane, Lane), Micros>,
-    /// When the last news of subscriptions from one server arrived at another.
-    news: [[Micros; SERVERS]; SERVERS],
+    /// When the last that one server sent to another arrives: messages and news of subscriptions alike.
+    routes: [[Micros; SERVERS]; SERVERS],
 }
 
 /// A process's connection, and what its client library keeps.
@@ -123,7 +127,7 @@ impl Bus {
             connections: Vec::new(),
             subscriptions: Vec::new(),
             lanes: BTreeMap::new(),
-            news: [[0; SERVERS]; SERVERS],
+            routes: [[0; SERVERS]; SERVERS],
         }
     }
 
@@ -248,13 +252,19 @@ impl Bus {
 
     /// When each server knows of a subscription that a process makes now.
     fn spread(&mut self, by: At, now: Micros) -> [Micros; SERVERS] {
-        let Some(lag) = self.weather.cluster else { return [now; SERVERS] };
-        let own = by % SERVERS;
-        for (server, known) in self.news[own].iter_mut().enumerate() {
-            let lag = if server == own { 0 } else { self.chance.between(0, lag) };
-            *known = (*known).max(now + lag);
+        std::array::from_fn(|server| self.crosses(by % SERVERS, server, now))
+    }
+
+    /// When something that is at one server now is at another.
+    fn crosses(&mut self, from: usize, to: usize, now: Micros) -> Micros {
+        match self.weather.cluster {
+            Some(lag) if from != to => {
+                let late = now + self.chance.between(0, lag);
+                self.routes[from][to] = self.routes[from][to].max(late);
+                self.routes[from][to]
+            }
+            Some(_) | None => now,
         }
-        self.news[own]
     }
 
     fn route(&mut self, from: At, message: Message, now: Micros) -> Vec<(Micros, Transit)> {
@@ -265,6 +275,7 @@ impl Bus {
         let member = (!members.is_empty()).then(|| self.chance.pick(&members));
         let receivers: Vec<_> = all.into_iter().chain(member).collect();
         if receivers.is_empty()
+            && !self.weather.tapped
             && let Some(reply) = message.reply
         {
             let epoch = self.connections[from].epoch;
@@ -273,8 +284,9 @@ impl Bus {
             return vec![(at, Transit::Deliver { to: from, epoch, message: nobody })];
         }
         let sender = if self.weather.cluster.is_some() { Lane::Process(from) } else { Lane::Server };
-        let deliver = |(to, epoch, _)| {
-            let at = self.arrival(sender, Lane::Process(to), now);
+        let deliver = |(to, epoch, _): (At, u32, bool)| {
+            let there = self.crosses(from % SERVERS, to % SERVERS, now);
+            let at = self.arrival(sender, Lane::Process(to), there);
             (at, Transit::Deliver { to, epoch, message: message.clone() })
         };
         receivers.into_iter().map(deliver).collect()

@@ -34,7 +34,10 @@ pub struct Client {
 
 impl Client {
     /// A client agent without requests.
-    pub fn new(core: &Core, settings: &Settings, key: Keyed) -> Self {
+    pub fn new(core: &mut Core, settings: &Settings, key: Keyed) -> Self {
+        for kind in [Kind::Here, Kind::Gone] {
+            core.subscribe(core.subjects.every(kind), false);
+        }
         let machine = Exchanges::new(settings.client.clone(), core.id.clone(), Numbers::new(key));
         Client { machine, ttl: settings.client.ttl, numbers: BTreeMap::new() }
     }
@@ -113,8 +116,16 @@ impl Client {
 }
 
 impl Shell for Client {
-    fn on_public(&mut self, _: &mut Core, message: &Message, _: Instant) {
-        panic!("a client agent is not subscribed to {}", message.subject);
+    fn on_public(&mut self, core: &mut Core, message: &Message, now: Instant) {
+        let input = match core.subjects.kind(&message.subject) {
+            Some(Kind::Here) => Input::Here(codec::decode(&message.payload).expect("an announcement")),
+            Some(Kind::Gone) => {
+                let (upstream, agent) = core.subjects.announced(&message.subject).expect("who is gone");
+                Input::Gone { upstream, agent }
+            }
+            kind => panic!("{kind:?} is not for a client agent"),
+        };
+        self.feed(core, input, now);
     }
 
     fn on_private(&mut self, core: &mut Core, address: Address<'_>, message: &Message, now: Instant) {
@@ -147,6 +158,9 @@ impl Shell for Client {
 
     fn on_link(&mut self, core: &mut Core, up: bool, now: Instant) {
         self.feed(core, Input::Link { up }, now);
+        if up {
+            core.publish(core.subjects.who(), Bytes::new());
+        }
     }
 
     fn on_round_trip(&mut self, _: &mut Core, _: u8) {}

@@ -109,6 +109,7 @@ impl Ledger {
         let asked = &mut self.asked[key as usize];
         asked.starts.push((now, agent));
         let wrong = match &asked.answer {
+            _ if asked.starts.len() > MAX_STARTS => "yet another time".to_owned(),
             _ if !asked.method.is_idempotent() && asked.starts.len() > 1 => "twice".to_owned(),
             Some((_, Outcome::Fault(fault))) if !fault.maybe_seen => {
                 format!("after its caller was told that it was not: {fault}")
@@ -199,5 +200,7 @@ impl Asked {
     }
 }
 
+/// Tries of one idempotent request at most.
+const MAX_STARTS: usize = 2;
 /// Publications of one request at most: waking backs off.
 const MAX_SENT: u32 = 60;

@@ -122,6 +122,7 @@ impl Weather {
             delay: chance.pick(&[100, 500, 3 * MS]),
             stalls: (chance.pick(&[0, 20]), 100 * MS),
             loss: 0,
+            tapped: false,
             cluster: chance.pick(&[None, Some(20 * MS)]),
         }
     }
@@ -130,7 +131,7 @@ impl Weather {
     pub fn rough(chance: &mut Chance) -> Weather {
         let loss = chance.pick(&[0, 5, 30, 100]);
         let stalls = (chance.pick(&[10, 100]), chance.pick(&[50 * MS, SECOND, 3 * SECOND]));
-        Weather { stalls, loss, ..Weather::fair(chance) }
+        Weather { stalls, loss, tapped: chance.per_mille(250), ..Weather::fair(chance) }
     }
 }
 

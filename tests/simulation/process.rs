@@ -145,7 +145,7 @@ impl Process {
         core.subscribe(core.subjects.inbox(&core.id), false);
         let key = chance.key();
         let role = match kind {
-            Kind::Client => Role::Client(Client::new(&core, settings, key)),
+            Kind::Client => Role::Client(Client::new(&mut core, settings, key)),
             Kind::Agent(_) => Role::Agent(Agent::new(&mut core, upstream, settings, key)),
             Kind::Broker => Role::Broker(Broker::new(&mut core, settings, key)),
         };

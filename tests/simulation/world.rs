@@ -10,6 +10,7 @@ use relay::wire::{Name, show};
 use crate::{
     bus::{At, Bus, Message, Micros, Transit},
     chance::Chance,
+    faults::Step,
     ledger::Ledger,
     origin::Origins,
     plan::{Fault, MS, Plan, SECOND},
@@ -21,14 +22,14 @@ pub struct World {
     pub plan: Plan,
     pub ledger: Ledger,
     pub origins: Origins,
+    pub now: Micros,
+    pub chance: Chance,
+    pub bus: Bus,
+    pub hosts: Vec<Host>,
     base: Instant,
-    now: Micros,
     events: BTreeMap<(Micros, u64), Event>,
     sequence: u64,
-    chance: Chance,
-    bus: Bus,
     upstreams: Vec<Name>,
-    hosts: Vec<Host>,
     /// When everything that was planned is over.
     planned_until: Micros,
     settled: bool,
@@ -36,25 +37,25 @@ pub struct World {
 }
 
 /// A process and the machine it runs on.
-struct Host {
-    kind: Kind,
-    process: Process,
-    life: Life,
+pub struct Host {
+    pub kind: Kind,
+    pub life: Life,
     /// What came while it was stopped.
-    backlog: VecDeque<Item>,
+    pub backlog: VecDeque<Item>,
+    pub stopped_for: Micros,
+    process: Process,
     timer: Option<(Micros, u64)>,
-    stopped_for: Micros,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Life {
+pub enum Life {
     Running,
     Stopped { since: Micros },
     Dead,
 }
 
 #[derive(Debug)]
-enum Event {
+pub enum Event {
     Transit(Transit),
     Timer(At),
     Item(At, Item),
@@ -67,18 +68,9 @@ enum Event {
     Check(Check),
 }
 
-/// A later part of a fault.
-#[derive(Debug, Clone, Copy)]
-enum Step {
-    Connects,
-    Notices,
-    NoticedAtServer,
-    Resumes,
-}
-
 /// What is looked at once every caller has been answered.
 #[derive(Debug, Clone, Copy)]
-enum Check {
+pub enum Check {
     Clients,
     Brokers,
     Agents,
@@ -126,7 +118,7 @@ impl World {
         self.schedule(self.planned_until, Event::PlanEnds);
     }
 
-    fn add(&mut self, kind: Kind) -> At {
+    pub fn add(&mut self, kind: Kind) -> At {
         let at = self.bus.add();
         let upstream = match kind {
             Kind::Agent(index) => &self.upstreams[index],
@@ -257,7 +249,7 @@ impl World {
         }
     }
 
-    fn give(&mut self, at: At, item: Item) {
+    pub fn give(&mut self, at: At, item: Item) {
         match self.hosts[at].life {
             Life::Dead => {}
             Life::Stopped { .. } => self.hosts[at].backlog.push_back(item),
@@ -277,7 +269,7 @@ impl World {
         }
     }
 
-    fn timer(&mut self, at: At) {
+    pub fn timer(&mut self, at: At) {
         self.hosts[at].timer = None;
         if self.hosts[at].life == Life::Running {
             let now = self.instant();
@@ -287,7 +279,7 @@ impl World {
     }
 
     /// Does what a process wants done, and sets its timer.
-    fn carry_out(&mut self, at: At) {
+    pub fn carry_out(&mut self, at: At) {
         for effect in std::mem::take(&mut self.hosts[at].process.core.effects) {
             self.effect(at, effect);
         }
@@ -352,83 +344,6 @@ impl World {
         }
     }
 
-    fn fault(&mut self, fault: Fault) {
-        self.say(|_| format!("-- {fault:?}"));
-        let now = self.now;
-        match fault {
-            Fault::Crash { process, .. } if self.is_dead(process) => {}
-            Fault::Crash { process, noticed, replaced } => {
-                let kind = self.hosts[process].kind;
-                self.origins.abort_all(process);
-                self.ledger.orphan(process);
-                self.end(process, noticed);
-                if let Some(after) = replaced {
-                    self.schedule(now + after, Event::Fault(Fault::Start { kind }));
-                }
-            }
-            Fault::Cut { process, noticed, noticed_at_server, reconnects } => {
-                self.bus.cut(process);
-                self.schedule(now + noticed, Event::Step(process, Step::Notices));
-                self.schedule(now + noticed_at_server, Event::Step(process, Step::NoticedAtServer));
-                self.schedule(now + reconnects, Event::Step(process, Step::Connects));
-            }
-            Fault::Pause { process, lasts } => {
-                if self.hosts[process].life == Life::Running {
-                    self.hosts[process].life = Life::Stopped { since: now };
-                    self.schedule(now + lasts, Event::Step(process, Step::Resumes));
-                }
-            }
-            Fault::Drain { process } => self.give(process, Item::Drain),
-            Fault::Start { kind } => {
-                let at = self.add(kind);
-                self.step(at, Step::Connects);
-            }
-        }
-    }
-
-    fn step(&mut self, at: At, step: Step) {
-        self.say(|world| format!("-- {} {step:?}", world.name(at)));
-        match (step, self.hosts[at].life) {
-            (Step::NoticedAtServer, _) => self.bus.notice_at_server(at),
-            (_, Life::Dead) => {}
-            // A stopped process notices nothing.
-            (Step::Notices | Step::Connects, Life::Stopped { .. }) => {
-                self.schedule(self.now + 20 * MS, Event::Step(at, step));
-            }
-            (Step::Notices, Life::Running) => {
-                self.bus.notice(at);
-                self.give(at, Item::Disconnected);
-            }
-            (Step::Connects, Life::Running) => {
-                for (when, transit) in self.bus.reconnect(at, self.now) {
-                    self.schedule(when, Event::Transit(transit));
-                }
-                self.give(at, Item::Connected);
-            }
-            (Step::Resumes, Life::Stopped { since }) => self.resume(at, since),
-            (Step::Resumes, Life::Running) => {}
-        }
-    }
-
-    /// Everything that came in the meantime is there at once; timers run before it or after it.
-    fn resume(&mut self, at: At, since: Micros) {
-        self.hosts[at].life = Life::Running;
-        self.hosts[at].stopped_for += self.now - since;
-        if self.chance.per_mille(500) {
-            self.timer(at);
-        }
-        for item in std::mem::take(&mut self.hosts[at].backlog) {
-            self.give(at, item);
-        }
-        self.carry_out(at);
-    }
-
-    fn end(&mut self, at: At, noticed: Micros) {
-        self.hosts[at].life = Life::Dead;
-        let written = self.bus.close(at);
-        self.schedule(written.max(self.now) + noticed, Event::Step(at, Step::NoticedAtServer));
-    }
-
     fn check_limits(&mut self, at: At) {
         let settings = &self.plan.settings;
         let (what, count, limit) = match &self.hosts[at].process.role {
@@ -483,7 +398,7 @@ impl World {
         self.schedule(when, event);
     }
 
-    fn schedule(&mut self, when: Micros, event: Event) {
+    pub fn schedule(&mut self, when: Micros, event: Event) {
         self.events.insert((when, self.sequence), event);
         self.sequence += 1;
     }
@@ -492,11 +407,11 @@ impl World {
         self.base + Duration::from_micros(self.now)
     }
 
-    fn name(&self, at: At) -> String {
+    pub fn name(&self, at: At) -> String {
         self.hosts[at].process.core.id.process().to_owned()
     }
 
-    fn say(&mut self, what: impl FnOnce(&World) -> String) {
+    pub fn say(&mut self, what: impl FnOnce(&World) -> String) {
         if self.trace.is_some() {
             let line = format!("{} {}", seconds(self.now), what(self));
             self.trace.get_or_insert_default().push(line);

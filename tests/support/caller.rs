@@ -1,6 +1,6 @@
 //! Callers: reqwest for ordinary requests, raw bytes for the others, and what an error must look like.
 
-use std::{io, net::SocketAddr, sync::OnceLock, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use relay::wire::Code;
 use tokio::{
@@ -278,16 +278,6 @@ fn pair(line: &[u8]) -> Option<(String, Vec<u8>)> {
 
 fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
     bytes.windows(part.len()).position(|window| window == part)
-}
-
-/// Where the `nats` command and others find nothing of ours to read.
-pub fn empty_home() -> &'static str {
-    static HOME: OnceLock<String> = OnceLock::new();
-    HOME.get_or_init(|| {
-        let home = std::env::temp_dir().join(format!("relay-tests-home-{}", std::process::id()));
-        std::fs::create_dir_all(&home).ok();
-        home.to_string_lossy().into_owned()
-    })
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -46,6 +46,7 @@ pub struct Seen {
 struct Record {
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
+    connected: AtomicUsize,
     open: AtomicUsize,
     cancelled: AtomicUsize,
 }
@@ -191,6 +192,11 @@ impl Origin {
         self.record.connections.load(Ordering::Relaxed)
     }
 
+    /// Connections now.
+    pub fn connected(&self) -> usize {
+        self.record.connected.load(Ordering::Relaxed)
+    }
+
     /// Requests it is working on.
     pub fn open(&self) -> usize {
         self.record.open.load(Ordering::Relaxed)
@@ -288,6 +294,8 @@ where
             () = &mut ended => return,
         };
         record.connections.fetch_add(1, Ordering::Relaxed);
+        record.connected.fetch_add(1, Ordering::Relaxed);
+        let count = Arc::clone(&record);
         let work = handler(stream, Arc::clone(&record));
         let mut closing = closing.clone();
         closing.mark_unchanged();
@@ -296,6 +304,7 @@ where
                 () = work => {}
                 _ = closing.changed() => {}
             }
+            count.connected.fetch_sub(1, Ordering::Relaxed);
         });
     }
 }

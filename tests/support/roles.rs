@@ -7,7 +7,7 @@ use super::{
     nats::Nats,
     origin::Origin,
     process::{self, Process},
-    wait::{eventually_async, found},
+    wait::eventually_async,
 };
 
 /// One client agent, upstream agent or broker.
@@ -245,15 +245,4 @@ fn address_in(line: &str) -> SocketAddr {
     let rest = line.split("address").nth(1).unwrap_or_default().trim_start_matches(['=', '"', ':', ' ']);
     let text: String = rest.chars().take_while(|c| !matches!(c, ' ' | '"' | ',' | '}')).collect();
     text.parse().unwrap_or_else(|_| panic!("no address in '{line}'"))
-}
-
-/// Waits for a line of a process's log with `part` in it, and after it `then`.
-pub async fn said_after(process: &Process, part: &str, then: &str) -> String {
-    let what = format!("'{then}' after '{part}'");
-    found(&what, || {
-        let log = process.log();
-        let at = log.find(part)?;
-        log[at..].lines().find(|line| line.contains(then)).map(str::to_owned)
-    })
-    .await
 }

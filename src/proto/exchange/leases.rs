@@ -23,6 +23,16 @@ struct Group {
     /// The request's number here, by the hold's number at the broker.
     holds: HashMap<u64, u64>,
     renew: Instant,
+    /// Renewals since the broker last answered one.
+    unanswered: u32,
+}
+
+/// A group that is due.
+pub(super) enum Due {
+    /// It is to be renewed, its holds in order.
+    Renew { broker: ProcessId, upstream: Name, holds: Vec<u64> },
+    /// The broker has been silent for too long.
+    Silent { broker: ProcessId },
 }
 
 impl Leases {
@@ -33,7 +43,7 @@ impl Leases {
         let group = self.groups.entry(key.clone()).or_insert_with(|| {
             let renew = now + RENEW;
             renewals.add(renew, key);
-            Group { holds: HashMap::new(), renew }
+            Group { holds: HashMap::new(), renew, unanswered: 0 }
         });
         group.holds.insert(hold, number);
     }
@@ -58,12 +68,13 @@ impl Leases {
         sorted(numbers)
     }
 
-    /// A broker does not have `holds`: the requests they were for, in order.
+    /// A broker answered a renewal and does not have `holds`: the requests they were for, in order.
     pub fn remove_lost(&mut self, broker: &ProcessId, holds: &[u64]) -> Vec<u64> {
         let of_broker = self.groups.iter_mut().filter(|((b, _), _)| b == broker);
         let groups: Vec<_> = of_broker.map(|(_, group)| group).collect();
         let mut numbers = Vec::new();
         for group in groups {
+            group.unanswered = 0;
             numbers.extend(holds.iter().filter_map(|hold| group.holds.remove(hold)));
         }
         sorted(numbers)
@@ -74,8 +85,8 @@ impl Leases {
         *self = Leases::default();
     }
 
-    /// One group that is due to be renewed, with its holds in order. An empty group ends here.
-    pub fn pop_due(&mut self, now: Instant) -> Option<(ProcessId, Name, Vec<u64>)> {
+    /// One group that is due. An empty group ends here.
+    pub fn pop_due(&mut self, now: Instant) -> Option<Due> {
         while let Some(key) = self.renewals.pop_due(now) {
             let Some(group) = self.groups.get_mut(&key) else { continue };
             if group.holds.is_empty() {
@@ -83,9 +94,14 @@ impl Leases {
                 continue;
             }
             group.renew = now + RENEW;
-            let holds = sorted(group.holds.keys().copied());
             self.renewals.add(group.renew, key.clone());
-            return Some((key.0, key.1, holds));
+            // Somebody who watches `relay.>` hears every renewal, and then NATS never says that the broker is gone.
+            if group.unanswered >= MAX_UNANSWERED {
+                return Some(Due::Silent { broker: key.0 });
+            }
+            group.unanswered += 1;
+            let holds = sorted(group.holds.keys().copied());
+            return Some(Due::Renew { broker: key.0, upstream: key.1, holds });
         }
         None
     }
@@ -111,5 +127,7 @@ pub(super) fn sorted(numbers: impl IntoIterator<Item = u64>) -> Vec<u64> {
     numbers.into_iter().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
+/// Renewals that a broker may leave unanswered: by then it has forgotten the holds.
+const MAX_UNANSWERED: u32 = 3;
 /// How often a lease is renewed; a broker forgets one after [`crate::proto::supervision::LEASE`].
 pub const RENEW: Duration = Duration::from_secs(1);

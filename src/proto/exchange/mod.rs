@@ -15,10 +15,15 @@ use std::{
 };
 
 use crate::{
-    proto::{Machine, deadlines::Deadlines, retry},
+    proto::{
+        Machine,
+        deadlines::Deadlines,
+        retry,
+        roster::{HEARTBEAT, Presence, Roster},
+    },
     wire::{
-        Ack, Code, Fault, Hold, Lease, Name, ProcessId, Reply, Request, RequestId, Side, State, ids::Numbers,
-        message::millis,
+        Ack, Code, Fault, Here, Hold, Lease, Name, ProcessId, Reply, Request, RequestId, Side, State,
+        ids::Numbers, message::millis,
     },
 };
 
@@ -31,6 +36,7 @@ pub use one::nobody_there;
 
 use leases::{Leases, sorted};
 use one::{Exchange, Phase, Watch};
+use watching::MAX_ASKS;
 
 /// What a client agent is allowed and how patient it is.
 #[derive(Debug, Clone)]
@@ -100,6 +106,15 @@ pub enum Input<C> {
         /// Whether it is there.
         up: bool,
     },
+    /// An agent announced itself.
+    Here(Here),
+    /// An agent left.
+    Gone {
+        /// The upstream.
+        upstream: Name,
+        /// The agent.
+        agent: ProcessId,
+    },
     /// NATS refused to carry a request for this upstream.
     Forbidden {
         /// The upstream.
@@ -163,6 +178,11 @@ pub struct Exchanges<C, H = RandomState> {
     per_upstream: HashMap<Name, usize>,
     deadlines: Deadlines,
     leases: Leases,
+    /// Which agents there are. Where none is known, nothing is published until a broker, or NATS in its place,
+    /// has had its say: somebody who watches `relay.>` would swallow it, and NATS would not say that nobody
+    /// else was there.
+    roster: Roster,
+    sweep: Option<Instant>,
     link: Link,
     commands: VecDeque<Command<C>>,
 }
@@ -185,6 +205,8 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             per_upstream: HashMap::new(),
             deadlines: Deadlines::default(),
             leases: Leases::default(),
+            roster: Roster::default(),
+            sweep: None,
             link: Link::NeverUp,
             commands: VecDeque::new(),
         }
@@ -221,11 +243,34 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             return;
         }
         *self.per_upstream.entry(request.upstream_target.clone()).or_default() += 1;
+        let known = self.roster.presence(&request.upstream_target) != Presence::Absent;
         let request = Arc::new(request);
-        self.commands.push_back(Command::Publish(Arc::clone(&request)));
-        let exchange = Exchange::new(request, caller, self.settings.ttl, self.settings.patience, now);
+        let mut exchange =
+            Exchange::new(Arc::clone(&request), caller, self.settings.ttl, self.settings.patience, now);
+        exchange.published = known;
         self.deadlines.add(exchange.deadline, number);
         self.open.insert(number, exchange);
+        if known {
+            self.commands.push_back(Command::Publish(request));
+        } else {
+            self.wait(number, false, now);
+        }
+    }
+
+    /// An agent is there. What was not published for want of one is, without waiting to be woken.
+    fn here(&mut self, here: Here, now: Instant) {
+        let upstream = here.upstream_target.clone();
+        let first = self.roster.presence(&upstream) == Presence::Absent;
+        self.roster.announce(here, now);
+        self.sweep.get_or_insert(now + HEARTBEAT);
+        if first && self.up() {
+            let unpublished = |e: &Exchange<C>| !e.published && e.request.upstream_target == upstream;
+            let numbers = self.open.iter().filter(|(_, e)| unpublished(e)).map(|(number, _)| *number);
+            for number in sorted(numbers) {
+                self.publish_again(number, now);
+                self.tell_broker(number, now);
+            }
+        }
     }
 
     fn admit(&self, upstream: &Name) -> Result<(), Fault> {
@@ -333,6 +378,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             request.broker_id = Some(broker.clone());
             request.broker_req_id = Some(hold.clone());
         }
+        exchange.published = true;
         exchange.phase = Phase::Sent;
         exchange.since = now;
         self.commands.push_back(Command::Publish(Arc::clone(&exchange.request)));
@@ -367,8 +413,9 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
     }
 
     fn forbidden(&mut self, upstream: &Name) {
-        let of_upstream =
-            |e: &Exchange<C>| e.request.upstream_target == *upstream && matches!(e.phase, Phase::Sent);
+        let of_upstream = |e: &Exchange<C>| {
+            e.request.upstream_target == *upstream && !matches!(e.phase, Phase::Taken { .. })
+        };
         let numbers = self.open.iter().filter(|(_, e)| of_upstream(e)).map(|(number, _)| *number);
         for number in sorted(numbers) {
             let detail = format!("NATS permissions do not let this client agent ask for '{upstream}'");
@@ -383,6 +430,9 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             return;
         }
         match exchange.watch {
+            Watch::Asked { until } if until <= now && exchange.asks >= MAX_ASKS => {
+                self.nobody_holds(number, now)
+            }
             Watch::Patience { until } | Watch::Asked { until } if until <= now => {
                 self.ask_broker(number, now)
             }
@@ -455,6 +505,8 @@ impl<C, H: BuildHasher> Machine for Exchanges<C, H> {
             Input::Lost { broker, holds } => self.lost(&broker, &holds, now),
             Input::Link { up } => self.link(up, now),
             Input::Forbidden { upstream } => self.forbidden(&upstream),
+            Input::Here(here) => self.here(here, now),
+            Input::Gone { upstream, agent } => self.roster.remove(&upstream, &agent),
         }
     }
 
@@ -462,16 +514,26 @@ impl<C, H: BuildHasher> Machine for Exchanges<C, H> {
         while let Some(number) = self.deadlines.pop_due(now) {
             self.due(number, now);
         }
-        while let Some((broker, upstream, holds)) = self.leases.pop_due(now) {
-            self.renew(&broker, &upstream, &holds);
+        while let Some(due) = self.leases.pop_due(now) {
+            match due {
+                leases::Due::Renew { broker, upstream, holds } => self.renew(&broker, &upstream, &holds),
+                leases::Due::Silent { broker } => self.broker_gone(&broker, now),
+            }
+        }
+        if self.sweep.is_some_and(|at| at <= now) {
+            self.roster.expire(now);
+            self.sweep = (!self.roster.is_empty()).then(|| now + HEARTBEAT);
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.next().into_iter().chain(self.leases.next()).min()
+        [self.deadlines.next(), self.leases.next(), self.sweep].into_iter().flatten().min()
     }
 
     fn poll_command(&mut self) -> Option<Command<C>> {
         self.commands.pop_front()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,10 @@ pub(super) struct Exchange<C> {
     pub ends: Instant,
     pub attempt: u32,
     pub refusals: u32,
+    /// Whether it was ever published.
+    pub published: bool,
+    /// How often brokers were asked since one last took it.
+    pub asks: u32,
     pub phase: Phase,
     pub since: Instant,
     pub watch: Watch,
@@ -72,6 +76,8 @@ impl<C> Exchange<C> {
             ends,
             attempt: 1,
             refusals: 0,
+            published: true,
+            asks: 0,
             phase: Phase::Sent,
             since: now,
             watch: Watch::Patience { until },

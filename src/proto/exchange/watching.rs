@@ -36,6 +36,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             return; // A broker that was asked in vain before: it forgets what is not renewed.
         };
         exchange.watch = Watch::Held { broker: broker.clone(), hold: hold.clone(), told };
+        exchange.asks = 0;
         let upstream = exchange.request.upstream_target.clone();
         self.leases.add(broker, upstream, hold.number(), number, now);
         self.schedule(number);
@@ -60,7 +61,14 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         if !matches!(exchange.watch, Watch::Asked { .. }) {
             return;
         }
+        exchange.asks = 0;
         match exchange.phase {
+            // Without a broker only NATS itself knows whether somebody is there.
+            Phase::Waiting { .. } if !exchange.published => {
+                exchange.watch = Watch::NoBroker { retry: now + ASK_AGAIN };
+                self.schedule(number);
+                self.publish_again(number, now);
+            }
             Phase::Waiting { .. } if !settling => self.answer(number, Answer::Fault(fault)),
             Phase::Waiting { .. } | Phase::Sent | Phase::Taken { .. } => {
                 let pause = if settling { ASK_AGAIN / 4 } else { ASK_AGAIN };
@@ -89,6 +97,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         let same = exchange.asked.is_none_or(|before| before == news);
         exchange.asked = Some(if same { news } else { Told::DifferentThings });
         exchange.watch = Watch::Asked { until: now + ASK_AGAIN };
+        exchange.asks += u32::from(up);
         if up {
             self.commands.push_back(Command::Hold(exchange.hold(&self.own, now)));
         }
@@ -159,5 +168,8 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
 
 /// How long a broker may take to say that it holds a request before another is asked.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How often brokers are asked before the silence means that there is none: NATS says so at once, unless
+/// somebody watches `relay.>` and hears every hold. Messages may be seconds late.
+pub(super) const MAX_ASKS: u32 = 10;
 /// Holds in one renewal at most.
 const MAX_LEASE: usize = 1000;

@@ -26,7 +26,7 @@ use crate::{
 
 mod watched;
 
-use watched::Watched;
+use watched::{Due, Watched};
 
 /// The three waits, and how much a broker holds.
 #[derive(Debug, Clone)]
@@ -97,6 +97,11 @@ pub enum Command {
         /// The holds that are not here.
         lost: Lost,
     },
+    /// Ask the agents of an upstream to announce themselves.
+    Who {
+        /// The upstream.
+        upstream: Name,
+    },
     /// Ask an agent whether it is there; NATS's "no responders" comes back as [`Input::ProbeUnanswered`].
     Probe {
         /// The upstream.
@@ -113,7 +118,7 @@ pub struct Supervision<H = RandomState> {
     numbers: Numbers<H>,
     holds: HashMap<u64, Entry>,
     /// Holds that wait for an agent, by upstream, oldest first.
-    waiting: HashMap<Name, BTreeSet<(Instant, u64)>>,
+    waiting: HashMap<Name, Queue>,
     watched: Watched,
     roster: Roster,
     deadlines: Deadlines,
@@ -135,6 +140,15 @@ struct Entry {
     /// How long after the next waking it is woken again. It outlives the stages: a request that is woken
     /// in vain is sent and waits again each time.
     pause: Duration,
+}
+
+/// Holds that wait for an agent of one upstream.
+#[derive(Default)]
+struct Queue {
+    /// Oldest first.
+    by_age: BTreeSet<(Instant, u64)>,
+    /// When its agents were last asked to announce themselves.
+    asked: Option<Instant>,
 }
 
 enum Stage {
@@ -245,7 +259,9 @@ impl<H: BuildHasher> Supervision<H> {
                 let refused = hold.known == Known::Refused;
                 entry.until = opened + self.settings.wait;
                 entry.stage = Stage::Waiting { opened, refused, wake: now + entry.pause };
-                self.waiting.entry(entry.upstream.clone()).or_default().insert((opened, number));
+                let upstream = entry.upstream.clone();
+                self.waiting.entry(upstream.clone()).or_default().by_age.insert((opened, number));
+                self.ask_who(&upstream, now);
             }
             (Known::Taken, Some(agent)) => {
                 entry.until = since + self.settings.response_wait;
@@ -265,8 +281,8 @@ impl<H: BuildHasher> Supervision<H> {
         match &entry.stage {
             Stage::Waiting { opened, .. } => {
                 if let Some(queue) = self.waiting.get_mut(&entry.upstream) {
-                    queue.remove(&(*opened, number));
-                    if queue.is_empty() {
+                    queue.by_age.remove(&(*opened, number));
+                    if queue.by_age.is_empty() {
                         self.waiting.remove(&entry.upstream);
                     }
                 }
@@ -285,9 +301,8 @@ impl<H: BuildHasher> Supervision<H> {
                 Some(_) | None => lost.push(number),
             }
         }
-        if !lost.is_empty() {
-            self.commands.push_back(Command::Lost { client, lost: Lost { v: VERSION, holds: lost } });
-        }
+        // Said even when nothing is lost: it tells the client agent that this broker is there.
+        self.commands.push_back(Command::Lost { client, lost: Lost { v: VERSION, holds: lost } });
     }
 
     fn here(&mut self, here: Here, now: Instant) {
@@ -307,7 +322,7 @@ impl<H: BuildHasher> Supervision<H> {
     /// that accepts, its holds have been woken in vain only because nobody was there: they start afresh.
     fn wake(&mut self, upstream: &Name, room: usize, first: bool, now: Instant) {
         let Some(queue) = self.waiting.get(upstream) else { return };
-        let numbers: Vec<u64> = queue.iter().take(room).map(|(_, number)| *number).collect();
+        let numbers: Vec<u64> = queue.by_age.iter().take(room).map(|(_, number)| *number).collect();
         for number in numbers {
             if first && let Some(entry) = self.holds.get_mut(&number) {
                 entry.pause = FIRST_WAKE;
@@ -330,16 +345,26 @@ impl<H: BuildHasher> Supervision<H> {
     }
 
     fn probe_unanswered(&mut self, upstream: &Name, agent: &ProcessId, now: Instant) {
-        let settled = match self.link {
+        let settled = self.settled(now);
+        if let Some(holds) = self.watched.unheard(upstream, agent, settled, now) {
+            self.agent_gone(upstream, agent, holds, "is gone");
+        }
+    }
+
+    fn agent_gone(&mut self, upstream: &Name, agent: &ProcessId, holds: BTreeSet<u64>, how: &str) {
+        self.roster.remove(upstream, agent);
+        for number in holds {
+            let detail = format!("the agent of '{upstream}' that took the request {how}");
+            self.answer(number, Fault::new(Code::AgentGone, Side::Broker, detail));
+        }
+    }
+
+    /// Whether what is not heard is missing, rather than on its way back after an outage of NATS.
+    fn settled(&self, now: Instant) -> bool {
+        match self.link {
             Link::First => true,
             Link::Down => false,
             Link::Back { settled } => settled <= now,
-        };
-        let Some(holds) = self.watched.unheard(upstream, agent, settled, now) else { return };
-        self.roster.remove(upstream, agent);
-        for number in holds {
-            let detail = format!("the agent of '{upstream}' that took the request is gone");
-            self.answer(number, Fault::new(Code::AgentGone, Side::Broker, detail));
         }
     }
 
@@ -371,7 +396,22 @@ impl<H: BuildHasher> Supervision<H> {
             self.wake_one(number, now);
         } else if let Stage::Waiting { wake, .. } = &mut entry.stage {
             *wake = now + LAST_WAKE;
+            let upstream = entry.upstream.clone();
             self.schedule(number);
+            self.ask_who(&upstream, now);
+        }
+    }
+
+    /// Asks the agents of an upstream, of which none is known, to announce themselves: one may be there whose
+    /// announcement was lost, or was made before its server knew of our subscription.
+    fn ask_who(&mut self, upstream: &Name, now: Instant) {
+        if self.roster.presence(upstream) != Presence::Absent {
+            return;
+        }
+        let Some(queue) = self.waiting.get_mut(upstream) else { return };
+        if queue.asked.is_none_or(|at| now.duration_since(at) >= ASK_WHO) {
+            queue.asked = Some(now);
+            self.commands.push_back(Command::Who { upstream: upstream.clone() });
         }
     }
 
@@ -452,8 +492,14 @@ impl<H: BuildHasher> Machine for Supervision<H> {
         while let Some(number) = self.deadlines.pop_due(now) {
             self.due(number, now);
         }
-        while let Some((upstream, agent)) = self.watched.pop_due(now) {
-            self.commands.push_back(Command::Probe { upstream, agent });
+        let settled = self.settled(now);
+        while let Some(due) = self.watched.pop_due(settled, now) {
+            match due {
+                Due::Probe { upstream, agent } => self.commands.push_back(Command::Probe { upstream, agent }),
+                Due::Silent { upstream, agent, holds } => {
+                    self.agent_gone(&upstream, &agent, holds, "does not answer any more");
+                }
+            }
         }
         if self.sweep.is_some_and(|at| at <= now) {
             self.roster.expire(now);
@@ -481,3 +527,8 @@ pub const LEASE: Duration = Duration::from_secs(3);
 /// The first pause before a hold is woken on the roster's word alone, and the longest.
 const FIRST_WAKE: Duration = Duration::from_millis(20);
 const LAST_WAKE: Duration = Duration::from_secs(1);
+/// How often the agents of an upstream are asked to announce themselves.
+const ASK_WHO: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests;

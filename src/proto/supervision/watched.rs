@@ -1,5 +1,6 @@
 //! The agents that work on held requests, and whether they are still there: each is probed while it works
-//! on something, and is gone when nobody hears the probe twice in a row.
+//! on something. It is gone when NATS says twice in a row that nobody hears the probe, or when it has not
+//! answered for several: somebody who watches `relay.>` hears every probe, and then NATS never says so.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,6 +24,16 @@ struct Agent {
     probe: Instant,
     /// Nobody heard the last probe.
     missed: bool,
+    /// Probes since it was last heard.
+    unanswered: u32,
+}
+
+/// An agent that is due.
+pub(super) enum Due {
+    /// It is to be probed.
+    Probe { upstream: Name, agent: ProcessId },
+    /// It has been silent for too long; these are the holds it worked on.
+    Silent { upstream: Name, agent: ProcessId, holds: BTreeSet<u64> },
 }
 
 impl Watched {
@@ -32,7 +43,7 @@ impl Watched {
         let probes = &mut self.probes;
         let agent = self.agents.entry(key.clone()).or_insert_with(|| {
             probes.add(now, key);
-            Agent { holds: BTreeSet::new(), probe: now, missed: false }
+            Agent { holds: BTreeSet::new(), probe: now, missed: false, unanswered: 0 }
         });
         agent.holds.insert(hold);
     }
@@ -44,17 +55,23 @@ impl Watched {
         }
     }
 
-    /// One agent that is due to be probed.
-    pub fn pop_due(&mut self, now: Instant) -> Option<(Name, ProcessId)> {
+    /// One agent that is due. Silence counts only while our own connection is beyond doubt.
+    pub fn pop_due(&mut self, counts: bool, now: Instant) -> Option<Due> {
         while let Some(key) = self.probes.pop_due(now) {
             let Some(agent) = self.agents.get_mut(&key) else { continue };
             if agent.holds.is_empty() {
                 self.agents.remove(&key);
                 continue;
             }
+            if counts && agent.unanswered >= MAX_UNANSWERED {
+                let holds = std::mem::take(&mut agent.holds);
+                self.agents.remove(&key);
+                return Some(Due::Silent { upstream: key.0, agent: key.1, holds });
+            }
+            agent.unanswered = if counts { agent.unanswered + 1 } else { 0 };
             agent.probe = now + PROBE;
             self.probes.add(agent.probe, key.clone());
-            return Some(key);
+            return Some(Due::Probe { upstream: key.0, agent: key.1 });
         }
         None
     }
@@ -63,6 +80,7 @@ impl Watched {
     pub fn heard(&mut self, upstream: &Name, agent: &ProcessId) {
         if let Some(agent) = self.agents.get_mut(&(upstream.clone(), agent.clone())) {
             agent.missed = false;
+            agent.unanswered = 0;
         }
     }
 
@@ -101,5 +119,7 @@ impl Watched {
 
 /// How often an agent that works on held requests is asked whether it is there.
 const PROBE: Duration = Duration::from_secs(1);
+/// Probes that an agent may leave unanswered.
+const MAX_UNANSWERED: u32 = 5;
 /// How soon after a probe that nobody heard: longer than news of a subscription takes to cross a cluster.
 const PROBE_AGAIN: Duration = Duration::from_millis(250);

@@ -1,0 +1,533 @@
+use std::hash::RandomState;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+
+use super::*;
+use crate::wire::{Known, message::VERSION};
+
+#[test]
+fn a_response_is_the_answer_and_ends_everything() {
+    let mut client = Client::new();
+    let request = client.open(Method::POST);
+    assert_eq!(client.does(), ["publish"]);
+    client.respond(&request);
+    assert_eq!(client.does(), ["answer: response"]);
+    assert!(client.machine.is_idle());
+    client.respond(&request);
+    assert_eq!(client.does(), [""; 0], "a second response answers nobody");
+}
+
+#[test]
+fn an_answer_to_another_request_is_ignored() {
+    let mut client = Client::new();
+    let request = client.open(Method::GET);
+    client.does();
+    let other = RequestId::new(&"client.other".parse().unwrap(), &upstream(), request.number());
+    let reply = Reply::response(other, StatusCode::OK, HeaderMap::new(), Bytes::new());
+    client.feed(Input::Reply { number: request.number(), reply });
+    assert_eq!(client.does(), [""; 0]);
+}
+
+#[test]
+fn what_is_not_answered_within_the_patience_is_handed_to_a_broker() {
+    let mut client = Client::new();
+    client.open(Method::GET);
+    client.does();
+    client.pass(249);
+    assert_eq!(client.does(), [""; 0]);
+    client.pass(1);
+    assert_eq!(client.does(), ["hold sent"]);
+}
+
+#[test]
+fn a_broker_that_does_not_say_yes_is_asked_again_after_a_second() {
+    let mut client = Client::new();
+    client.open(Method::GET);
+    client.pass(250);
+    client.does();
+    client.pass(1000);
+    assert_eq!(client.does(), ["hold sent"]);
+}
+
+#[test]
+fn without_agent_and_broker_the_answer_comes_at_once() {
+    let mut client = Client::new();
+    let request = client.open(Method::POST);
+    client.nobody_got(&request);
+    assert_eq!(client.does(), ["publish", "hold nobody"]);
+    client.feed(Input::NoBroker { number: request.number() });
+    assert_eq!(client.does(), ["answer: no_agent, unseen"]);
+}
+
+#[test]
+fn without_a_broker_what_somebody_has_is_waited_for() {
+    let mut client = Client::new();
+    let request = client.open(Method::POST);
+    client.pass(250);
+    client.feed(Input::NoBroker { number: request.number() });
+    client.does();
+    client.pass(1000);
+    assert_eq!(client.does(), ["hold sent"], "a broker may have come");
+    client.respond(&request);
+    assert_eq!(client.does(), ["answer: response"]);
+}
+
+#[test]
+fn only_a_request_that_nobody_has_is_published_when_it_is_woken() {
+    let mut client = Client::new();
+    let request = client.open(Method::POST);
+    client.nobody_got(&request);
+    let hold = client.held(&request, "broker.a", 1);
+    client.does();
+    client.ack(&request, State::Wake);
+    assert_eq!(client.does(), ["publish", "update sent"]);
+    client.ack(&request, State::Wake);
+    assert_eq!(client.does(), [""; 0], "it is on its way");
+    client.taken(&request, "agent.a", 1);
+    client.ack(&request, State::Wake);
+    assert_eq!(client.does(), ["update taken"]);
+    client.fault(&request, Code::NoAgent, Some(&hold), None);
+    assert_eq!(client.does(), [""; 0], "an agent has it");
+}
+
+#[test]
+fn a_refused_request_goes_to_others_and_then_waits_at_a_broker() {
+    let mut client = Client::new();
+    let request = client.open(Method::POST);
+    for state in [State::Full, State::Draining, State::Full] {
+        client.ack(&request, state);
+    }
+    assert_eq!(client.does(), ["publish"; 4]);
+    client.ack(&request, State::Full);
+    assert_eq!(client.does(), ["hold refused"]);
+    client.feed(Input::NoBroker { number: request.number() });
+    assert_eq!(client.does(), ["answer: agents_full, unseen"]);
+}
+
+#[test]
+fn being_sent_again_is_news_to_the_broker() {
+    let mut client = Client::new();
+    let request = client.open(Method::POST);
+    client.pass(250);
+    client.held(&request, "broker.a", 1);
+    client.does();
+    client.pass(10);
+    client.ack(&request, State::Full);
+    assert_eq!(client.does(), ["publish", "update sent"], "or its ack wait would go on from the first");
+}
+
+/// Found by the simulation: the first broker to say yes had been told less than the last one asked, and
+/// waited for an acknowledgement of a request that nobody had.
+#[test]
+fn a_broker_that_says_yes_late_is_told_what_it_was_not_asked_with() {
+    let mut client = Client::new();
+    let request = client.open(Method::POST);
+    client.pass(250);
+    client.nobody_got(&request);
+    client.pass(1000);
+    assert_eq!(client.does(), ["publish", "hold sent", "hold nobody"]);
+    client.held(&request, "broker.a", 1);
+    assert_eq!(client.does(), ["update nobody"]);
+}
+
+#[test]
+fn a_broker_that_was_asked_once_is_not_told_the_same_again() {
+    let mut client = Client::new();
+    let request = client.open(Method::POST);
+    client.nobody_got(&request);
+    client.held(&request, "broker.a", 1);
+    assert_eq!(client.does(), ["publish", "hold nobody"]);
+}
+
+#[test]
+fn a_word_of_a_broker_that_was_overtaken_does_not_end_the_request() {
+    let mut client = Client::new();
+    let request = client.open(Method::POST);
+    client.nobody_got(&request);
+    let hold = client.held(&request, "broker.a", 1);
+    client.ack(&request, State::Wake);
+    client.does();
+    client.fault(&request, Code::NoAgent, Some(&hold), None);
+    assert_eq!(client.does(), [""; 0], "it was being followed when its broker gave up");
+    let other = RequestId::new(&"broker.b".parse().unwrap(), &upstream(), 9);
+    client.fault(&request, Code::AckTimeout, Some(&other), None);
+    assert_eq!(client.does(), [""; 0], "this broker does not hold it");
+    client.fault(&request, Code::AckTimeout, Some(&hold), None);
+    assert_eq!(client.does(), ["answer: ack_timeout, seen"]);
+}
+
+#[test]
+fn an_idempotent_request_follows_a_dead_agent_once() {
+    let mut client = Client::new();
+    let request = client.open(Method::PUT);
+    client.gone(&request, 1);
+    assert_eq!(client.does(), ["publish", "hold taken", "publish"]);
+    client.gone(&request, 2);
+    assert_eq!(client.does(), ["hold taken", "update taken", "cancel 2", "answer: agent_gone, seen"]);
+}
+
+#[test]
+fn any_other_request_does_not_follow_a_dead_agent() {
+    let mut client = Client::new();
+    let request = client.open(Method::POST);
+    client.gone(&request, 1);
+    assert_eq!(client.does(), ["publish", "hold taken", "cancel 1", "answer: agent_gone, seen"]);
+}
+
+/// Found by the simulation: the second agent's origin refused the connection, and the caller was told that
+/// no origin had seen the request, which the first agent's had.
+#[test]
+fn the_fault_of_a_second_try_does_not_hide_that_the_first_was_seen() {
+    let mut client = Client::new();
+    let request = client.open(Method::GET);
+    client.gone(&request, 1);
+    client.does();
+    client.fault(&request, Code::OriginRefused, None, None);
+    assert_eq!(client.does(), ["answer: origin_refused, seen"]);
+}
+
+#[test]
+fn a_second_try_that_reaches_nobody_is_answered_with_why_there_was_one() {
+    let mut client = Client::new();
+    let request = client.open(Method::GET);
+    client.gone(&request, 1);
+    client.does();
+    client.nobody_got(&request);
+    assert_eq!(client.does(), ["answer: agent_gone, seen"]);
+}
+
+#[test]
+fn a_lease_is_renewed_each_second_until_the_answer() {
+    let mut client = Client::new();
+    let request = client.open(Method::GET);
+    client.pass(250);
+    client.held(&request, "broker.a", 1);
+    client.does();
+    client.pass(1000);
+    assert_eq!(client.does(), ["renew broker.a [1]"]);
+    client.respond(&request);
+    client.does();
+    client.pass(1000);
+    assert_eq!(client.does(), [""; 0]);
+    assert!(client.machine.is_idle());
+}
+
+#[test]
+fn another_broker_is_asked_when_one_is_gone_or_has_lost_a_hold() {
+    let mut client = Client::new();
+    let request = client.open(Method::GET);
+    client.pass(250);
+    client.held(&request, "broker.a", 1);
+    client.does();
+    client.feed(Input::BrokerGone { broker: "broker.a".parse().unwrap() });
+    assert_eq!(client.does(), ["hold sent"]);
+    client.held(&request, "broker.b", 2);
+    client.feed(Input::Lost { broker: "broker.b".parse().unwrap(), holds: vec![2, 77] });
+    assert_eq!(client.does(), ["hold sent"]);
+    client.pass(1000);
+    assert_eq!(client.does(), ["hold sent"], "and none of the old leases is renewed");
+}
+
+#[test]
+fn whoever_takes_a_request_that_has_its_answer_is_told_to_stop() {
+    let mut client = Client::new();
+    let request = client.open(Method::POST);
+    client.pass(5000);
+    client.does();
+    client.taken(&request, "agent.a", 7);
+    assert_eq!(client.does(), ["cancel 7"]);
+}
+
+#[test]
+fn a_caller_that_leaves_stops_the_work_and_gets_nothing() {
+    let mut client = Client::new();
+    let request = client.open(Method::POST);
+    client.taken(&request, "agent.a", 7);
+    client.does();
+    client.feed(Input::Abandon { number: request.number() });
+    assert_eq!(client.does(), ["cancel 7"]);
+    assert!(client.machine.is_idle());
+}
+
+#[test]
+fn the_ttl_ends_a_request_whatever_is_known_of_it() {
+    let mut client = Client::new();
+    let sent = client.open(Method::POST);
+    let taken = client.open(Method::POST);
+    client.taken(&taken, "agent.a", 1);
+    let waiting = client.open(Method::POST);
+    client.nobody_got(&waiting);
+    client.held(&waiting, "broker.a", 1);
+    client.pass(4999);
+    client.does();
+    client.pass(1);
+    let mut did = client.does();
+    did.sort();
+    let expected =
+        ["answer: no_agent, unseen", "answer: ttl_expired, seen", "answer: ttl_expired, seen", "cancel 1"];
+    assert_eq!(did, expected);
+    client.pass(1000);
+    assert!(client.machine.is_idle(), "{} is not the last", sent);
+}
+
+#[test]
+fn without_a_connection_the_answer_comes_at_once() {
+    let mut client = Client::new();
+    client.feed(Input::Link { up: false });
+    client.open(Method::GET);
+    assert_eq!(client.does(), ["answer: nats_unreachable, unseen"]);
+}
+
+#[test]
+fn just_after_a_reconnection_nobody_there_is_not_yet_an_answer() {
+    let mut client = Client::new();
+    client.feed(Input::Link { up: false });
+    client.pass(100);
+    client.feed(Input::Link { up: true });
+    let request = client.open(Method::GET);
+    client.nobody_got(&request);
+    client.feed(Input::NoBroker { number: request.number() });
+    assert_eq!(client.does(), ["publish", "hold nobody"], "others are reconnecting too");
+    client.pass(2000);
+    client.does();
+    client.feed(Input::NoBroker { number: request.number() });
+    assert_eq!(client.does(), ["answer: no_agent, unseen"]);
+}
+
+#[test]
+fn after_a_reconnection_brokers_are_asked_afresh() {
+    let mut client = Client::new();
+    let request = client.open(Method::GET);
+    client.pass(250);
+    client.held(&request, "broker.a", 1);
+    client.does();
+    client.feed(Input::Link { up: false });
+    client.pass(1500);
+    assert_eq!(client.does(), [""; 0], "nothing is said into the void");
+    client.feed(Input::Link { up: true });
+    assert_eq!(client.does(), ["hold sent"]);
+}
+
+#[test]
+fn limits_are_told_before_anything_is_published() {
+    let mut client = Client::new();
+    let requests: Vec<RequestId> = (0..3).map(|_| client.open(Method::GET)).collect();
+    client.does();
+    client.open(Method::GET);
+    assert_eq!(client.does(), ["answer: client_full, unseen"]);
+    client.respond(&requests[0]);
+    client.does();
+    client.open(Method::GET);
+    assert_eq!(client.does(), ["publish"]);
+}
+
+#[test]
+fn where_no_agent_is_known_nothing_is_published_before_one_appears() {
+    let mut client = Client::lonely();
+    let request = client.open(Method::POST);
+    client.held(&request, "broker.a", 1);
+    assert_eq!(client.does(), ["hold nobody"]);
+    client.here("agent.b");
+    assert_eq!(client.does(), ["publish", "update sent"]);
+    client.here("agent.c");
+    assert_eq!(client.does(), [""; 0], "somebody may have it");
+}
+
+#[test]
+fn where_neither_agent_nor_broker_is_known_nats_is_asked() {
+    let mut client = Client::lonely();
+    let request = client.open(Method::POST);
+    client.feed(Input::NoBroker { number: request.number() });
+    assert_eq!(client.does(), ["hold nobody", "publish"]);
+    client.nobody_got(&request);
+    client.feed(Input::NoBroker { number: request.number() });
+    assert_eq!(client.does(), ["hold nobody", "answer: no_agent, unseen"]);
+}
+
+#[test]
+fn a_broker_that_answers_no_renewal_is_replaced() {
+    for (answers, then) in [(false, "hold sent"), (true, "renew broker.a [1]")] {
+        let mut client = Client::new();
+        let request = client.open(Method::GET);
+        client.pass(250);
+        client.held(&request, "broker.a", 1);
+        client.does();
+        client.pass(3000);
+        assert_eq!(client.does(), ["renew broker.a [1]"; 3]);
+        if answers {
+            client.feed(Input::Lost { broker: "broker.a".parse().unwrap(), holds: Vec::new() });
+        }
+        client.pass(1000);
+        assert_eq!(client.does(), [then]);
+    }
+}
+
+#[test]
+fn an_upstream_that_nats_forbids_is_told_to_be_so() {
+    let mut client = Client::new();
+    client.open(Method::GET);
+    client.does();
+    client.feed(Input::Forbidden { upstream: "another".parse().unwrap() });
+    assert_eq!(client.does(), [""; 0]);
+    client.feed(Input::Forbidden { upstream: upstream() });
+    assert_eq!(client.does(), ["answer: not_allowed, unseen"]);
+}
+
+/// A client agent with a patience of 250 ms and a TTL of 5 s, at a time of its own.
+struct Client {
+    machine: Exchanges<()>,
+    now: Instant,
+}
+
+impl Client {
+    fn new() -> Client {
+        let settings = Settings {
+            ttl: Duration::from_secs(5),
+            patience: Duration::from_millis(250),
+            max_in_flight: 100,
+            max_per_upstream: 3,
+        };
+        let numbers = Numbers::new(RandomState::new());
+        let machine = Exchanges::new(settings, "client.c".parse().unwrap(), numbers);
+        let mut client = Client { machine, now: Instant::now() };
+        client.feed(Input::Link { up: true });
+        client.here("agent.a");
+        client
+    }
+
+    /// A client agent that knows of no agent.
+    fn lonely() -> Client {
+        let mut client = Client::new();
+        client.feed(Input::Gone { upstream: upstream(), agent: "agent.a".parse().unwrap() });
+        client
+    }
+
+    fn here(&mut self, agent: &str) {
+        self.feed(Input::Here(Here {
+            v: VERSION,
+            upstream_id: agent.parse().unwrap(),
+            upstream_target: upstream(),
+            version: String::new(),
+            accepting: true,
+            in_flight: 0,
+            limit: 1,
+        }));
+    }
+
+    fn feed(&mut self, input: Input<()>) {
+        self.machine.handle(input, self.now);
+    }
+
+    /// Time passes, timer by timer.
+    fn pass(&mut self, millis: u64) {
+        let until = self.now + Duration::from_millis(millis);
+        while let Some(at) = self.machine.poll_timeout().filter(|at| *at <= until) {
+            self.now = at;
+            self.machine.handle_timeout(at);
+        }
+        self.now = until;
+    }
+
+    fn open(&mut self, method: Method) -> RequestId {
+        let id = self.machine.mint(&upstream());
+        let request = Request {
+            v: VERSION,
+            client_id: "client.c".parse().unwrap(),
+            client_req_id: id.clone(),
+            client_req_ttl: 5000,
+            upstream_target: upstream(),
+            method,
+            url: "/".to_owned(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            broker_id: None,
+            broker_req_id: None,
+            broker_req_ttl: None,
+        };
+        self.feed(Input::Open { request, caller: () });
+        id
+    }
+
+    fn nobody_got(&mut self, request: &RequestId) {
+        self.feed(Input::NobodyGotIt { number: request.number() });
+    }
+
+    fn ack(&mut self, request: &RequestId, state: State) {
+        self.feed(Input::Ack { number: request.number(), ack: Ack::new(request.clone(), state) });
+    }
+
+    fn taken(&mut self, request: &RequestId, agent: &str, number: u64) {
+        let agent: ProcessId = agent.parse().unwrap();
+        let mut ack = Ack::new(request.clone(), State::Taken);
+        ack.upstream_req_id = Some(RequestId::new(&agent, &upstream(), number));
+        ack.upstream_id = Some(agent);
+        self.feed(Input::Ack { number: request.number(), ack });
+    }
+
+    fn held(&mut self, request: &RequestId, broker: &str, number: u64) -> RequestId {
+        let broker: ProcessId = broker.parse().unwrap();
+        let hold = RequestId::new(&broker, &upstream(), number);
+        let mut ack = Ack::new(request.clone(), State::Held);
+        ack.broker_req_id = Some(hold.clone());
+        ack.broker_id = Some(broker);
+        self.feed(Input::Ack { number: request.number(), ack });
+        hold
+    }
+
+    fn respond(&mut self, request: &RequestId) {
+        let reply = Reply::response(request.clone(), StatusCode::OK, HeaderMap::new(), Bytes::new());
+        self.feed(Input::Reply { number: request.number(), reply });
+    }
+
+    fn fault(
+        &mut self,
+        request: &RequestId,
+        code: Code,
+        hold: Option<&RequestId>,
+        at_agent: Option<&RequestId>,
+    ) {
+        let side = if hold.is_some() { Side::Broker } else { Side::Upstream };
+        let mut reply = Reply::error(request.clone(), &Fault::new(code, side, "told"));
+        reply.broker_req_id = hold.cloned();
+        reply.upstream_req_id = at_agent.cloned();
+        self.feed(Input::Reply { number: request.number(), reply });
+    }
+
+    /// An agent takes the request, a broker watches it, and finds that the agent is gone.
+    fn gone(&mut self, request: &RequestId, number: u64) {
+        self.taken(request, "agent.a", number);
+        self.pass(250);
+        let hold = self.held(request, "broker.a", number);
+        self.fault(request, Code::AgentGone, Some(&hold), None);
+    }
+
+    /// What it does, in words.
+    fn does(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.machine.poll_command()).map(words).collect()
+    }
+}
+
+fn words(command: Command<()>) -> String {
+    let known = |hold: Hold| match hold.known {
+        Known::Nobody => "nobody",
+        Known::Refused => "refused",
+        Known::Sent => "sent",
+        Known::Taken => "taken",
+    };
+    match command {
+        Command::Publish(_) => "publish".to_owned(),
+        Command::Hold(hold) => format!("hold {}", known(hold)),
+        Command::Update { hold, .. } => format!("update {}", known(hold)),
+        Command::Renew { broker, lease, .. } => format!("renew {broker} {:?}", lease.holds),
+        Command::Cancel { to } => format!("cancel {}", to.number()),
+        Command::Answer { answer: Answer::Response(_), .. } => "answer: response".to_owned(),
+        Command::Answer { answer: Answer::Fault(fault), .. } => {
+            format!("answer: {}, {}", fault.code, if fault.maybe_seen { "seen" } else { "unseen" })
+        }
+    }
+}
+
+fn upstream() -> Name {
+    "hello".parse().unwrap()
+}

@@ -1,0 +1,296 @@
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+
+use super::*;
+
+#[test]
+fn a_quick_response_is_its_own_acknowledgement() {
+    let mut agent = Agent::new(4);
+    let number = agent.request();
+    agent.pass(9);
+    agent.done(number);
+    assert_eq!(agent.does(), ["call", "reply"]);
+    agent.pass(20);
+    assert_eq!(agent.does(), [""; 0]);
+}
+
+#[test]
+fn a_request_is_acknowledged_when_its_response_takes_longer_than_the_delay() {
+    let mut agent = Agent::new(4);
+    let number = agent.request();
+    agent.pass(10);
+    assert_eq!(agent.does(), ["call", "taken"]);
+    agent.pass(100);
+    agent.done(number);
+    assert_eq!(agent.does(), ["reply"]);
+}
+
+#[test]
+fn without_a_delay_every_request_is_acknowledged_before_it_is_called() {
+    let mut agent = Agent::with(Settings { ack_delay: Duration::ZERO, ..settings(4) });
+    agent.request();
+    assert_eq!(agent.does(), ["taken", "call"]);
+}
+
+#[test]
+fn at_its_limit_it_leaves_and_refuses_what_still_comes() {
+    let mut agent = Agent::new(2);
+    agent.request();
+    agent.request();
+    assert_eq!(agent.does(), ["call", "call", "leave", "announce full 2"]);
+    agent.request();
+    assert_eq!(agent.does(), ["full"]);
+}
+
+#[test]
+fn it_joins_again_when_a_quarter_of_its_places_are_free() {
+    let mut agent = Agent::new(8);
+    let numbers: Vec<u64> = (0..8).map(|_| agent.request()).collect();
+    agent.does();
+    agent.done(numbers[0]);
+    assert_eq!(agent.does(), ["reply"], "one place is not worth the two messages");
+    agent.done(numbers[1]);
+    assert_eq!(agent.does(), ["join 6", "reply"]);
+}
+
+#[test]
+fn a_draining_agent_takes_nothing_finishes_and_keeps_nothing() {
+    let mut agent = Agent::new(4);
+    let number = agent.request();
+    agent.feed(Input::Drain);
+    agent.feed(Input::Drain);
+    assert_eq!(agent.does(), ["call", "leave", "farewell"]);
+    agent.request();
+    agent.feed(Input::Who);
+    assert_eq!(agent.does(), ["draining"]);
+    agent.done(number);
+    assert_eq!((agent.does(), agent.machine.unfinished()), (vec!["reply".to_owned()], 0));
+    agent.pass(10_000);
+    assert_eq!(agent.does(), [""; 0], "it announces itself no more");
+    assert!(agent.machine.is_idle());
+}
+
+#[test]
+fn a_call_that_outlives_the_ttl_is_aborted_and_answered() {
+    let mut agent = Agent::new(4);
+    agent.request();
+    agent.pass(2000);
+    assert_eq!(agent.does(), ["call", "taken", "abort", "reply response_timeout"]);
+}
+
+#[test]
+fn the_ttl_of_the_asker_counts_when_it_is_shorter() {
+    let mut agent = Agent::new(4);
+    agent.request_with_ttl(500);
+    agent.pass(500);
+    assert_eq!(agent.does(), ["call", "taken", "abort", "reply response_timeout"]);
+    agent.request_with_ttl(0);
+    assert_eq!(agent.does(), [""; 0], "nobody waits for it any more");
+}
+
+#[test]
+fn a_request_for_another_upstream_is_not_called() {
+    let mut agent = Agent::new(4);
+    let mut request = question(2000);
+    request.upstream_target = "another".parse().unwrap();
+    agent.feed(Input::Request(request));
+    assert_eq!(agent.does(), [""; 0]);
+}
+
+#[test]
+fn a_cancelled_request_is_aborted_and_not_answered() {
+    let mut agent = Agent::new(4);
+    let number = agent.request();
+    agent.feed(Input::Cancel { number });
+    agent.done(number);
+    assert_eq!(agent.does(), ["call", "abort"]);
+    assert!(agent.machine.is_idle());
+}
+
+#[test]
+fn a_reply_is_forgotten_soon_after_it_was_published() {
+    let mut agent = Agent::new(4);
+    let number = agent.request();
+    agent.done(number);
+    agent.pass(6000);
+    agent.does();
+    assert!(agent.machine.is_idle());
+}
+
+/// Found by the simulation: a reply was forgotten a second after it was first published, however often it had
+/// been published since, and a client agent that reconnected after that never got it.
+#[test]
+fn a_reply_that_nobody_hears_is_published_again_until_its_time_is_over() {
+    let mut agent = Agent::new(4);
+    let number = agent.request();
+    agent.done(number);
+    agent.does();
+    let mut published = Vec::new();
+    for millis in 0..6000 {
+        agent.feed(Input::ReplyUnheard { number });
+        agent.pass(1);
+        published.extend(agent.does().iter().filter(|what| *what == "reply").map(|_| millis));
+    }
+    assert_eq!(published, [50, 150, 350, 750, 1550, 2550, 3550].map(|millis| millis - 1));
+    agent.pass(5000);
+    agent.does();
+    assert!(agent.machine.is_idle());
+}
+
+#[test]
+fn replies_wait_for_the_connection() {
+    let mut agent = Agent::new(4);
+    let number = agent.request();
+    agent.feed(Input::Link { up: false });
+    agent.done(number);
+    agent.pass(1500);
+    assert_eq!(agent.does(), ["call"]);
+    assert_eq!(agent.machine.unfinished(), 1);
+    agent.feed(Input::Link { up: true });
+    assert_eq!(agent.does(), ["join 0", "reply"]);
+}
+
+#[test]
+fn a_reply_that_waits_too_long_for_the_connection_is_dropped() {
+    let mut agent = Agent::new(4);
+    let number = agent.request();
+    agent.feed(Input::Link { up: false });
+    agent.done(number);
+    agent.pass(4000);
+    agent.feed(Input::Link { up: true });
+    assert_eq!(agent.does(), ["call", "join 0"]);
+    assert!(agent.machine.is_idle());
+}
+
+#[test]
+fn published_replies_are_kept_up_to_a_bound() {
+    let mut agent = Agent::new(2 * MAX_RECENT);
+    for _ in 0..MAX_RECENT + 1 {
+        let number = agent.request();
+        agent.done(number);
+    }
+    assert_eq!(agent.machine.jobs.len(), MAX_RECENT);
+    assert_eq!(agent.machine.recent.len(), MAX_RECENT);
+}
+
+#[test]
+fn it_announces_itself_at_every_heartbeat_and_when_asked() {
+    let mut agent = Agent::new(4);
+    agent.pass(5000);
+    assert_eq!(agent.does(), ["announce 0"]);
+    agent.feed(Input::Who);
+    assert_eq!(agent.does(), ["announce 0"]);
+}
+
+/// An agent with an ack delay of 10 ms and a TTL of 2 s, connected, at a time of its own.
+struct Agent {
+    machine: Serving,
+    now: Instant,
+    /// The number of the last call.
+    called: u64,
+    done: Vec<String>,
+}
+
+impl Agent {
+    fn new(max_in_flight: usize) -> Agent {
+        Agent::with(settings(max_in_flight))
+    }
+
+    fn with(settings: Settings) -> Agent {
+        let machine = Serving::new(settings, "agent.a".parse().unwrap(), Numbers::new(RandomState::new()));
+        let mut agent = Agent { machine, now: Instant::now(), called: 0, done: Vec::new() };
+        agent.feed(Input::Link { up: true });
+        assert_eq!(agent.does(), ["join 0"]);
+        agent
+    }
+
+    fn feed(&mut self, input: Input) {
+        self.machine.handle(input, self.now);
+        self.note();
+    }
+
+    /// Time passes, timer by timer.
+    fn pass(&mut self, millis: u64) {
+        let until = self.now + Duration::from_millis(millis);
+        while let Some(at) = self.machine.poll_timeout().filter(|at| *at <= until) {
+            self.now = at;
+            self.machine.handle_timeout(at);
+            self.note();
+        }
+        self.now = until;
+    }
+
+    fn request(&mut self) -> u64 {
+        self.request_with_ttl(60_000)
+    }
+
+    fn request_with_ttl(&mut self, ttl: u64) -> u64 {
+        self.feed(Input::Request(question(ttl)));
+        self.called
+    }
+
+    fn done(&mut self, number: u64) {
+        let to = question(0).client_req_id;
+        let reply = Reply::response(to, StatusCode::OK, HeaderMap::new(), Bytes::new());
+        self.feed(Input::Done { number, reply });
+    }
+
+    fn note(&mut self) {
+        while let Some(command) = self.machine.poll_command() {
+            if let Command::Call { number, .. } = &command {
+                self.called = *number;
+            }
+            self.done.push(words(command));
+        }
+    }
+
+    /// What it has done since the last time, in words.
+    fn does(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.done)
+    }
+}
+
+fn words(command: Command) -> String {
+    let accepts = |here: &Here| if here.accepting { "" } else { "full " };
+    match command {
+        Command::Call { .. } => "call".to_owned(),
+        Command::Abort { .. } => "abort".to_owned(),
+        Command::Ack(ack) => format!("{:?}", ack.state).to_lowercase(),
+        Command::Reply { reply, .. } => match &reply.error {
+            None => "reply".to_owned(),
+            Some(error) => format!("reply {}", error.code),
+        },
+        Command::Join(here) => format!("join {}{}", accepts(&here), here.in_flight),
+        Command::Leave => "leave".to_owned(),
+        Command::Announce(here) => format!("announce {}{}", accepts(&here), here.in_flight),
+        Command::Farewell => "farewell".to_owned(),
+    }
+}
+
+fn settings(max_in_flight: usize) -> Settings {
+    Settings {
+        upstream: "hello".parse().unwrap(),
+        ttl: Duration::from_secs(2),
+        ack_delay: Duration::from_millis(10),
+        max_in_flight,
+    }
+}
+
+fn question(ttl: u64) -> Request {
+    let client: ProcessId = "client.c".parse().unwrap();
+    let upstream: Name = "hello".parse().unwrap();
+    Request {
+        v: VERSION,
+        client_req_id: RequestId::new(&client, &upstream, 1),
+        client_id: client,
+        client_req_ttl: ttl,
+        upstream_target: upstream,
+        method: Method::GET,
+        url: "/".to_owned(),
+        headers: HeaderMap::new(),
+        body: Bytes::new(),
+        broker_id: None,
+        broker_req_id: None,
+        broker_req_ttl: None,
+    }
+}

@@ -1,0 +1,16 @@
+//! Everything has a bound with a name, and reaching it has an answer that tells the name.
+
+mod support;
+
+#[path = "bounds/crowd.rs"]
+mod crowd;
+#[path = "bounds/hostile.rs"]
+mod hostile;
+#[path = "bounds/load.rs"]
+mod load;
+#[path = "bounds/malformed.rs"]
+mod malformed;
+#[path = "bounds/sizes.rs"]
+mod sizes;
+#[path = "bounds/slow.rs"]
+mod slow;

@@ -1,0 +1,155 @@
+//! Real processes, each as its own user: everything works, and the server refuses nothing on the way.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::accounts::Accounts;
+use crate::support::*;
+
+#[tokio::test]
+async fn every_caller_reaches_its_own_upstream() {
+    let accounts = Accounts::start().await;
+    let (billing, payroll) = (Origin::saying("billing").await, Origin::saying("payroll").await);
+    let hello = Origin::saying("hello").await;
+    let (broker, agents, clients) = tokio::join!(
+        accounts.broker(&[]),
+        async {
+            tokio::join!(
+                accounts.agent("billing", &billing),
+                accounts.agent("payroll", &payroll),
+                accounts.agent("hello", &hello),
+            )
+        },
+        async {
+            tokio::join!(
+                accounts.client("billing"),
+                accounts.client("payroll"),
+                accounts.limited_client("hello"),
+            )
+        },
+    );
+    for (client, upstream) in [(&clients.0, "billing"), (&clients.1, "payroll"), (&clients.2, "hello")] {
+        for _ in 0..5 {
+            let answer = client.get("/").await;
+            assert_eq!((answer.status().as_u16(), answer.text().await.unwrap().as_str()), (200, upstream));
+        }
+    }
+    // The agents have announced themselves, and the broker knows them.
+    broker.counts("relay_agents", "", 3.0).await;
+    accounts
+        .refused_nothing(&[&broker, &agents.0, &agents.1, &agents.2, &clients.0, &clients.1, &clients.2])
+        .await;
+}
+
+#[tokio::test]
+async fn a_request_is_held_until_its_agent_comes() {
+    let accounts = Accounts::start().await;
+    let (broker, client) = tokio::join!(accounts.broker(&["--wait", "25s"]), accounts.client("payroll"));
+    woken(&accounts, &broker, &client, "payroll").await;
+}
+
+#[tokio::test]
+async fn a_limited_client_agents_request_is_held_until_its_agent_comes() {
+    let accounts = Accounts::start().await;
+    let (broker, client) =
+        tokio::join!(accounts.broker(&["--wait", "25s"]), accounts.limited_client("hello"));
+    woken(&accounts, &broker, &client, "hello").await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_killed_with_a_request_is_502() {
+    let accounts = Accounts::start().await;
+    let origin = Origin::silent().await;
+    let (broker, agent, client) =
+        tokio::join!(accounts.broker(&[]), accounts.agent("billing", &origin), accounts.client("billing"));
+    let death = async {
+        eventually("the origin has the request", || origin.hits() == 1).await;
+        client.counts("relay_requests_held", "", 1.0).await;
+        agent.kill9();
+    };
+    let (answer, ()) = tokio::join!(client.post("/", "once"), death);
+    problem(answer).await.is(502, "agent_gone", "broker");
+    accounts.refused_nothing(&[&broker, &agent, &client]).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_cancels_the_call() {
+    let accounts = Accounts::start().await;
+    let origin = Origin::silent().await;
+    let (agent, client) = tokio::join!(accounts.agent("hello", &origin), accounts.limited_client("hello"));
+    let mut caller = client.raw().await;
+    caller.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    eventually("the origin has the request", || origin.hits() == 1).await;
+    drop(caller);
+    eventually("the origin's caller hangs up", || origin.cancelled() == 1).await;
+    agent.counts("relay_origin_calls_total", "cancelled", 1.0).await;
+    accounts.refused_nothing(&[&agent, &client]).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_told_to_stop_finishes_and_the_other_goes_on() {
+    let accounts = Accounts::start().await;
+    let gate = watch::Sender::new(false);
+    let (slow, quick) = (Origin::gated(&gate).await, Origin::saying("the other").await);
+    let (broker, leaving, client) =
+        tokio::join!(accounts.broker(&[]), accounts.agent("billing", &slow), accounts.client("billing"),);
+    let stop = async {
+        eventually("the origin has the request", || slow.hits() == 1).await;
+        let other = accounts.agent("billing", &quick).await;
+        broker.counts("relay_agents", "", 2.0).await;
+        leaving.term();
+        eventually_async("the broker knows that it leaves", || async {
+            broker.metric("relay_agents", "").await == 1.0
+        })
+        .await;
+        for _ in 0..5 {
+            assert_eq!(client.get("/").await.text().await.unwrap(), "the other");
+        }
+        gate.send_replace(true);
+        other
+    };
+    let (answer, other) = tokio::join!(client.post("/", "the last one"), stop);
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.text().await.unwrap(), "the last one");
+    assert!(leaving.ended().await.success());
+    assert_eq!(slow.hits(), 1, "it got nothing new");
+    accounts.refused_nothing(&[&broker, &leaving, &other, &client]).await;
+}
+
+#[tokio::test]
+async fn another_broker_takes_over_what_a_killed_one_held() {
+    let accounts = Accounts::start().await;
+    let origin = Origin::saying("at last").await;
+    let (first, client) = tokio::join!(accounts.broker(&["--wait", "25s"]), accounts.limited_client("hello"));
+    let rescue = async {
+        first.counts("relay_requests_held", "", 1.0).await;
+        let second = accounts.broker(&["--wait", "25s"]).await;
+        first.kill9();
+        second.counts("relay_requests_held", "", 1.0).await;
+        (accounts.agent("hello", &origin).await, second)
+    };
+    let (answer, (agent, second)) = tokio::join!(client.get("/"), rescue);
+    assert_eq!(answer.text().await.unwrap(), "at last");
+    accounts.refused_nothing(&[&first, &second, &agent, &client]).await;
+}
+
+/// A request that finds nobody waits at the broker, its lease is renewed, and then its agent comes.
+async fn woken(accounts: &Accounts, broker: &Role, client: &Role, upstream: &str) {
+    let origin = Origin::saying("at last").await;
+    let observer = accounts.person("observer").await;
+    let mut renewals =
+        observer.bus.subscribe(format!("relay.lease.broker.*.{upstream}.renew")).await.unwrap();
+    let agent = async {
+        broker.counts("relay_requests_held", "", 1.0).await;
+        within(Duration::from_secs(10), "the lease is renewed", renewals.next()).await;
+        accounts.agent(upstream, &origin).await
+    };
+    let (answer, agent) = tokio::join!(client.get("/"), agent);
+    assert_eq!((answer.status().as_u16(), answer.text().await.unwrap().as_str()), (200, "at last"));
+    eventually_async("the broker forgets what is answered", || async {
+        broker.metric("relay_requests_held", "").await == 0.0
+    })
+    .await;
+    accounts.refused_nothing(&[broker, &agent, client]).await;
+}

@@ -1,0 +1,274 @@
+//! Every right that relay needs, and every one that it must not have: one line each, tried on the server.
+//!
+//! OWN is the agent's own upstream, OTHER one of another agent. The rest are the subjects of
+//! docs/PROTOCOL.md, with P and Q for processes and 1f for a number.
+
+use super::accounts::Accounts;
+use crate::support::configured::Person;
+
+#[tokio::test]
+async fn an_agent_may_do_what_its_own_upstream_needs_and_nothing_for_another() {
+    let accounts = Accounts::start().await;
+    for (own, others) in [
+        ("hello", ["billing", "payroll"]),
+        ("billing", ["hello", "payroll"]),
+        ("payroll", ["hello", "billing"]),
+    ] {
+        let mut agent = accounts.person(&format!("agent_{own}")).await;
+        for other in others {
+            let named = |line: &&str| line.replace("OWN", own).replace("OTHER", other);
+            check(&mut agent, AGENT_MAY.iter().map(named), AGENT_MAY_NOT.iter().map(named)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_agent_may_ask_for_everything_and_answer_nothing() {
+    let accounts = Accounts::start().await;
+    check(&mut accounts.person("client").await, texts(CLIENT_MAY), texts(CLIENT_MAY_NOT)).await;
+}
+
+#[tokio::test]
+async fn a_limited_client_agent_may_ask_for_its_upstream_only() {
+    let accounts = Accounts::start().await;
+    check(&mut accounts.person("client_hello").await, texts(LIMITED_MAY), texts(LIMITED_MAY_NOT)).await;
+}
+
+#[tokio::test]
+async fn a_broker_may_act_for_whoever_is_gone_but_not_announce_or_listen_in() {
+    let accounts = Accounts::start().await;
+    check(&mut accounts.person("broker").await, texts(BROKER_MAY), texts(BROKER_MAY_NOT)).await;
+}
+
+#[tokio::test]
+async fn an_observer_may_see_everything_and_take_part_in_nothing() {
+    let accounts = Accounts::start().await;
+    check(&mut accounts.person("observer").await, texts(OBSERVER_MAY), texts(OBSERVER_MAY_NOT)).await;
+}
+
+const AGENT_MAY: &[&str] = &[
+    "join relay.req.OWN",
+    "subscribe relay.*.OWN.P.>",
+    "subscribe relay.who",
+    "subscribe $SRV.*",
+    "subscribe $SRV.*.relay-upstream-OWN",
+    "subscribe $SRV.*.relay-upstream-OWN.OWN-P",
+    "publish relay.ack.client.P.OWN.1f",
+    "publish relay.ack.broker.P.OWN.1f",
+    "publish relay.resp.client.P.OWN.1f",
+    "publish relay.resp.broker.P.OWN.1f",
+    "publish relay.body.client.P.OWN.1f",
+    "publish relay.here.OWN.OWN.P",
+    "publish relay.gone.OWN.OWN.P",
+    "publish relay.probe.broker.P.OWN.OWN.Q",
+    "publish relay.who.OWN.P.ready",
+    "publish _INBOX.P.1",
+];
+
+const AGENT_MAY_NOT: &[&str] = &[
+    // Read what others are sent: requests, also of its own upstream without the queue group, and answers.
+    "join relay.req.OTHER",
+    "join relay.req.*",
+    "join relay.>",
+    "join relay.hold.*",
+    "subscribe relay.req.OWN",
+    "subscribe relay.req.OTHER",
+    "subscribe relay.req.*",
+    "subscribe relay.>",
+    "subscribe >",
+    "subscribe relay.*.OTHER.P.>",
+    "subscribe relay.*.*.P.>",
+    "subscribe relay.*.client.P.>",
+    "subscribe relay.*.broker.P.>",
+    "subscribe relay.resp.client.*.>",
+    "subscribe relay.resp.client.P.OTHER.1f",
+    "subscribe relay.here.>",
+    "subscribe _INBOX.>",
+    "subscribe $SYS.>",
+    // Answer for another upstream.
+    "publish relay.ack.client.P.OTHER.1f",
+    "publish relay.ack.broker.P.OTHER.1f",
+    "publish relay.resp.client.P.OTHER.1f",
+    "publish relay.resp.broker.P.OTHER.1f",
+    "publish relay.body.client.P.OTHER.1f",
+    // Register for another upstream or as another agent, or take one from the register.
+    "publish relay.here.OTHER.OWN.P",
+    "publish relay.here.OTHER.OTHER.P",
+    "publish relay.here.OWN.OTHER.P",
+    "publish relay.gone.OTHER.OTHER.P",
+    "publish relay.gone.OWN.OTHER.P",
+    // Say that another agent is alive, or ask it.
+    "publish relay.probe.broker.P.OTHER.OTHER.Q",
+    "publish relay.probe.broker.P.OWN.OTHER.Q",
+    "publish relay.probe.OTHER.P.OTHER",
+    // Ask, hold, renew, call the roll.
+    "publish relay.req.OWN",
+    "publish relay.req.OTHER",
+    "publish relay.hold.OWN",
+    "publish relay.lease.broker.P.OWN.1f",
+    "publish relay.who",
+    "publish relay.who.OTHER.P.ready",
+    "publish $SRV.PING",
+    "publish $JS.API.INFO",
+    "publish $SYS.REQ.SERVER.PING",
+];
+
+const CLIENT_MAY: &[&str] = &[
+    "subscribe relay.*.client.P.>",
+    "subscribe relay.here.payroll.>",
+    "subscribe relay.gone.payroll.>",
+    "publish relay.who.payroll",
+    "subscribe $SRV.*",
+    "subscribe $SRV.*.relay-client",
+    "publish relay.req.hello",
+    "publish relay.req.payroll",
+    "publish relay.hold.payroll",
+    "publish relay.lease.broker.P.payroll.1f",
+    "publish relay.lease.broker.P.payroll.renew",
+    "publish relay.body.billing.P.billing.1f",
+    "publish relay.who.client.P.ready",
+    "publish _INBOX.P.1",
+];
+
+const CLIENT_MAY_NOT: &[&str] = &[
+    "join relay.req.hello",
+    "join relay.hold.*",
+    "subscribe relay.req.hello",
+    "subscribe relay.*.client-hello.P.>",
+    "subscribe relay.*.broker.P.>",
+    "subscribe relay.*.billing.P.>",
+    "subscribe relay.resp.>",
+    "subscribe relay.>",
+    "subscribe _INBOX.>",
+    "publish relay.ack.client.P.hello.1f",
+    "publish relay.resp.client.P.hello.1f",
+    "publish relay.here.hello.hello.P",
+    "publish relay.gone.hello.hello.P",
+    "publish relay.probe.hello.P.hello",
+    "publish relay.lease.client.P.broker.Q.lost",
+    "publish relay.who",
+    "publish $SRV.PING",
+    "publish $JS.API.INFO",
+];
+
+const LIMITED_MAY: &[&str] = &[
+    "subscribe relay.*.client-hello.P.>",
+    "subscribe relay.here.hello.>",
+    "subscribe relay.gone.hello.>",
+    "publish relay.who.hello",
+    "subscribe $SRV.*",
+    "publish relay.req.hello",
+    "publish relay.hold.hello",
+    "publish relay.lease.broker.P.hello.1f",
+    "publish relay.lease.broker.P.hello.renew",
+    "publish relay.body.hello.P.hello.1f",
+    "publish relay.who.client-hello.P.ready",
+    "publish _INBOX.P.1",
+];
+
+const LIMITED_MAY_NOT: &[&str] = &[
+    "subscribe relay.here.payroll.>",
+    "publish relay.who.payroll",
+    "publish relay.req.payroll",
+    "publish relay.req.billing",
+    "publish relay.hold.payroll",
+    "publish relay.lease.broker.P.payroll.1f",
+    "publish relay.lease.broker.P.payroll.renew",
+    "publish relay.body.payroll.P.payroll.1f",
+    "publish relay.body.hello.P.payroll.1f",
+    "publish relay.resp.client.P.hello.1f",
+    "publish relay.here.hello.hello.P",
+    "publish relay.who",
+    "publish relay.who.client.P.ready",
+    "join relay.req.hello",
+    "subscribe relay.*.client.P.>",
+    "subscribe relay.*.*.P.>",
+    "subscribe relay.resp.client.P.>",
+    "subscribe relay.here.>",
+    "subscribe relay.gone.>",
+    "subscribe relay.>",
+];
+
+const BROKER_MAY: &[&str] = &[
+    "publish relay.who.payroll",
+    "join relay.hold.*",
+    "join relay.hold.hello",
+    "subscribe relay.*.broker.P.>",
+    "subscribe relay.here.>",
+    "subscribe relay.gone.>",
+    "subscribe $SRV.*",
+    "publish relay.req.payroll",
+    "publish relay.ack.client.P.payroll.1f",
+    "publish relay.resp.client-hello.P.hello.1f",
+    "publish relay.body.payroll.P.payroll.1f",
+    "publish relay.lease.client.P.broker.Q.lost",
+    "publish relay.probe.payroll.P.payroll",
+    "publish relay.who",
+    "publish relay.who.broker.P.ready",
+    "publish _INBOX.P.1",
+];
+
+const BROKER_MAY_NOT: &[&str] = &[
+    "join relay.req.*",
+    "join relay.req.hello",
+    "subscribe relay.hold.*",
+    "subscribe relay.req.hello",
+    "subscribe relay.*.client.P.>",
+    "subscribe relay.*.billing.P.>",
+    "subscribe relay.>",
+    "publish relay.here.hello.hello.P",
+    "publish relay.gone.hello.hello.P",
+    "publish relay.hold.hello",
+    "publish $SRV.PING",
+    "publish $JS.API.INFO",
+];
+
+const OBSERVER_MAY: &[&str] = &[
+    "subscribe relay.>",
+    "subscribe relay.req.payroll",
+    "subscribe relay.*.observer.P.>",
+    "subscribe _INBOX.>",
+    "publish $SRV.PING",
+    "publish $SRV.STATS",
+];
+
+const OBSERVER_MAY_NOT: &[&str] = &[
+    "join relay.req.hello",
+    "join relay.hold.*",
+    "join relay.>",
+    "subscribe $SYS.>",
+    "publish relay.req.hello",
+    "publish relay.resp.client.P.hello.1f",
+    "publish relay.ack.client.P.hello.1f",
+    "publish relay.body.hello.P.hello.1f",
+    "publish relay.here.hello.hello.P",
+    "publish relay.probe.hello.P.hello",
+    "publish relay.who",
+    "publish _INBOX.P.1",
+];
+
+/// Tries everything; all that is not as it should be is told together.
+async fn check(
+    person: &mut Person,
+    may: impl Iterator<Item = String>,
+    may_not: impl Iterator<Item = String>,
+) {
+    let mut wrong = Vec::new();
+    let lines = may.map(|line| (line, true)).chain(may_not.map(|line| (line, false)));
+    for (line, right) in lines {
+        let allowed = match line.split_once(' ') {
+            Some(("publish", subject)) => person.may_publish(subject, "").await,
+            Some(("subscribe", subject)) => person.may_subscribe(subject).await,
+            Some(("join", subject)) => person.may_join(subject).await,
+            _ => panic!("what is '{line}'?"),
+        };
+        if allowed != right {
+            wrong.push(format!("{line}: {}", if allowed { "allowed" } else { "refused" }));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+fn texts(lines: &'static [&'static str]) -> impl Iterator<Item = String> {
+    lines.iter().map(|line| (*line).to_owned())
+}

@@ -1,0 +1,115 @@
+//! Several agents of one name.
+
+use std::time::Duration;
+
+use crate::support::{load::counted, *};
+
+#[tokio::test]
+async fn two_agents_share_the_load() {
+    let relay = Relay::start().await;
+    let other = relay.another_agent(&[]).await;
+    let load = Load::start(&relay.client, 8).await;
+    load.goes_on(400).await;
+    let (asked, failed) = load.end().await;
+    assert!(failed.is_empty(), "{:?}", counted(&failed));
+    assert_eq!(relay.origin.hits(), asked);
+    for agent in [&relay.agent, &other] {
+        let share = agent.metric("relay_origin_calls_total", "answered").await;
+        assert!(share > asked as f64 / 10.0, "one agent has {share} of {asked}");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_says_it_is_ready_gets_requests() {
+    // Without a broker, so that a request that comes too early would fail.
+    let nats = Nats::start().await;
+    let origin = Origin::echo().await;
+    let client = nats.client(&["--upstream", "hello"]).await;
+    for _ in 0..8 {
+        let agent = nats.upstream("hello", &origin.url(), &[]).await;
+        assert_eq!(client.get("/").await.status(), 200);
+        agent.term();
+        assert!(agent.ended().await.success());
+        assert_eq!(client.get("/").await.status(), 503);
+    }
+}
+
+#[tokio::test]
+async fn either_of_two_agents_may_be_killed_under_load() {
+    let origin = Origin::start(|seen| async move {
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        answer(200, seen.body)
+    });
+    // Every request is acknowledged at once: what a dead agent had is then known.
+    let flags = ["--ack-delay", "0s"];
+    let mut relay = Relay::to(origin.await).agent(&flags).broker(&["--ack-wait", "1s"]).start().await;
+    let mut other = relay.another_agent(&flags).await;
+    let callers = 8;
+    let load = Load::start(&relay.client, callers).await;
+    load.goes_on(40).await;
+    relay.agent.kill9();
+    load.goes_on(80).await;
+    relay.agent = relay.another_agent(&flags).await;
+    load.goes_on(40).await;
+    other.kill9();
+    load.goes_on(80).await;
+    other = relay.another_agent(&flags).await;
+    load.goes_on(40).await;
+    let (asked, failed) = load.end().await;
+
+    let seen = counted(&failed);
+    println!("{asked} requests, failed: {seen:?}");
+    // What was acknowledged and may not run twice has failed; so has what was on its way to the dead
+    // agent that very moment and that nobody knows about.
+    let expected = [
+        "POST 502 Bad Gateway agent_gone",
+        "POST 504 Gateway Timeout ack_timeout",
+        "GET 504 Gateway Timeout ack_timeout",
+    ];
+    assert!(seen.keys().all(|what| expected.contains(&what.as_str())), "{seen:?}");
+    assert!(failed.len() <= 2 * callers, "no more than were in flight: {seen:?}");
+    let load = Load::start(&relay.client, callers).await;
+    load.goes_on(40).await;
+    let (_, failed) = load.end().await;
+    assert!(failed.is_empty(), "afterwards all is well: {:?}", counted(&failed));
+    drop(other);
+}
+
+#[tokio::test]
+async fn a_rolling_restart_of_all_agents_under_load_fails_no_request() {
+    let origin = Origin::start(|seen| async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        answer(200, seen.body)
+    });
+    let relay = Relay::to(origin.await).start().await;
+    let Relay { client, agent, broker, nats, origin } = relay;
+    let mut agents = vec![agent, nats.upstream("hello", &origin.url(), &[]).await];
+    let load = Load::start(&client, 8).await;
+    for _ in 0..2 {
+        for agent in &mut agents {
+            load.goes_on(50).await;
+            agent.term();
+            assert!(agent.ended().await.success());
+            *agent = nats.upstream("hello", &origin.url(), &[]).await;
+        }
+    }
+    load.goes_on(50).await;
+    let (asked, failed) = load.end().await;
+    assert!(failed.is_empty(), "of {asked}: {:?}", counted(&failed));
+    assert_eq!(origin.hits(), asked, "each ran once");
+    drop((agents, broker));
+}
+
+#[tokio::test]
+async fn a_request_between_two_agents_waits_for_the_second() {
+    let relay = Relay::start().await;
+    relay.agent.term();
+    assert!(relay.agent.ended().await.success());
+    let broker = relay.broker.as_ref().unwrap();
+    let next = async {
+        broker.counts("relay_requests_held", "", 1.0).await;
+        relay.another_agent(&[]).await
+    };
+    let (answer, _next) = tokio::join!(relay.get("/"), next);
+    assert_eq!(answer.status(), 200);
+}
