@@ -21,7 +21,8 @@ impl Account {
         let operator = token(&self.operator, &self.operator, json!({ "type": "operator", "version": 2 }));
         let limits = json!({ "subs": -1, "conn": -1, "leaf": -1, "imports": -1, "exports": -1, "data": -1,
             "payload": -1, "wildcards": true });
-        let account = token(&self.operator, &self.key, json!({ "type": "account", "version": 2, "limits": limits }));
+        let account =
+            token(&self.operator, &self.key, json!({ "type": "account", "version": 2, "limits": limits }));
         format!(
             "operator: {operator}\nresolver: MEMORY\nresolver_preload: {{ {}: {account} }}\n",
             self.key.public_key()

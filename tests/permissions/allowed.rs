@@ -77,14 +77,18 @@ async fn an_agent_that_is_killed_with_a_request_is_502() {
 async fn a_caller_that_goes_away_cancels_the_call() {
     let accounts = Accounts::start().await;
     let origin = Origin::silent().await;
-    let (agent, client) = tokio::join!(accounts.agent("hello", &origin), accounts.limited_client("hello"));
+    let (broker, agent, client) = tokio::join!(
+        accounts.broker(&[]),
+        accounts.agent("hello", &origin),
+        accounts.limited_client("hello")
+    );
     let mut caller = client.raw().await;
     caller.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").await;
     eventually("the origin has the request", || origin.hits() == 1).await;
     drop(caller);
     eventually("the origin's caller hangs up", || origin.cancelled() == 1).await;
     agent.counts("relay_origin_calls_total", "cancelled", 1.0).await;
-    accounts.refused_nothing(&[&agent, &client]).await;
+    accounts.refused_nothing(&[&broker, &agent, &client]).await;
 }
 
 #[tokio::test]

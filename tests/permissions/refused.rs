@@ -56,7 +56,8 @@ async fn a_client_agent_without_its_realm_is_not_ready_and_does_not_flood_the_lo
 async fn a_client_agent_for_hello_that_asks_for_payroll_is_403() {
     let accounts = Accounts::start().await;
     let (hello, payroll) = (Origin::saying("hello").await, Origin::saying("payroll").await);
-    let (_agents, allowed, not) = tokio::join!(
+    let (_broker, _agents, allowed, not) = tokio::join!(
+        accounts.broker(&[]),
         async { tokio::join!(accounts.agent("hello", &hello), accounts.agent("payroll", &payroll)) },
         accounts.limited_client("hello"),
         accounts.limited_client("payroll"),
