@@ -101,6 +101,35 @@ async fn a_rolling_restart_of_all_agents_under_load_fails_no_request() {
 }
 
 #[tokio::test]
+async fn a_rolling_restart_far_away_from_nats_fails_no_request() {
+    let origin = Origin::start(|seen| async move {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        answer(200, seen.body)
+    })
+    .await;
+    let nats = Nats::start().await;
+    let far = Distance::to(nats.address(), Duration::from_millis(25)).await;
+    let (url, to) = (far.url(), origin.url());
+    let start = || Role::spawn(&url, "upstream", &["--name", "hello", "--to", &to], &[]).ready();
+    let (client, broker, one, two) =
+        tokio::join!(nats.client(&["--upstream", "hello"]), nats.broker(&["--ack-wait", "1s"]), start(), start());
+    let mut agents = [one, two];
+    let load = Load::start(&client, 16).await;
+    for agent in &mut agents {
+        load.goes_on(150).await;
+        // What NATS has sent and has not arrived must not be lost.
+        agent.term();
+        assert!(agent.ended().await.success());
+        *agent = start().await;
+    }
+    load.goes_on(50).await;
+    let (asked, failed) = load.end().await;
+    assert!(failed.is_empty(), "of {asked}: {:?}", counted(&failed));
+    assert_eq!(origin.hits(), asked, "each ran once");
+    drop(broker);
+}
+
+#[tokio::test]
 async fn a_request_between_two_agents_waits_for_the_second() {
     let relay = Relay::start().await;
     relay.agent.term();

@@ -12,13 +12,14 @@
 //! ```
 //!
 //! `nats` has the server, `process` a child process and its log, `roles` the relay's own, `origin` what stands
-//! behind them, `caller` what comes in front, `load` many callers at once, `wait` how to wait for something without sleeping for luck.
+//! behind them, `caller` what comes in front, `load` many callers at once, `distance` a slow way to NATS, `wait` how to wait for something without sleeping for luck.
 
 // Each test file uses a part of it.
 #![allow(dead_code, unused_imports)]
 
 pub mod caller;
 pub mod configured;
+pub mod distance;
 pub mod load;
 pub mod nats;
 pub mod origin;
@@ -27,6 +28,7 @@ pub mod roles;
 pub mod wait;
 
 pub use caller::{Problem, Raw, RawAnswer, http, problem};
+pub use distance::Distance;
 pub use load::Load;
 pub use nats::Nats;
 pub use origin::{Origin, Seen, answer};

@@ -96,7 +96,7 @@ impl Leases {
             group.renew = now + RENEW;
             self.renewals.add(group.renew, key.clone());
             // Somebody who watches `relay.>` hears every renewal, and then NATS never says that the broker is gone.
-            if group.unanswered >= MAX_UNANSWERED {
+            if group.unanswered >= SILENT_RENEWALS {
                 return Some(Due::Silent { broker: key.0 });
             }
             group.unanswered += 1;
@@ -128,6 +128,6 @@ pub(super) fn sorted(numbers: impl IntoIterator<Item = u64>) -> Vec<u64> {
 }
 
 /// Renewals that a broker may leave unanswered: by then it has forgotten the holds.
-const MAX_UNANSWERED: u32 = 3;
+const SILENT_RENEWALS: u32 = 3;
 /// How often a lease is renewed; a broker forgets one after [`crate::proto::supervision::LEASE`].
 pub const RENEW: Duration = Duration::from_secs(1);

@@ -63,7 +63,7 @@ impl Watched {
                 self.agents.remove(&key);
                 continue;
             }
-            if counts && agent.unanswered >= MAX_UNANSWERED {
+            if counts && agent.unanswered >= SILENT_PROBES {
                 let holds = std::mem::take(&mut agent.holds);
                 self.agents.remove(&key);
                 return Some(Due::Silent { upstream: key.0, agent: key.1, holds });
@@ -120,6 +120,6 @@ impl Watched {
 /// How often an agent that works on held requests is asked whether it is there.
 const PROBE: Duration = Duration::from_secs(1);
 /// Probes that an agent may leave unanswered.
-const MAX_UNANSWERED: u32 = 5;
+const SILENT_PROBES: u32 = 5;
 /// How soon after a probe that nobody heard: longer than news of a subscription takes to cross a cluster.
 const PROBE_AGAIN: Duration = Duration::from_millis(250);
