@@ -80,7 +80,11 @@ pub struct Message {
 }
 
 /// Messages to one subscription.
-pub struct Subscription(async_nats::Subscriber);
+pub struct Subscription {
+    messages: async_nats::Subscriber,
+    /// Messages so far.
+    arrived: u64,
+}
 
 /// The queue towards the server is full, or the message can't be sent at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -142,8 +146,9 @@ impl Bus {
     /// # Errors
     /// When the subject is not valid or the connection is closed for good.
     pub async fn subscribe(&self, subject: String) -> anyhow::Result<Subscription> {
-        let subscriber = self.client.subscribe(subject.clone()).await;
-        Ok(Subscription(subscriber.with_context(|| format!("cannot subscribe to {subject}"))?))
+        let messages = self.client.subscribe(subject.clone()).await;
+        let messages = messages.with_context(|| format!("cannot subscribe to {subject}"))?;
+        Ok(Subscription { messages, arrived: 0 })
     }
 
     /// Joins the queue group of a subject: each message reaches one member.
@@ -151,8 +156,9 @@ impl Bus {
     /// # Errors
     /// As [`Bus::subscribe`].
     pub async fn join(&self, subject: String) -> anyhow::Result<Subscription> {
-        let subscriber = self.client.queue_subscribe(subject.clone(), QUEUE_GROUP.to_owned()).await;
-        Ok(Subscription(subscriber.with_context(|| format!("cannot subscribe to {subject}"))?))
+        let messages = self.client.queue_subscribe(subject.clone(), QUEUE_GROUP.to_owned()).await;
+        let messages = messages.with_context(|| format!("cannot subscribe to {subject}"))?;
+        Ok(Subscription { messages, arrived: 0 })
     }
 
     /// Waits until everything published so far is on its way to the server, but not for a server that is
@@ -189,7 +195,8 @@ impl Bus {
 impl Subscription {
     /// The next message; `None` when the subscription or the connection has ended.
     pub async fn next(&mut self) -> Option<Message> {
-        let message = self.0.next().await?;
+        let message = self.messages.next().await?;
+        self.arrived += 1;
         Some(Message {
             subject: message.subject,
             reply: message.reply,
@@ -198,10 +205,18 @@ impl Subscription {
         })
     }
 
-    /// Stops; messages that already arrived here are still returned by [`Subscription::next`].
-    pub async fn leave(&mut self) {
+    /// Asks NATS for `more` messages and then no more; [`Subscription::next`] ends after them. Both sides
+    /// count, so nothing is lost of what NATS has already sent, as long as it is no more than that.
+    pub async fn end_after(&mut self, more: u64) {
         // It can only fail when the connection is closed, which ends the subscription too.
-        self.0.drain().await.ok();
+        self.messages.unsubscribe_after(self.arrived + more).await.ok();
+    }
+
+    /// Ends now. What NATS has sent and is not here yet is lost: async-nats 0.51 forgets the subscription
+    /// before the server knows of it, in its `drain` too.
+    pub async fn end(&mut self) {
+        // As above.
+        self.messages.drain().await.ok();
     }
 }
 

@@ -34,8 +34,7 @@ mod world;
 
 use std::time::Duration;
 
-use bus::{Micros, Weather};
-use chance::Chance;
+use bus::Weather;
 use ledger::Asked;
 use origin::Temper;
 use plan::{Fault, MS, Plan, SECOND};
@@ -50,7 +49,7 @@ fn every_request_gets_exactly_one_answer_under_loss_crash_partition_and_pause() 
         name: "every_request_gets_exactly_one_answer_under_loss_crash_partition_and_pause",
         runs: 1500,
         plan: |chance| {
-            let counts = [(1, 3), (1, 2), (0, 3), (0, 3)].map(|(low, high)| count(chance, low, high));
+            let counts = [(1, 3), (1, 2), (0, 3), (0, 3)].map(|(low, high)| chance.count(low, high));
             let [clients, upstreams, agents, brokers] = counts;
             let mut plan = Plan::draw(chance, clients, upstreams, agents, brokers);
             plan.weather = Weather::rough(chance);
@@ -65,9 +64,13 @@ fn every_request_gets_exactly_one_answer_under_loss_crash_partition_and_pause() 
             plan.settings.client.max_in_flight = chance.pick(&[4, 1000]);
             let asks = chance.between(3, 16);
             plan.ask(chance, asks, 0, 3 * SECOND);
-            some_leave(&mut plan, chance, 100);
+            plan.some_leave(chance, 100);
             for _ in 0..chance.between(0, 6) {
-                any_fault(&mut plan, chance);
+                plan.any_fault(chance);
+            }
+            if chance.per_mille(150) {
+                let when = chance.between(500 * MS, 3 * SECOND);
+                plan.nats_restarts(chance, when);
             }
             plan
         },
@@ -82,7 +85,7 @@ fn without_faults_every_request_gets_the_origins_response() {
         name: "without_faults_every_request_gets_the_origins_response",
         runs: 300,
         plan: |chance| {
-            let counts = [(1, 3), (1, 2), (1, 3), (0, 3)].map(|(low, high)| count(chance, low, high));
+            let counts = [(1, 3), (1, 2), (1, 3), (0, 3)].map(|(low, high)| chance.count(low, high));
             let [clients, upstreams, agents, brokers] = counts;
             let mut plan = Plan::draw(chance, clients, upstreams, agents, brokers);
             let asks = chance.between(3, 20);
@@ -100,10 +103,10 @@ fn agents_at_their_limit_come_and_go_and_every_request_is_answered_by_one() {
         name: "agents_at_their_limit_come_and_go_and_every_request_is_answered_by_one",
         runs: 300,
         plan: |chance| {
-            let counts = [(1, 3), (1, 3), (1, 3)].map(|(low, high)| count(chance, low, high));
+            let counts = [(1, 3), (1, 3), (1, 3)].map(|(low, high)| chance.count(low, high));
             let [clients, agents, brokers] = counts;
             let mut plan = Plan::draw(chance, clients, 1, agents, brokers);
-            plan.settings.agent.max_in_flight = count(chance, 1, 5);
+            plan.settings.agent.max_in_flight = chance.count(1, 5);
             plan.settings.broker.wait = Duration::from_secs(8);
             plan.settings.broker.ack_wait = Duration::from_secs(1);
             plan.settings.client.ttl = Duration::from_secs(12);
@@ -123,7 +126,7 @@ fn an_agent_that_dies_costs_no_more_than_a_502_for_what_it_took() {
         name: "an_agent_that_dies_costs_no_more_than_a_502_for_what_it_took",
         runs: 300,
         plan: |chance| {
-            let counts = [(1, 3), (2, 4), (1, 3)].map(|(low, high)| count(chance, low, high));
+            let counts = [(1, 3), (2, 4), (1, 3)].map(|(low, high)| chance.count(low, high));
             let [clients, agents, brokers] = counts;
             let mut plan = Plan::draw(chance, clients, 1, agents, brokers);
             plan.weather.tapped = chance.per_mille(250);
@@ -165,10 +168,11 @@ fn agents_that_die_or_are_cut_off_at_their_limit_mislead_nobody() {
         name: "agents_that_die_or_are_cut_off_at_their_limit_mislead_nobody",
         runs: 400,
         plan: |chance| {
-            let counts = [(1, 2), (1, 4), (1, 3)].map(|(low, high)| count(chance, low, high));
+            let counts = [(1, 2), (1, 4), (1, 3)].map(|(low, high)| chance.count(low, high));
             let [clients, agents, brokers] = counts;
             let mut plan = Plan::draw(chance, clients, 1, agents, brokers);
-            plan.settings.agent.max_in_flight = count(chance, 1, 3);
+            plan.weather.tapped = chance.per_mille(250);
+            plan.settings.agent.max_in_flight = chance.count(1, 3);
             plan.temper =
                 Temper { refuses: 200, breaks: 0, hangs: 50, takes: vec![(0, 20 * MS), (0, 2 * SECOND)] };
             let asks = chance.between(5, 20);
@@ -194,7 +198,7 @@ fn a_rolling_restart_of_all_agents_fails_no_request() {
         name: "a_rolling_restart_of_all_agents_fails_no_request",
         runs: 300,
         plan: |chance| {
-            let counts = [(1, 3), (2, 4), (0, 2)].map(|(low, high)| count(chance, low, high));
+            let counts = [(1, 3), (2, 4), (0, 2)].map(|(low, high)| chance.count(low, high));
             let [clients, agents, brokers] = counts;
             let mut plan = Plan::draw(chance, clients, 1, agents, brokers);
             // In a cluster, a server that has not heard of the leaving yet may still send to an agent
@@ -221,7 +225,7 @@ fn a_request_that_nobody_has_is_answered_by_an_agent_that_comes_within_the_wait(
         name: "a_request_that_nobody_has_is_answered_by_an_agent_that_comes_within_the_wait",
         runs: 200,
         plan: |chance| {
-            let mut plan = late_agents(chance, 1, 0);
+            let mut plan = Plan::late_agents(chance, 1, 0);
             let asks = chance.between(1, 20);
             plan.ask(chance, asks, 200 * MS, 900 * MS);
             plan
@@ -244,7 +248,7 @@ fn somebody_who_watches_all_traffic_changes_no_answer() {
         name: "somebody_who_watches_all_traffic_changes_no_answer",
         runs: 200,
         plan: |chance| {
-            let mut plan = late_agents(chance, 2, 0);
+            let mut plan = Plan::late_agents(chance, 2, 0);
             plan.weather.tapped = true;
             plan.settings.broker.wait = Duration::from_secs(10);
             plan.settings.client.ttl = Duration::from_secs(15);
@@ -267,7 +271,7 @@ fn brokers_that_die_while_they_hold_requests_are_replaced_by_others() {
         name: "brokers_that_die_while_they_hold_requests_are_replaced_by_others",
         runs: 200,
         plan: |chance| {
-            let mut plan = late_agents(chance, 2, 0);
+            let mut plan = Plan::late_agents(chance, 2, 0);
             let asks = chance.between(1, 20);
             plan.ask(chance, asks, 200 * MS, 600 * MS);
             // One stays: somebody must be there to take over.
@@ -289,7 +293,7 @@ fn messages_that_are_seconds_late_only_delay_the_answer() {
         name: "messages_that_are_seconds_late_only_delay_the_answer",
         runs: 200,
         plan: |chance| {
-            let mut plan = late_agents(chance, 1, 5 * SECOND);
+            let mut plan = Plan::late_agents(chance, 1, 5 * SECOND);
             plan.weather.stalls = (chance.between(50, 300), 2 * SECOND);
             plan.settings.client.ttl = Duration::from_secs(28);
             plan.settings.broker.wait = Duration::from_secs(20);
@@ -332,7 +336,7 @@ fn a_frozen_agent_costs_its_requests_the_waits_and_others_nothing() {
         name: "a_frozen_agent_costs_its_requests_the_waits_and_others_nothing",
         runs: 200,
         plan: |chance| {
-            let brokers = count(chance, 1, 2);
+            let brokers = chance.count(1, 2);
             let mut plan = Plan::draw(chance, 2, 1, 3, brokers);
             plan.settings.client.ttl = Duration::from_secs(12);
             plan.settings.agent.ttl = Duration::from_secs(4);
@@ -364,12 +368,12 @@ fn a_caller_that_leaves_stops_its_call() {
         name: "a_caller_that_leaves_stops_its_call",
         runs: 200,
         plan: |chance| {
-            let brokers = count(chance, 0, 2);
+            let brokers = chance.count(0, 2);
             let mut plan = Plan::draw(chance, 2, 1, 2, brokers);
             plan.weather.stalls = (0, 0);
             plan.temper.hangs = 500;
             plan.ask(chance, 10, 500 * MS, 2 * SECOND);
-            some_leave(&mut plan, chance, 700);
+            plan.some_leave(chance, 700);
             plan
         },
         expect: |world| {
@@ -388,7 +392,7 @@ fn a_restarted_nats_server_costs_no_request_that_an_agent_has() {
         name: "a_restarted_nats_server_costs_no_request_that_an_agent_has",
         runs: 300,
         plan: |chance| {
-            let counts = [(1, 2), (1, 3), (1, 2)].map(|(low, high)| count(chance, low, high));
+            let counts = [(1, 2), (1, 3), (1, 2)].map(|(low, high)| chance.count(low, high));
             let [clients, agents, brokers] = counts;
             let mut plan = Plan::draw(chance, clients, 1, agents, brokers);
             plan.weather.stalls = (0, 0);
@@ -396,16 +400,11 @@ fn a_restarted_nats_server_costs_no_request_that_an_agent_has() {
             plan.settings.agent.ttl = Duration::from_secs(6);
             plan.settings.broker.response_wait = Duration::from_secs(8);
             plan.settings.broker.wait = Duration::from_secs(5);
-            // Calls that begin before the restart end after it.
+            // Calls that begin, and are acknowledged, before the restart end after it.
             plan.temper.takes = vec![(2500 * MS, 3500 * MS)];
-            plan.ask(chance, 5, 500 * MS, 900 * MS);
+            plan.ask(chance, 5, 500 * MS, 750 * MS);
             plan.ask(chance, 5, 1001 * MS, 5 * SECOND);
-            for process in 0..plan.processes.len() {
-                let noticed = chance.between(0, 10 * MS);
-                let reconnects = noticed + chance.between(MS, 1500 * MS);
-                let fault = Fault::Cut { process, noticed, noticed_at_server: 0, reconnects };
-                plan.faults.push((SECOND, fault));
-            }
+            plan.nats_restarts(chance, SECOND);
             plan
         },
         expect: |world| {
@@ -425,7 +424,7 @@ fn waking_backs_off_while_an_agent_that_died_is_still_believed_in() {
         name: "waking_backs_off_while_an_agent_that_died_is_still_believed_in",
         runs: 100,
         plan: |chance| {
-            let brokers = count(chance, 1, 2);
+            let brokers = chance.count(1, 2);
             let mut plan = Plan::draw(chance, 2, 1, 2, brokers);
             plan.settings.broker.wait = Duration::from_secs(5);
             plan.settings.client.ttl = Duration::from_secs(8);
@@ -450,7 +449,7 @@ fn a_reply_waits_for_a_client_agent_that_was_cut_off() {
         name: "a_reply_waits_for_a_client_agent_that_was_cut_off",
         runs: 200,
         plan: |chance| {
-            let brokers = count(chance, 0, 2);
+            let brokers = chance.count(0, 2);
             let mut plan = Plan::draw(chance, 1, 1, 2, brokers);
             plan.weather.stalls = (0, 0);
             plan.settings.client.ttl = Duration::from_secs(8);
@@ -468,43 +467,6 @@ fn a_reply_waits_for_a_client_agent_that_was_cut_off() {
     .check();
 }
 
-/// Client agents and brokers are there; agents come one to two and a half seconds after `from`.
-fn late_agents(chance: &mut Chance, least_brokers: u64, from: Micros) -> Plan {
-    let brokers = count(chance, least_brokers, 3);
-    let clients = count(chance, 1, 2);
-    let agents = count(chance, 1, 2);
-    let mut plan = Plan::draw(chance, clients, 1, agents, brokers);
-    plan.weather.stalls = (0, 0);
-    plan.settings.broker.wait = Duration::from_secs(5);
-    plan.settings.client.ttl = Duration::from_secs(8);
-    for at in plan.agents() {
-        plan.processes[at].0 = from + chance.between(SECOND, 2500 * MS);
-    }
-    plan
-}
-
-fn some_leave(plan: &mut Plan, chance: &mut Chance, often: u64) {
-    for ask in &mut plan.asks {
-        if chance.per_mille(often) {
-            ask.patience = Some(chance.between(0, SECOND));
-        }
-    }
-}
-
-/// Anything happens to anybody.
-fn any_fault(plan: &mut Plan, chance: &mut Chance) {
-    let process = count(chance, 0, plan.processes.len() as u64 - 1);
-    let is_agent = matches!(plan.processes[process].1, Kind::Agent(_));
-    let fault = match chance.between(0, 3) {
-        0 => Fault::crash(chance, process),
-        1 => Fault::cut(chance, process),
-        2 => Fault::pause(chance, process),
-        _ if is_agent => Fault::Drain { process },
-        _ => Fault::Start { kind: plan.processes[process].1 },
-    };
-    plan.faults.push((chance.between(0, 4 * SECOND), fault));
-}
-
 fn all(world: &World, what: &str, holds: impl Fn(&Asked) -> bool) -> Result<(), String> {
     match world.ledger.asked.iter().position(|asked| !holds(asked)) {
         None => Ok(()),
@@ -513,8 +475,4 @@ fn all(world: &World, what: &str, holds: impl Fn(&Asked) -> bool) -> Result<(), 
             Err(format!("request {key}, a {}, must get {what}; it got: {}", asked.method, asked.told()))
         }
     }
-}
-
-fn count(chance: &mut Chance, low: u64, high: u64) -> usize {
-    usize::try_from(chance.between(low, high)).expect("a small count")
 }

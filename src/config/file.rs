@@ -124,7 +124,7 @@ fn set<R: AsRef<str>>(
             let id = arg.get_id().clone();
             let values = values.clone();
             let owned = std::mem::take(command);
-            *command = owned.mut_subcommand(role.to_owned(), |sub| {
+            *command = owned.mut_subcommand(role, |sub| {
                 sub.mut_arg(id, |arg| arg.required(false).default_values(values))
             });
         }

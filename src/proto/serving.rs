@@ -216,7 +216,7 @@ impl<H: BuildHasher> Serving<H> {
         if ttl.is_zero() {
             return; // The asker has given up; nobody waits for a word.
         }
-        let number = self.numbers.next();
+        let number = self.numbers.fresh();
         let ends = now + ttl;
         let deadline = ends.min(now + self.settings.ack_delay);
         let job = Job {

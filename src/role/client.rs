@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use bytes::Bytes;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
@@ -142,9 +143,7 @@ impl Client {
         Ok(())
     }
 
-    fn publish(&self, request: &Request) -> Option<Input<Caller>> {
-        let id = &request.client_req_id;
-        let payload = codec::encode_with_room(request, request.body.len());
+    fn publish(&self, id: &RequestId, upstream: &Name, payload: Bytes) -> Option<Input<Caller>> {
         let max = self.core.bus.max_payload();
         if payload.len() > max {
             let detail = format!(
@@ -153,7 +152,7 @@ impl Client {
             );
             return Some(failed(id, Code::BodyTooLarge, detail));
         }
-        let subject = self.core.subjects.req(&request.upstream_target);
+        let subject = self.core.subjects.req(upstream);
         let reply = self.core.subjects.of_request(Kind::Ack, id);
         match self.core.bus.ask(subject, reply, payload) {
             Ok(()) => None,
@@ -216,7 +215,7 @@ impl Shell for Client {
     fn perform(&self, command: Command<Caller>) -> Option<Input<Caller>> {
         let core = &self.core;
         match command {
-            Command::Publish(request) => return self.publish(&request),
+            Command::Publish { id, upstream, payload } => return self.publish(&id, &upstream, payload),
             Command::Hold(hold) => core.ask(
                 core.subjects.hold(&hold.upstream_target),
                 core.subjects.of_request(Kind::Hold, &hold.client_req_id),
@@ -268,7 +267,7 @@ impl Role for Client {
     fn on_link(&self, up: bool) {
         self.feed(Input::Link { up });
         if up {
-            self.core.publish(self.core.subjects.who_of(&self.upstream), bytes::Bytes::new());
+            self.core.publish(self.core.subjects.who_of(&self.upstream), Bytes::new());
         }
     }
 

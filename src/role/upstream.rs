@@ -2,14 +2,16 @@
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use tokio::{
     sync::{mpsc, watch},
     task::AbortHandle,
+    time::timeout,
 };
 
 use super::{
@@ -122,17 +124,17 @@ impl Upstream {
     /// Takes nothing new, finishes what it has, and says goodbye.
     pub async fn finish(&self, leaving: tokio::task::JoinHandle<()>) {
         self.core.tell_to_stop();
-        self.feed(Input::Drain);
-        // Whatever NATS had already sent here is refused by then, so that it goes to another agent.
+        self.member.send_replace(false);
+        // Whatever NATS sends here until then is served: nobody else has it.
         leaving.await.ok();
+        self.feed(Input::Drain);
         while self.driver.with(|serving| serving.unfinished()) > 0 {
             tokio::time::sleep(DRAIN_CHECK).await;
         }
         self.core.bus.flush().await;
     }
 
-    /// Joins and leaves the queue group as the machine decides. Messages that are here when it leaves are
-    /// still read: nothing that NATS gave to this agent is lost.
+    /// Joins and leaves the queue group as the machine decides.
     async fn follow_membership(self: Arc<Self>, mut member: watch::Receiver<bool>) {
         loop {
             if !*member.borrow_and_update() {
@@ -154,7 +156,6 @@ impl Upstream {
     }
 
     async fn read_requests(&self, mut requests: Subscription, member: &mut watch::Receiver<bool>) {
-        let mut leaving = false;
         loop {
             tokio::select! {
                 biased;
@@ -162,11 +163,46 @@ impl Upstream {
                     Some(message) => self.on_request(&message),
                     None => return,
                 },
-                () = stopped_being(member), if !leaving => {
-                    leaving = true;
-                    requests.leave().await;
+                () = stopped_being(member) => break,
+            }
+        }
+        self.leave(requests).await;
+    }
+
+    /// Leaves the queue group without losing what NATS has already sent: whoever asked would wait in vain,
+    /// and may not ask anybody else. So NATS is asked for some more messages and then none, which both
+    /// sides count. What comes during a round trip tells how many are on their way; where none come, none
+    /// are, and the subscription can end.
+    async fn leave(&self, mut requests: Subscription) {
+        let started = Instant::now();
+        let mut arrived = 0;
+        let round_trip = timeout(LONGEST_ROUND_TRIP, self.core.round_trip());
+        let mut round_trip = pin!(round_trip);
+        loop {
+            tokio::select! {
+                biased;
+                message = requests.next() => match message {
+                    Some(message) => self.on_request(&message),
+                    None => return,
+                },
+                // Without NATS nothing is on its way.
+                _ = &mut round_trip => break,
+            }
+            arrived += 1;
+        }
+        let silence = (started.elapsed() * 10).clamp(SILENCE, LONGEST_ROUND_TRIP);
+        for more in [2 * arrived + SPARE, 1] {
+            requests.end_after(more).await;
+            while let Ok(message) = timeout(silence, requests.next()).await {
+                match message {
+                    Some(message) => self.on_request(&message),
+                    None => return,
                 }
             }
+        }
+        requests.end().await;
+        while let Ok(Some(message)) = timeout(LONGEST_ROUND_TRIP, requests.next()).await {
+            self.on_request(&message);
         }
     }
 
@@ -382,6 +418,12 @@ impl Role for Upstream {
     }
 }
 
+/// How long no request may come until none is on its way: so long at least, and ten round trips.
+const SILENCE: Duration = Duration::from_millis(50);
+/// How long to wait for NATS when leaving.
+const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(1);
+/// Messages that may be on their way beyond what a round trip tells.
+const SPARE: u64 = 8;
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
 const CLOSE_IDLE: Duration = Duration::from_secs(5);
 /// A head is never larger: it is read under hyper's own limits.

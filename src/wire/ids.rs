@@ -145,7 +145,7 @@ impl<H: std::hash::BuildHasher> Numbers<H> {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn fresh(&mut self) -> u64 {
         self.next = self.next.wrapping_add(1);
         let high = self.keyed.hash_one(self.next) & 0xffff_ffff_0000_0000;
         high | u64::from(self.next)
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn numbers_do_not_repeat_and_do_not_follow_from_each_other() {
         let mut numbers = Numbers::new(std::hash::RandomState::new());
-        let drawn: Vec<u64> = (0..1000).map(|_| numbers.next()).collect();
+        let drawn: Vec<u64> = (0..1000).map(|_| numbers.fresh()).collect();
         let distinct: std::collections::HashSet<_> = drawn.iter().collect();
         assert_eq!(distinct.len(), drawn.len());
         let high: std::collections::HashSet<_> = drawn.iter().map(|n| n >> 32).collect();

@@ -58,7 +58,7 @@ impl Accounts {
         let refusals = self.0.refusals(&self.person("broker").await).await;
         assert!(refusals.is_empty(), "{refusals:#?}");
         for process in processes {
-            let told = process.lines("refuse");
+            let told = process.lines("NATS permissions");
             assert!(told.is_empty(), "{told:#?}");
         }
     }

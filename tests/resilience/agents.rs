@@ -111,8 +111,12 @@ async fn a_rolling_restart_far_away_from_nats_fails_no_request() {
     let far = Distance::to(nats.address(), Duration::from_millis(25)).await;
     let (url, to) = (far.url(), origin.url());
     let start = || Role::spawn(&url, "upstream", &["--name", "hello", "--to", &to], &[]).ready();
-    let (client, broker, one, two) =
-        tokio::join!(nats.client(&["--upstream", "hello"]), nats.broker(&["--ack-wait", "1s"]), start(), start());
+    let (client, broker, one, two) = tokio::join!(
+        nats.client(&["--upstream", "hello"]),
+        nats.broker(&["--ack-wait", "1s"]),
+        start(),
+        start()
+    );
     let mut agents = [one, two];
     let load = Load::start(&client, 16).await;
     for agent in &mut agents {

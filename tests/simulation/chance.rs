@@ -23,6 +23,11 @@ impl Chance {
         low + self.next() % (high - low + 1)
     }
 
+    /// A small count from `low` to `high`, both included.
+    pub fn count(&mut self, low: u64, high: u64) -> usize {
+        usize::try_from(self.between(low, high)).expect("a small count")
+    }
+
     /// True in `n` of a thousand cases.
     pub fn per_mille(&mut self, n: u64) -> bool {
         self.next() % 1000 < n

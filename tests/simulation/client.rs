@@ -85,11 +85,9 @@ impl Client {
     fn perform(&mut self, core: &mut Core) {
         while let Some(command) = self.machine.poll_command() {
             match command {
-                Command::Publish(request) => {
-                    let id = &request.client_req_id;
+                Command::Publish { id, upstream, payload } => {
                     core.effects.push(Effect::Sent { number: id.number() });
-                    let reply = core.subjects.of_request(Kind::Ack, id);
-                    core.ask(core.subjects.req(&request.upstream_target), reply, codec::encode(&*request));
+                    core.ask(core.subjects.req(&upstream), core.subjects.of_request(Kind::Ack, &id), payload);
                 }
                 Command::Hold(hold) => {
                     let reply = core.subjects.of_request(Kind::Hold, &hold.client_req_id);

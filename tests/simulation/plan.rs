@@ -115,6 +115,55 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Client agents and brokers are there; agents of one upstream come one to two and a half seconds after
+    /// `from`.
+    pub fn late_agents(chance: &mut Chance, least_brokers: u64, from: Micros) -> Plan {
+        let [brokers, clients, agents] =
+            [(least_brokers, 3), (1, 2), (1, 2)].map(|(low, high)| chance.count(low, high));
+        let mut plan = Plan::draw(chance, clients, 1, agents, brokers);
+        plan.weather.stalls = (0, 0);
+        plan.settings.broker.wait = Duration::from_secs(5);
+        plan.settings.client.ttl = Duration::from_secs(8);
+        for at in plan.agents() {
+            plan.processes[at].0 = from + chance.between(SECOND, 2500 * MS);
+        }
+        plan
+    }
+
+    /// Of a thousand callers, `often` leave within a second.
+    pub fn some_leave(&mut self, chance: &mut Chance, often: u64) {
+        for ask in &mut self.asks {
+            if chance.per_mille(often) {
+                ask.patience = Some(chance.between(0, SECOND));
+            }
+        }
+    }
+
+    /// Every connection is cut at once; processes come back one by one.
+    pub fn nats_restarts(&mut self, chance: &mut Chance, when: Micros) {
+        for process in 0..self.processes.len() {
+            let noticed = chance.between(0, 10 * MS);
+            let reconnects = noticed + chance.between(MS, 1500 * MS);
+            self.faults.push((when, Fault::Cut { process, noticed, noticed_at_server: 0, reconnects }));
+        }
+    }
+
+    /// Anything happens to anybody.
+    pub fn any_fault(&mut self, chance: &mut Chance) {
+        let process = chance.count(0, self.processes.len() as u64 - 1);
+        let kind = self.processes[process].1;
+        let fault = match (chance.between(0, 3), kind) {
+            (0, _) => Fault::crash(chance, process),
+            (1, _) => Fault::cut(chance, process),
+            (2, _) => Fault::pause(chance, process),
+            (_, Kind::Agent(_)) => Fault::Drain { process },
+            (_, Kind::Client | Kind::Broker) => Fault::Start { kind },
+        };
+        self.faults.push((chance.between(0, 4 * SECOND), fault));
+    }
+}
+
 impl Weather {
     /// No loss; one server or a cluster; usually quick, sometimes late.
     pub fn fair(chance: &mut Chance) -> Weather {

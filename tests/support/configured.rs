@@ -27,7 +27,8 @@ pub struct Server {
 impl Server {
     /// Runs `nats/<file>` as it is, but on free ports.
     pub async fn of(file: &str, variables: &[(&str, &str)]) -> Server {
-        Server::run(TempDir::new().unwrap(), &configuration(file), variables).await
+        let config = configuration(file);
+        Server::by(TempDir::new().unwrap(), &["-c", config.to_str().unwrap()], variables).await
     }
 
     /// Runs `nats/<file>` with each first text replaced by the second: for ports that no flag can change.
@@ -40,14 +41,16 @@ impl Server {
             text.replace(from, to)
         });
         fs::write(&copy, text).unwrap();
-        Server::run(directory, &copy, variables).await
+        Server::by(directory, &["-c", copy.to_str().unwrap()], variables).await
     }
 
-    async fn run(directory: TempDir, config: &Path, variables: &[(&str, &str)]) -> Server {
+    /// Runs it with arguments of the test's own, but on free ports.
+    pub async fn by(directory: TempDir, args: &[&str], variables: &[(&str, &str)]) -> Server {
         let ports = directory.path().join("ports");
         fs::create_dir(&ports).unwrap();
-        let mut command = nats_server(&["-a", "127.0.0.1", "-p", "-1", "-m", "-1"], variables);
-        command.arg("-c").arg(config).arg("--ports_file_dir").arg(&ports);
+        // The last of each flag counts.
+        let mut command = nats_server(args, variables);
+        command.args(["-a", "127.0.0.1", "-p", "-1", "-m", "-1", "--ports_file_dir"]).arg(&ports);
         command.arg("--store_dir").arg(directory.path().join("store"));
         let process = Process::spawn("nats-server", command);
         let ports = found("nats-server says its ports", || {

@@ -10,8 +10,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
-    sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use crate::{
@@ -22,152 +21,23 @@ use crate::{
         roster::{HEARTBEAT, Presence, Roster},
     },
     wire::{
-        Ack, Code, Fault, Here, Hold, Lease, Name, ProcessId, Reply, Request, RequestId, Side, State,
-        ids::Numbers, message::millis,
+        Ack, Code, Fault, Here, Name, ProcessId, Reply, Request, RequestId, Side, State, ids::Numbers,
+        message::millis,
     },
 };
 
+mod inputs;
 mod leases;
 mod one;
 mod watching;
 
+pub use inputs::{Answer, Command, Input, Settings};
 pub use leases::RENEW;
 pub use one::nobody_there;
 
 use leases::{Leases, sorted};
-use one::{Exchange, Phase, Watch};
+use one::{Exchange, Kept, Phase, Watch};
 use watching::MAX_ASKS;
-
-/// What a client agent is allowed and how patient it is.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// How long a request may take in all.
-    pub ttl: Duration,
-    /// How long a response may take before a broker is asked to watch.
-    pub patience: Duration,
-    /// Requests in flight at most.
-    pub max_in_flight: usize,
-    /// Requests in flight at most for one upstream.
-    pub max_per_upstream: usize,
-}
-
-/// What can happen. `C` is how a caller is answered.
-pub enum Input<C> {
-    /// A caller asks; [`Exchanges::mint`] made the id.
-    Open {
-        /// The request.
-        request: Request,
-        /// Where its answer goes.
-        caller: C,
-    },
-    /// The caller went away.
-    Abandon {
-        /// The request's number.
-        number: u64,
-    },
-    /// A message on `relay.ack.<id>`.
-    Ack {
-        /// The request's number.
-        number: u64,
-        /// The message.
-        ack: Ack,
-    },
-    /// A message on `relay.resp.<id>`.
-    Reply {
-        /// The request's number.
-        number: u64,
-        /// The message.
-        reply: Reply,
-    },
-    /// NATS says that nobody received the request.
-    NobodyGotIt {
-        /// The request's number.
-        number: u64,
-    },
-    /// NATS says that no broker received the hold.
-    NoBroker {
-        /// The request's number.
-        number: u64,
-    },
-    /// NATS says that a broker is gone.
-    BrokerGone {
-        /// The broker.
-        broker: ProcessId,
-    },
-    /// A broker does not have these holds.
-    Lost {
-        /// The broker.
-        broker: ProcessId,
-        /// The holds, by their number at the broker.
-        holds: Vec<u64>,
-    },
-    /// The connection to NATS came or went.
-    Link {
-        /// Whether it is there.
-        up: bool,
-    },
-    /// An agent announced itself.
-    Here(Here),
-    /// An agent left.
-    Gone {
-        /// The upstream.
-        upstream: Name,
-        /// The agent.
-        agent: ProcessId,
-    },
-    /// NATS refused to carry a request for this upstream.
-    Forbidden {
-        /// The upstream.
-        upstream: Name,
-    },
-}
-
-/// What is to be done.
-pub enum Command<C> {
-    /// Publish on `relay.req.<upstream>`; "no responders" comes back as [`Input::NobodyGotIt`].
-    Publish(Arc<Request>),
-    /// Publish on `relay.hold.<upstream>`; "no responders" comes back as [`Input::NoBroker`].
-    Hold(Hold),
-    /// Tell the broker that holds it what is new.
-    Update {
-        /// The hold at the broker.
-        to: RequestId,
-        /// The news.
-        hold: Hold,
-    },
-    /// Renew leases; "no responders" comes back as [`Input::BrokerGone`].
-    Renew {
-        /// The broker.
-        broker: ProcessId,
-        /// The upstream the holds are for.
-        upstream: Name,
-        /// The holds.
-        lease: Lease,
-    },
-    /// Tell an agent to stop working on a request.
-    Cancel {
-        /// The request at the agent.
-        to: RequestId,
-    },
-    /// Answer the caller; comes exactly once for each opened request that is not abandoned.
-    Answer {
-        /// The caller.
-        caller: C,
-        /// The request's number.
-        number: u64,
-        /// The answer.
-        answer: Answer,
-    },
-}
-
-/// The one answer to a request.
-#[derive(Debug)]
-pub enum Answer {
-    /// The origin's response.
-    Response(Box<Reply>),
-    /// What went wrong.
-    Fault(Fault),
-}
 
 /// Every request of one client agent that is not answered.
 pub struct Exchanges<C, H = RandomState> {
@@ -214,7 +84,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
 
     /// The id for a new request to `upstream`.
     pub fn mint(&mut self, upstream: &Name) -> RequestId {
-        RequestId::new(&self.own, upstream, self.numbers.next())
+        RequestId::new(&self.own, upstream, self.numbers.fresh())
     }
 
     /// Requests that are not answered.
@@ -244,14 +114,14 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         }
         *self.per_upstream.entry(request.upstream_target.clone()).or_default() += 1;
         let known = self.roster.presence(&request.upstream_target) != Presence::Absent;
-        let request = Arc::new(request);
         let mut exchange =
-            Exchange::new(Arc::clone(&request), caller, self.settings.ttl, self.settings.patience, now);
+            Exchange::new(Kept::new(request), caller, self.settings.ttl, self.settings.patience, now);
         exchange.published = known;
+        let publish = exchange.publish();
         self.deadlines.add(exchange.deadline, number);
         self.open.insert(number, exchange);
         if known {
-            self.commands.push_back(Command::Publish(request));
+            self.commands.push_back(publish);
         } else {
             self.wait(number, false, now);
         }
@@ -363,8 +233,17 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
     }
 
     fn woken(&mut self, number: u64, now: Instant) {
-        let Some(exchange) = self.open.get(&number) else { return };
-        if matches!(exchange.phase, Phase::Waiting { .. }) && self.up() {
+        let up = self.up();
+        let Some(exchange) = self.open.get_mut(&number) else { return };
+        if !matches!(exchange.phase, Phase::Waiting { .. }) || !up {
+            return;
+        }
+        // In a cluster, the broker may hear of an agent before our server knows of its subscription: somebody who
+        // watches `relay.>` would swallow the request. The agent's announcement comes after that news; should
+        // it be lost, the broker's next waking is late enough.
+        let known =
+            exchange.published || self.roster.presence(&exchange.request.upstream_target) != Presence::Absent;
+        if known || std::mem::replace(&mut exchange.woken, true) {
             self.publish_again(number, now);
             self.tell_broker(number, now);
         }
@@ -372,16 +251,19 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
 
     fn publish_again(&mut self, number: u64, now: Instant) {
         let Some(exchange) = self.open.get_mut(&number) else { return };
-        let request = Arc::make_mut(&mut exchange.request);
-        request.client_req_ttl = millis(exchange.ends.saturating_duration_since(now));
-        if let Watch::Held { broker, hold, .. } = &exchange.watch {
-            request.broker_id = Some(broker.clone());
-            request.broker_req_id = Some(hold.clone());
-        }
+        let left = millis(exchange.ends.saturating_duration_since(now));
+        let held = match &exchange.watch {
+            Watch::Held { broker, hold, .. } => Some((broker.clone(), hold.clone())),
+            Watch::Patience { .. } | Watch::Asked { .. } | Watch::NoBroker { .. } => None,
+        };
+        exchange.request.rewrite(|request| {
+            request.client_req_ttl = left;
+            (request.broker_id, request.broker_req_id) = held.unzip();
+        });
         exchange.published = true;
         exchange.phase = Phase::Sent;
         exchange.since = now;
-        self.commands.push_back(Command::Publish(Arc::clone(&exchange.request)));
+        self.commands.push_back(exchange.publish());
     }
 
     fn reply(&mut self, number: u64, reply: Reply, now: Instant) {

@@ -1,18 +1,19 @@
 //! One request that is not answered: what is known of it and who watches it.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::Method;
+
+use super::Command;
 use crate::wire::{
-    Code, Fault, Hold, Known, Name, ProcessId, Request, RequestId, Side,
+    Code, Fault, Hold, Known, Name, ProcessId, Request, RequestId, Side, codec,
     message::{VERSION, millis},
 };
 
 /// A request and its caller.
 pub(super) struct Exchange<C> {
-    pub request: Arc<Request>,
+    pub request: Kept,
     pub caller: C,
     pub opened: Instant,
     pub ends: Instant,
@@ -20,6 +21,8 @@ pub(super) struct Exchange<C> {
     pub refusals: u32,
     /// Whether it was ever published.
     pub published: bool,
+    /// Whether it was woken before it was published.
+    pub woken: bool,
     /// How often brokers were asked since one last took it.
     pub asks: u32,
     pub phase: Phase,
@@ -30,6 +33,36 @@ pub(super) struct Exchange<C> {
     pub deadline: Instant,
     /// The fault that let it be sent again; the answer if that reaches nobody.
     pub before: Option<Fault>,
+}
+
+/// A request as it is kept until it is answered: the bytes that may be published again, and what decisions
+/// need of it. Its headers and body as they came would hold on to the buffers of the caller's connection.
+pub(super) struct Kept {
+    pub client_req_id: RequestId,
+    pub upstream_target: Name,
+    pub method: Method,
+    pub payload: Bytes,
+}
+
+impl Kept {
+    /// Keeps `request`.
+    pub fn new(request: Request) -> Self {
+        Kept {
+            payload: codec::encode_with_room(&request, request.body.len()),
+            client_req_id: request.client_req_id,
+            upstream_target: request.upstream_target,
+            method: request.method,
+        }
+    }
+
+    /// Changes what is different when it is published again.
+    pub fn rewrite(&mut self, change: impl FnOnce(&mut Request)) {
+        // These are our own bytes: they can be read.
+        if let Ok(mut request) = codec::decode_request(&self.payload) {
+            change(&mut request);
+            self.payload = codec::encode_with_room(&request, request.body.len());
+        }
+    }
 }
 
 /// What is known of the request.
@@ -66,7 +99,7 @@ pub(super) enum Told {
 
 impl<C> Exchange<C> {
     /// A request that is published now.
-    pub fn new(request: Arc<Request>, caller: C, ttl: Duration, patience: Duration, now: Instant) -> Self {
+    pub fn new(request: Kept, caller: C, ttl: Duration, patience: Duration, now: Instant) -> Self {
         let ends = now + ttl;
         let until = now + patience;
         Exchange {
@@ -77,6 +110,7 @@ impl<C> Exchange<C> {
             attempt: 1,
             refusals: 0,
             published: true,
+            woken: false,
             asks: 0,
             phase: Phase::Sent,
             since: now,
@@ -84,6 +118,15 @@ impl<C> Exchange<C> {
             asked: None,
             deadline: until.min(ends),
             before: None,
+        }
+    }
+
+    /// Publishes it as it is kept.
+    pub fn publish(&self) -> Command<C> {
+        Command::Publish {
+            id: self.request.client_req_id.clone(),
+            upstream: self.request.upstream_target.clone(),
+            payload: self.request.payload.clone(),
         }
     }
 

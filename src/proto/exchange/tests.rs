@@ -1,10 +1,10 @@
-use std::hash::RandomState;
+use std::{hash::RandomState, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
 use super::*;
-use crate::wire::{Known, message::VERSION};
+use crate::wire::{Hold, Known, message::VERSION};
 
 #[test]
 fn a_response_is_the_answer_and_ends_everything() {
@@ -334,6 +334,20 @@ fn where_no_agent_is_known_nothing_is_published_before_one_appears() {
     assert_eq!(client.does(), [""; 0], "somebody may have it");
 }
 
+/// Found by the simulation: a broker in another part of a cluster woke the request before this side's server
+/// knew of the agent's subscription, and a watcher swallowed it.
+#[test]
+fn the_first_waking_waits_for_the_announcement_of_an_agent_that_is_not_known() {
+    let mut client = Client::lonely();
+    let request = client.open(Method::POST);
+    client.held(&request, "broker.a", 1);
+    client.does();
+    client.ack(&request, State::Wake);
+    assert_eq!(client.does(), [""; 0]);
+    client.ack(&request, State::Wake);
+    assert_eq!(client.does(), ["publish", "update sent"], "the announcement may be lost");
+}
+
 #[test]
 fn where_neither_agent_nor_broker_is_known_nats_is_asked() {
     let mut client = Client::lonely();
@@ -516,7 +530,7 @@ fn words(command: Command<()>) -> String {
         Known::Taken => "taken",
     };
     match command {
-        Command::Publish(_) => "publish".to_owned(),
+        Command::Publish { .. } => "publish".to_owned(),
         Command::Hold(hold) => format!("hold {}", known(hold)),
         Command::Update { hold, .. } => format!("update {}", known(hold)),
         Command::Renew { broker, lease, .. } => format!("renew {broker} {:?}", lease.holds),
