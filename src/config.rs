@@ -125,7 +125,7 @@ pub struct Upstream {
 /// The origin an upstream agent calls, and how.
 #[derive(Debug, Clone, Args)]
 pub struct Origin {
-    /// Origin to call, as http://127.0.0.1:3000 or https://example.com/path; a bare port is a port on 127.0.0.1
+    /// Origin to call, as `http://127.0.0.1:3000` or `https://example.com/path`; a bare port is one on 127.0.0.1
     #[arg(long, value_name = "URL")]
     pub to: OriginUrl,
     /// Host header the origin gets: the caller's ('keep'), or the origin's own ('rewrite')

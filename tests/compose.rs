@@ -121,6 +121,11 @@ fn every_mounted_file_is_here_and_every_volume_is_declared() {
             None => assert!(compose.volumes().contains(&mount.source), "{}", mount.source),
         }
     }
+    // What the server keeps outlives its container.
+    let kept = compose.service("nats").mounts().into_iter().find(|mount| mount.host_path().is_none());
+    assert_eq!(kept.expect("a volume").target, STORE);
+    let config = std::fs::read_to_string(configured::configuration("development.conf")).unwrap();
+    assert!(config.contains(&format!("store_dir: \"{STORE}/")), "{config}");
 }
 
 #[tokio::test]
@@ -185,9 +190,7 @@ fn a_container_is_given_longer_to_stop_than_relay_takes() {
 #[tokio::test]
 async fn what_the_compose_file_starts_answers_a_request() {
     let compose = Compose::read();
-    let args = server_args(&compose.service("nats"));
-    let args: Vec<_> = args.iter().map(String::as_str).collect();
-    let nats = Server::by(tempfile::TempDir::new().unwrap(), &args, &[]).await;
+    let nats = run_server(&compose.service("nats")).await;
     // Every container has an address of its own; here everybody is on the loopback, on free ports.
     let here = |text: &str, origin: &str| {
         let text = text.replace("nats://nats:4222", &nats.url()).replace("http://origin:3000", origin);
@@ -222,6 +225,17 @@ async fn what_the_compose_file_starts_answers_a_request() {
     }
 }
 
+/// The service's nats-server, which keeps its files in a directory of its own.
+async fn run_server(service: &Service) -> Server {
+    let directory = tempfile::TempDir::new().unwrap();
+    let (mut args, config) = (server_args(service), directory.path().join("nats.conf"));
+    let given = args.iter_mut().find(|arg| arg.ends_with(".conf")).expect("a configuration");
+    let text = std::fs::read_to_string(&*given).unwrap();
+    std::fs::write(&config, text.replace(STORE, directory.path().to_str().unwrap())).unwrap();
+    *given = config.to_str().unwrap().to_owned();
+    Server::by(directory, &args.iter().map(String::as_str).collect::<Vec<_>>(), &[]).await
+}
+
 /// As the image and the compose file ask for it.
 async fn is_healthy(url: &str) {
     let asked = run(relay(&["health", url])).await;
@@ -245,3 +259,5 @@ fn server_args(service: &Service) -> Vec<String> {
 fn is_pinned(image: &str) -> bool {
     image.rsplit_once(':').is_some_and(|(_, tag)| tag.starts_with(|c: char| c.is_ascii_digit()) || tag.contains('-'))
 }
+
+const STORE: &str = "/tmp/relay-nats";

@@ -191,7 +191,7 @@ impl Upstream {
             arrived += 1;
         }
         let silence = (started.elapsed() * 10).clamp(SILENCE, LONGEST_ROUND_TRIP);
-        for more in [2 * arrived + SPARE, 1] {
+        for more in [2 * arrived + SLACK, 1] {
             requests.end_after(more).await;
             while let Ok(message) = timeout(silence, requests.next()).await {
                 match message {
@@ -423,7 +423,7 @@ const SILENCE: Duration = Duration::from_millis(50);
 /// How long to wait for NATS when leaving.
 const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(1);
 /// Messages that may be on their way beyond what a round trip tells.
-const SPARE: u64 = 8;
+const SLACK: u64 = 8;
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
 const CLOSE_IDLE: Duration = Duration::from_secs(5);
 /// A head is never larger: it is read under hyper's own limits.

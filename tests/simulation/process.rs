@@ -25,7 +25,7 @@ pub enum Item {
     /// A caller leaves.
     Abandon { key: u32 },
     /// An origin's call has ended.
-    Done { number: u64, reply: Reply },
+    Done { number: u64, reply: Box<Reply> },
     /// It is told to stop.
     Drain,
 }
@@ -170,7 +170,7 @@ impl Process {
             }
             (Role::Client(client), Item::Abandon { key }) => client.abandon(&mut self.core, key, now),
             (Role::Agent(agent), Item::Done { number, reply }) => {
-                agent.done(&mut self.core, number, reply, now);
+                agent.done(&mut self.core, number, *reply, now);
             }
             (Role::Agent(agent), Item::Drain) => agent.drain(&mut self.core, now),
             (Role::Client(_) | Role::Agent(_) | Role::Broker(_), item) => {

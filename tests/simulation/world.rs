@@ -197,7 +197,7 @@ impl World {
             Event::CallEnds(at, number) => {
                 if let Some((key, reply)) = self.origins.end(at, number) {
                     self.ledger.asked[key as usize].call_ended = Some(self.now);
-                    self.give(at, Item::Done { number, reply });
+                    self.give(at, Item::Done { number, reply: Box::new(reply) });
                 }
             }
             Event::CallerComes(index) => self.caller_comes(index),

@@ -1,0 +1,141 @@
+//! nats/cluster: three servers, relay's processes on different ones, and what happens when one of them stops.
+
+mod support;
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+};
+
+use support::{
+    configured::{configuration, nats_server},
+    *,
+};
+use tempfile::TempDir;
+
+#[tokio::test]
+async fn requests_cross_the_cluster_and_go_on_when_the_agents_server_stops() {
+    let cluster = Cluster::start().await;
+    let origin = Origin::saying("crossed").await;
+    let agent_flags = ["--name", "hello", "--to", &origin.url()];
+    let (client, agent, broker) = tokio::join!(
+        Role::spawn(&cluster.url("a"), "client", &["--upstream", "hello"], &[]).ready(),
+        Role::spawn(&cluster.url("b"), "upstream", &agent_flags, &[]).ready(),
+        Role::spawn(&cluster.url("c"), "broker", &["--wait", "25s"], &[]).ready(),
+    );
+    // What the agent said on b is known on c.
+    broker.counts("relay_agents", "", 1.0).await;
+    for _ in 0..10 {
+        assert_eq!(client.get("/").await.text().await.unwrap(), "crossed");
+    }
+
+    // It was told of b only, and has learnt of the others there.
+    cluster.server("b").kill9();
+    agent.says("connected to NATS again").await;
+    for _ in 0..10 {
+        let answer = client.get("/").await;
+        assert_eq!((answer.status().as_u16(), answer.text().await.unwrap().as_str()), (200, "crossed"));
+    }
+    assert_eq!(client.metric("relay_nats_reconnects_total", "").await, 0.0, "its own server is still there");
+    assert_eq!(agent.metric("relay_nats_reconnects_total", "").await, 1.0);
+    agent.term();
+    assert!(agent.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_request_is_held_on_one_server_and_answered_by_an_agent_that_comes_on_another() {
+    let cluster = Cluster::start().await;
+    let origin = Origin::saying("at last").await;
+    let (client, broker) = tokio::join!(
+        Role::spawn(&cluster.url("a"), "client", &["--upstream", "hello"], &[]).ready(),
+        Role::spawn(&cluster.url("c"), "broker", &["--wait", "25s"], &[]).ready(),
+    );
+    let agent = async {
+        broker.counts("relay_requests_held", "", 1.0).await;
+        Role::spawn(&cluster.url("b"), "upstream", &["--name", "hello", "--to", &origin.url()], &[]).ready().await
+    };
+    let (answer, _agent) = tokio::join!(client.get("/"), agent);
+    assert_eq!(answer.text().await.unwrap(), "at last");
+    assert_eq!(origin.hits(), 1);
+}
+
+#[tokio::test]
+async fn a_process_that_is_told_of_several_servers_takes_one_that_is_there() {
+    let cluster = Cluster::start().await;
+    cluster.server("a").kill9();
+    let all = ["a", "b", "c"].map(|id| cluster.url(id)).join(",");
+    let broker = Role::spawn(&all, "broker", &[], &[]).ready().await;
+    broker.says("connected to NATS").await;
+}
+
+/// Three servers that know each other.
+struct Cluster {
+    servers: Vec<(&'static str, SocketAddr, Process)>,
+    _directory: TempDir,
+}
+
+impl Cluster {
+    /// nats/cluster in a copy with free ports and a directory of its own. Between choosing a port and
+    /// listening on it somebody else may take it; then others are chosen.
+    async fn start() -> Cluster {
+        for _ in 0..5 {
+            if let Some(cluster) = Cluster::try_start().await {
+                return cluster;
+            }
+        }
+        panic!("no free ports for a cluster");
+    }
+
+    async fn try_start() -> Option<Cluster> {
+        let directory = TempDir::new().unwrap();
+        let held: Vec<_> = (0..PORTS.len()).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let free: Vec<_> = held.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        drop(held);
+        for file in ["routes.include", "a.conf", "b.conf", "c.conf"] {
+            let text = fs::read_to_string(configuration(&format!("cluster/{file}"))).unwrap();
+            let text = PORTS.iter().zip(&free).fold(text, |text, (port, free)| {
+                text.replace(&format!("127.0.0.1:{port}"), &format!("127.0.0.1:{free}"))
+            });
+            let text = text.replace("/tmp/relay-nats", directory.path().to_str().unwrap());
+            fs::write(directory.path().join(file), text).unwrap();
+        }
+        let mut servers = Vec::new();
+        for (id, port) in ["a", "b", "c"].into_iter().zip(free) {
+            let mut command = nats_server(&["-m", "-1", "-c"], &[]);
+            command.arg(directory.path().join(format!("{id}.conf")));
+            servers.push((id, SocketAddr::from(([127, 0, 0, 1], port)), Process::spawn(id, command)));
+        }
+        let cluster = Cluster { servers, _directory: directory };
+        cluster.is_whole().await.then_some(cluster)
+    }
+
+    /// Waits until each server is there and has a route to both others; false when one of them ended.
+    async fn is_whole(&self) -> bool {
+        found("the servers know each other", || {
+            let processes = || self.servers.iter().map(|(_, _, process)| process);
+            if !processes().all(Process::is_running) {
+                return Some(false);
+            }
+            let knows = |process: &Process, other: &str| {
+                let remote = format!("remote server \"relay-{other}\"");
+                process.lines("Route connection").iter().chain(&process.lines("Registering")).any(|l| l.contains(&remote))
+            };
+            let _ = knows;
+            processes().all(|process| !process.lines("Server is ready").is_empty()).then_some(true)
+        })
+        .await
+    }
+
+    fn url(&self, id: &str) -> String {
+        let (_, address, _) = self.servers.iter().find(|(other, ..)| *other == id).unwrap();
+        format!("nats://{address}")
+    }
+
+    fn server(&self, id: &str) -> &Process {
+        let (_, _, process) = self.servers.iter().find(|(other, ..)| *other == id).unwrap();
+        process
+    }
+}
+
+/// The ports of nats/cluster: of the servers a, b and c, and of the routes between them.
+const PORTS: [u16; 6] = [4222, 4223, 4224, 6222, 6223, 6224];
