@@ -300,6 +300,9 @@ impl<H: BuildHasher> Supervision<H> {
         let Some(entry) = self.holds.get(&number) else { return };
         if entry.leased <= now {
             self.forget(number);
+        } else if entry.until <= now && entry.leased <= now + LATE_RENEWAL {
+            // A renewal is overdue: most likely the request has been answered. The lease tells.
+            self.look_again(number, entry.leased);
         } else if entry.until <= now {
             let fault = self.run_out(entry);
             self.answer(number, fault);
@@ -381,13 +384,18 @@ impl<H: BuildHasher> Supervision<H> {
 
     fn schedule(&mut self, number: u64) {
         let Some(entry) = self.holds.get_mut(&number) else { return };
-        self.deadlines.drop(entry.deadline, number);
         let mut next = entry.until.min(entry.leased);
         if let Stage::Waiting { wake, .. } = entry.stage {
             next = next.min(wake);
         }
-        entry.deadline = next;
-        self.deadlines.add(next, number);
+        self.look_again(number, next);
+    }
+
+    fn look_again(&mut self, number: u64, at: Instant) {
+        let Some(entry) = self.holds.get_mut(&number) else { return };
+        self.deadlines.drop(entry.deadline, number);
+        entry.deadline = at;
+        self.deadlines.add(at, number);
     }
 }
 
@@ -444,6 +452,8 @@ fn before(now: Instant, age: u64) -> Instant {
 
 /// How long a hold lives without being renewed.
 pub const LEASE: Duration = Duration::from_secs(3);
+/// A lease that has no more than this left should have been renewed half a second ago.
+const LATE_RENEWAL: Duration = Duration::from_millis(1500);
 /// The first pause before a hold is woken on the roster's word alone, and the longest.
 const FIRST_WAKE: Duration = Duration::from_millis(20);
 const LAST_WAKE: Duration = Duration::from_secs(1);
