@@ -3,6 +3,7 @@
 mod support;
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::{SocketAddr, TcpListener},
 };
@@ -23,8 +24,10 @@ async fn requests_cross_the_cluster_and_go_on_when_the_agents_server_stops() {
         Role::spawn(&cluster.url("b"), "upstream", &agent_flags, &[]).ready(),
         Role::spawn(&cluster.url("c"), "broker", &["--wait", "25s"], &[]).ready(),
     );
-    // What the agent said on b is known on c.
+    // What the agent said on b is known on c, and who listens on them is known on a.
     broker.counts("relay_agents", "", 1.0).await;
+    cluster.has_heard_of("a", "relay.req.hello").await;
+    cluster.has_heard_of("a", "relay.hold.*").await;
     for _ in 0..10 {
         assert_eq!(client.get("/").await.text().await.unwrap(), "crossed");
     }
@@ -50,9 +53,12 @@ async fn a_request_is_held_on_one_server_and_answered_by_an_agent_that_comes_on_
         Role::spawn(&cluster.url("a"), "client", &["--upstream", "hello"], &[]).ready(),
         Role::spawn(&cluster.url("c"), "broker", &["--wait", "25s"], &[]).ready(),
     );
+    cluster.has_heard_of("a", "relay.hold.*").await;
     let agent = async {
         broker.counts("relay_requests_held", "", 1.0).await;
-        Role::spawn(&cluster.url("b"), "upstream", &["--name", "hello", "--to", &origin.url()], &[]).ready().await
+        Role::spawn(&cluster.url("b"), "upstream", &["--name", "hello", "--to", &origin.url()], &[])
+            .ready()
+            .await
     };
     let (answer, _agent) = tokio::join!(client.get("/"), agent);
     assert_eq!(answer.text().await.unwrap(), "at last");
@@ -109,21 +115,43 @@ impl Cluster {
         cluster.is_whole().await.then_some(cluster)
     }
 
-    /// Waits until each server is there and has a route to both others; false when one of them ended.
+    /// Waits until each server has a route to both others and tells clients of all three; false when one
+    /// of them ended.
     async fn is_whole(&self) -> bool {
-        found("the servers know each other", || {
-            let processes = || self.servers.iter().map(|(_, _, process)| process);
-            if !processes().all(Process::is_running) {
-                return Some(false);
-            }
-            let knows = |process: &Process, other: &str| {
-                let remote = format!("remote server \"relay-{other}\"");
-                process.lines("Route connection").iter().chain(&process.lines("Registering")).any(|l| l.contains(&remote))
+        for (id, _, process) in &self.servers {
+            let knows_all = || async {
+                let (routes, info) = (self.asked(id, "routez").await, self.asked(id, "varz").await);
+                let names = routes["routes"].as_array().into_iter().flatten();
+                let names: BTreeSet<_> = names.filter_map(|route| route["remote_name"].as_str()).collect();
+                names.len() == 2 && info["connect_urls"].as_array().is_some_and(|urls| urls.len() == 3)
             };
-            let _ = knows;
-            processes().all(|process| !process.lines("Server is ready").is_empty()).then_some(true)
+            eventually_async("the server knows the others", || async {
+                !process.is_running() || (!process.lines(MONITOR).is_empty() && knows_all().await)
+            })
+            .await;
+        }
+        self.servers.iter().all(|(_, _, process)| process.is_running())
+    }
+
+    /// Waits until the server has heard from another that somebody there listens to `subject`.
+    async fn has_heard_of(&self, id: &str, subject: &str) {
+        eventually_async("the server knows who listens elsewhere", || async {
+            let routes = self.asked(id, "routez?subs=1").await;
+            let lists =
+                routes["routes"].as_array().into_iter().flatten().map(|route| &route["subscriptions_list"]);
+            lists.flat_map(|list| list.as_array().into_iter().flatten()).any(|heard| heard == subject)
         })
-        .await
+        .await;
+    }
+
+    /// What the monitor of a server says; nothing when it has ended.
+    async fn asked(&self, id: &str, page: &str) -> serde_json::Value {
+        let line = self.server(id).says(MONITOR).await;
+        let address = line.rsplit(' ').next().unwrap();
+        let Ok(answer) = http().get(format!("http://{address}/{page}")).send().await else {
+            return serde_json::Value::Null;
+        };
+        answer.text().await.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
     fn url(&self, id: &str) -> String {
@@ -139,3 +167,4 @@ impl Cluster {
 
 /// The ports of nats/cluster: of the servers a, b and c, and of the routes between them.
 const PORTS: [u16; 6] = [4222, 4223, 4224, 6222, 6223, 6224];
+const MONITOR: &str = "Starting http monitor on";

@@ -68,7 +68,8 @@ fn whoever_waits_for_another_to_be_healthy_waits_for_one_that_says_so() {
     for (service, others) in
         [("broker", &["nats"][..]), ("client", &["nats"]), ("upstream", &["nats", "origin"]), ("origin", &[])]
     {
-        let waits: Vec<_> = compose.service(service).depends_on().into_iter().map(|(other, _)| other).collect();
+        let waits: Vec<_> =
+            compose.service(service).depends_on().into_iter().map(|(other, _)| other).collect();
         assert_eq!(waits, others, "{service}");
     }
 }
@@ -134,7 +135,11 @@ async fn the_mounted_configuration_is_one_that_nats_server_accepts() {
     let args: Vec<_> = args.iter().map(String::as_str).chain(["-t"]).collect();
     let checked = run(nats_server(&args, &[])).await;
     assert!(checked.status.success(), "{args:?}: {}", checked.err);
-    assert!(checked.err.contains("configuration file") && checked.err.contains("is valid"), "{}", checked.err);
+    assert!(
+        checked.err.contains("configuration file") && checked.err.contains("is valid"),
+        "{}",
+        checked.err
+    );
 }
 
 #[test]
@@ -142,10 +147,12 @@ fn the_ports_that_services_name_are_those_they_listen_on() {
     let (compose, image) = (Compose::read(), Dockerfile::read());
     let port = |text: &str| text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
     let config = std::fs::read_to_string(configured::configuration("development.conf")).unwrap();
-    let listens = |key: &str| config.lines().find_map(|line| port(line.strip_prefix(key)?.trim_matches(['"', ' '])));
+    let listens =
+        |key: &str| config.lines().find_map(|line| port(line.strip_prefix(key)?.trim_matches(['"', ' '])));
     let nats = listens("listen: ").expect("development.conf listens");
     for service in compose.services().iter().filter(|service| service.is_relay()) {
-        let variable = |name: &str| service.environment().into_iter().find(|(key, _)| key == name).map(|(_, v)| v);
+        let variable =
+            |name: &str| service.environment().into_iter().find(|(key, _)| key == name).map(|(_, v)| v);
         if let Some(url) = variable("NATS_URL") {
             assert_eq!(url, format!("nats://nats:{nats}"), "{}", service.name);
             // The image asks for health where the process tells it.
@@ -154,22 +161,30 @@ fn the_ports_that_services_name_are_those_they_listen_on() {
         }
     }
     let asked = compose.service("nats").health_check().expect("a health check");
-    let monitor = format!("http://127.0.0.1:{}/healthz", listens("http: ").expect("development.conf has a monitor"));
+    let monitor =
+        format!("http://127.0.0.1:{}/healthz", listens("http: ").expect("development.conf has a monitor"));
     assert_eq!(asked.last(), Some(&monitor));
 
     let client = compose.service("client");
-    let Command::Client(settings) = relay_command::parse(&client.words("command"), &client.environment()) else {
+    let Command::Client(settings) = relay_command::parse(&client.words("command"), &client.environment())
+    else {
         panic!("a client agent")
     };
     assert!(settings.listen.0.ip().is_unspecified(), "only the container itself would reach it");
     assert_eq!(client.published_ports(), [settings.listen.0.port()]);
 
     let (origin, upstream) = (compose.service("origin"), compose.service("upstream"));
-    let Command::Demo(demo) = relay_command::parse(&origin.words("command"), &[]) else { panic!("an origin") };
-    let Command::Upstream(agent) = relay_command::parse(&upstream.words("command"), &upstream.environment()) else {
+    let Command::Demo(demo) = relay_command::parse(&origin.words("command"), &[]) else {
+        panic!("an origin")
+    };
+    let Command::Upstream(agent) = relay_command::parse(&upstream.words("command"), &upstream.environment())
+    else {
         panic!("an upstream agent")
     };
-    assert_eq!(agent.origin.to.uri().authority().unwrap().as_str(), format!("origin:{}", demo.listen.0.port()));
+    assert_eq!(
+        agent.origin.to.uri().authority().unwrap().as_str(),
+        format!("origin:{}", demo.listen.0.port())
+    );
     assert_eq!(agent.name, settings.upstream);
 }
 
@@ -257,7 +272,9 @@ fn server_args(service: &Service) -> Vec<String> {
 }
 
 fn is_pinned(image: &str) -> bool {
-    image.rsplit_once(':').is_some_and(|(_, tag)| tag.starts_with(|c: char| c.is_ascii_digit()) || tag.contains('-'))
+    image
+        .rsplit_once(':')
+        .is_some_and(|(_, tag)| tag.starts_with(|c: char| c.is_ascii_digit()) || tag.contains('-'))
 }
 
 const STORE: &str = "/tmp/relay-nats";

@@ -25,14 +25,17 @@ pub fn after_fault(fault: &Fault, method: &Method, attempt: u32) -> Verdict {
     }
 }
 
-/// Decides on the `refusals`th refusal in a row by agents that did not start: another member of the
-/// queue group may have room, and when several have not, the broker is the better judge.
-pub fn after_refusal(refusals: u32) -> Verdict {
-    if refusals <= MAX_REFUSALS { Verdict::Again } else { Verdict::Answer }
+/// Decides on the `refusals`th refusal by agents that did not start. Another member of the queue group may
+/// have room; when several have not, the broker is the better judge. An agent that drains is a member for a
+/// moment only, but NATS may pick it again and again until then.
+pub fn after_refusal(leaving: bool, refusals: u32) -> Verdict {
+    let most = if leaving { MAX_REFUSALS_BY_LEAVING } else { MAX_REFUSALS };
+    if refusals <= most { Verdict::Again } else { Verdict::Answer }
 }
 
 const MAX_ATTEMPTS: u32 = 2;
 const MAX_REFUSALS: u32 = 3;
+const MAX_REFUSALS_BY_LEAVING: u32 = 16;
 
 #[cfg(test)]
 mod tests {

@@ -124,10 +124,9 @@ impl Upstream {
     /// Takes nothing new, finishes what it has, and says goodbye.
     pub async fn finish(&self, leaving: tokio::task::JoinHandle<()>) {
         self.core.tell_to_stop();
-        self.member.send_replace(false);
-        // Whatever NATS sends here until then is served: nobody else has it.
-        leaving.await.ok();
         self.feed(Input::Drain);
+        // Whatever NATS sends here until then is refused, so that it goes to another agent.
+        leaving.await.ok();
         while self.driver.with(|serving| serving.unfinished()) > 0 {
             tokio::time::sleep(DRAIN_CHECK).await;
         }

@@ -23,8 +23,8 @@ async fn garbage_on_every_subject_is_counted_and_traffic_goes_on() {
     // A request in flight, so that there is something to disturb.
     let attack = async {
         relay.client.counts("relay_requests_held", "", 1.0).await;
-        let client = process_id(&relay.client);
-        let (agent, broker_id) = (process_id(&relay.agent), process_id(broker));
+        let client = process_id(&relay.client).await;
+        let (agent, broker_id) = (process_id(&relay.agent).await, process_id(broker).await);
         let number = request_number(&mut requests).await;
         for payload in payloads() {
             for subject in subjects(&client, &agent, &broker_id, &number) {
@@ -98,6 +98,7 @@ async fn a_message_of_another_version_is_not_misread() {
     }
     for role in [broker, &relay.agent] {
         role.counts("relay_messages_dropped_total", "malformed", 5.0).await;
+        role.says("another version").await;
         assert_eq!(role.lines("another version").len(), 1, "{}", role.log());
     }
 }
@@ -110,7 +111,7 @@ async fn an_answer_under_another_requests_subject_is_not_taken() {
     let mut requests = listen(&bus).await;
     let attack = async {
         relay.client.counts("relay_requests_held", "", 1.0).await;
-        let client: ProcessId = process_id(&relay.client).parse().unwrap();
+        let client: ProcessId = process_id(&relay.client).await.parse().unwrap();
         let number = u64::from_str_radix(&request_number(&mut requests).await, 16).unwrap();
         let other: Name = "other".parse().unwrap();
         // Who may speak for `other` only, by its NATS permissions, answers a request for `hello`.
@@ -232,8 +233,8 @@ fn subjects(client: &str, agent: &str, broker: &str, number: &str) -> Vec<String
 }
 
 /// The id a process gave itself, as its log tells it.
-fn process_id(role: &Role) -> String {
-    let line = role.lines("connected to NATS id=").into_iter().next().expect("it is connected");
+async fn process_id(role: &Role) -> String {
+    let line = role.says("connected to NATS id=").await;
     line.split("id=").nth(1).unwrap().split(' ').next().unwrap().to_owned()
 }
 

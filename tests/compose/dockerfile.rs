@@ -12,7 +12,8 @@ fn the_final_stage_is_small_and_not_root() {
     assert!(stages.len() > 1, "what compiles is not what runs");
     let last = stages.last().unwrap();
     let user = last.iter().rfind(|(word, _)| word == "USER").map(|(_, user)| user.as_str()).expect("a user");
-    let ids: Vec<u32> = user.split(':').map(|id| id.parse().expect("a number, that Kubernetes can check")).collect();
+    let ids: Vec<u32> =
+        user.split(':').map(|id| id.parse().expect("a number, that Kubernetes can check")).collect();
     assert!(ids.iter().all(|id| *id != 0), "{user}");
     let built = last.iter().any(|(_, rest)| rest.contains("cargo"));
     assert!(!built, "nothing is compiled in the final stage");
@@ -29,8 +30,11 @@ fn every_copied_file_exists() {
             assert!(target == "." || target.starts_with('/'), "{target}");
             match words.first().and_then(|word| word.strip_prefix("--from=")) {
                 Some(from) => {
-                    let text: &String = stages.iter().find_map(|(name, text)| (name == from).then_some(text)).unwrap();
-                    words[1..].iter().for_each(|source| assert!(text.contains(source), "{from} makes no {source}"));
+                    let text: &String =
+                        stages.iter().find_map(|(name, text)| (name == from).then_some(text)).unwrap();
+                    words[1..]
+                        .iter()
+                        .for_each(|source| assert!(text.contains(source), "{from} makes no {source}"));
                 }
                 None => words.iter().for_each(|source| assert!(root().join(source).exists(), "{source}")),
             }
@@ -74,7 +78,8 @@ async fn targets(directory: &Path) -> BTreeSet<String> {
     let metadata: serde_json::Value = serde_json::from_str(&metadata.out).unwrap();
     let targets = metadata["packages"][0]["targets"].as_array().unwrap();
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let targets = targets.iter().map(|target| format!("{} {}", text(&target["kind"][0]), text(&target["name"])));
+    let targets =
+        targets.iter().map(|target| format!("{} {}", text(&target["kind"][0]), text(&target["name"])));
     targets.filter(|target| !target.starts_with("test ")).collect()
 }
 
@@ -151,10 +156,24 @@ impl Dockerfile {
     /// What `ENV` sets in the final stage.
     pub fn variables(&self) -> Vec<(String, String)> {
         let set = self.stages().last().unwrap().iter().filter(|(word, _)| word == "ENV");
-        let set = set.flat_map(|(_, rest)| rest.split(' ').map(|part| part.split_once('=').expect("NAME=value")));
+        let set =
+            set.flat_map(|(_, rest)| rest.split(' ').map(|part| part.split_once('=').expect("NAME=value")));
         set.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 }
 
-const KNOWN: &[&str] =
-    &["FROM", "WORKDIR", "COPY", "ADD", "RUN", "USER", "ENV", "ARG", "EXPOSE", "LABEL", "HEALTHCHECK", "ENTRYPOINT", "CMD"];
+const KNOWN: &[&str] = &[
+    "FROM",
+    "WORKDIR",
+    "COPY",
+    "ADD",
+    "RUN",
+    "USER",
+    "ENV",
+    "ARG",
+    "EXPOSE",
+    "LABEL",
+    "HEALTHCHECK",
+    "ENTRYPOINT",
+    "CMD",
+];

@@ -54,7 +54,8 @@ impl Compose {
     pub fn unknown_keys(&self) -> Vec<String> {
         let mut unknown = Vec::new();
         let mut check = |place: &str, value: &Mapping, known: &[&str]| {
-            let keys = value.keys().map(text).filter(|key| !known.contains(&key.as_str()) && !key.starts_with("x-"));
+            let keys =
+                value.keys().map(text).filter(|key| !known.contains(&key.as_str()) && !key.starts_with("x-"));
             unknown.extend(keys.map(|key| format!("{place}.{key}")));
         };
         check("", &self.root, TOP);
@@ -196,5 +197,6 @@ const SERVICE: &[&str] = &[
     "volumes",
     "working_dir",
 ];
-const HEALTHCHECK: &[&str] = &["test", "interval", "timeout", "retries", "start_period", "start_interval", "disable"];
+const HEALTHCHECK: &[&str] =
+    &["test", "interval", "timeout", "retries", "start_period", "start_interval", "disable"];
 const DEPENDENCY: &[&str] = &["condition", "restart", "required"];

@@ -41,7 +41,8 @@ pub fn variables(role: &str) -> HashMap<String, String> {
     for line in help.lines() {
         let option = line.trim_start();
         if option.starts_with('-') {
-            flag = option.split([' ', ',']).find(|word| word.starts_with("--")).unwrap_or_default().to_owned();
+            flag =
+                option.split([' ', ',']).find(|word| word.starts_with("--")).unwrap_or_default().to_owned();
         }
         if let Some((_, rest)) = line.split_once("[env: ") {
             let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();

@@ -174,9 +174,14 @@ impl Asked {
         matches!(self.answer, Some((_, Outcome::Response)))
     }
 
+    /// When its caller was answered.
+    pub fn answered(&self) -> Option<Micros> {
+        self.answer.as_ref().map(|(when, _)| *when)
+    }
+
     /// How long its caller waited.
     pub fn waited(&self) -> Option<Micros> {
-        Some(self.answer.as_ref()?.0 - self.opened?)
+        Some(self.answered()? - self.opened?)
     }
 
     /// How it ended, in a word.

@@ -4,11 +4,14 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
-use super::wait::found;
+use super::wait::{eventually, found};
 
 /// A running child.
 pub struct Process {
@@ -19,7 +22,11 @@ pub struct Process {
 
 /// What a child has said on standard output and standard error, line by line.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
+struct Log {
+    lines: Arc<Mutex<Vec<String>>>,
+    /// Pipes that may still say something.
+    open: Arc<AtomicUsize>,
+}
 
 /// What a child that ended had said.
 #[derive(Debug)]
@@ -87,20 +94,22 @@ impl Process {
         self.child.lock().unwrap().try_wait().is_ok_and(|ended| ended.is_none())
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for its last word.
     pub async fn ended(&self) -> ExitStatus {
         let what = format!("{} ends", self.name);
-        found(&what, || self.child.lock().unwrap().try_wait().ok().flatten()).await
+        let status = found(&what, || self.child.lock().unwrap().try_wait().ok().flatten()).await;
+        eventually("its log ends", || self.log.open.load(Ordering::Relaxed) == 0).await;
+        status
     }
 
     /// All it has said.
     pub fn log(&self) -> String {
-        self.log.0.lock().unwrap().join("\n")
+        self.log.lines.lock().unwrap().join("\n")
     }
 
     /// The lines it has said that contain `part`.
     pub fn lines(&self, part: &str) -> Vec<String> {
-        self.log.0.lock().unwrap().iter().filter(|line| line.contains(part)).cloned().collect()
+        self.log.lines.lock().unwrap().iter().filter(|line| line.contains(part)).cloned().collect()
     }
 
     /// Waits for a line with `part` in it.
@@ -126,7 +135,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill9();
         if thread::panicking() {
-            let lines = self.log.0.lock().unwrap();
+            let lines = self.log.lines.lock().unwrap();
             eprintln!("--- {} said ({} lines, the last {SHOWN}):", self.name, lines.len());
             for line in lines.iter().skip(lines.len().saturating_sub(SHOWN)) {
                 eprintln!("{line}");
@@ -137,12 +146,15 @@ impl Drop for Process {
 
 impl Log {
     fn follow(&self, pipe: Option<impl Read + Send + 'static>) {
-        let (Some(pipe), lines) = (pipe, Arc::clone(&self.0)) else { return };
+        let Some(pipe) = pipe else { return };
+        let Log { lines, open } = self.clone();
+        open.fetch_add(1, Ordering::Relaxed);
         // A thread for each: a test's runtime may be busy, and a full pipe would stop the child.
         thread::spawn(move || {
             for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
                 lines.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
             }
+            open.fetch_sub(1, Ordering::Relaxed);
         });
     }
 }

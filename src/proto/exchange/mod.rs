@@ -174,7 +174,8 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         }
         match ack.state {
             State::Taken => self.taken(number, ack, now),
-            State::Full | State::Draining => self.refused(number, now),
+            State::Full => self.refused(number, false, now),
+            State::Draining => self.refused(number, true, now),
             State::Held => self.held_by(number, ack, now),
             State::Unheld => self.unheld(number, now),
             State::Wake => self.woken(number, now),
@@ -204,13 +205,13 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         }
     }
 
-    fn refused(&mut self, number: u64, now: Instant) {
+    fn refused(&mut self, number: u64, leaving: bool, now: Instant) {
         let Some(exchange) = self.open.get_mut(&number) else { return };
         if !matches!(exchange.phase, Phase::Sent) {
             return;
         }
         exchange.refusals += 1;
-        if retry::after_refusal(exchange.refusals) == retry::Verdict::Again {
+        if retry::after_refusal(leaving, exchange.refusals) == retry::Verdict::Again {
             self.publish_again(number, now);
             self.tell_broker(number, now);
         } else {

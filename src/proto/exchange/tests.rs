@@ -106,6 +106,16 @@ fn a_refused_request_goes_to_others_and_then_waits_at_a_broker() {
 }
 
 #[test]
+fn a_refusal_counts_only_while_nobody_is_known_to_have_the_request() {
+    let mut client = Client::new();
+    let request = client.open(Method::POST);
+    client.taken(&request, "agent.a", 1);
+    client.does();
+    client.ack(&request, State::Full);
+    assert_eq!(client.does(), [""; 0], "it would be called twice");
+}
+
+#[test]
 fn being_sent_again_is_news_to_the_broker() {
     let mut client = Client::new();
     let request = client.open(Method::POST);
