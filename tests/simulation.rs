@@ -301,7 +301,7 @@ fn messages_that_are_seconds_late_only_delay_the_answer() {
         name: "messages_that_are_seconds_late_only_delay_the_answer",
         runs: 200,
         plan: |chance| {
-            let mut plan = Plan::late_agents(chance, 1, 8 * SECOND);
+            let mut plan = Plan::late_agents(chance, 1, 10 * SECOND);
             plan.weather.stalls = (chance.between(50, 300), 2 * SECOND);
             plan.settings.client.ttl = Duration::from_secs(28);
             plan.settings.broker.wait = Duration::from_secs(20);
@@ -313,7 +313,7 @@ fn messages_that_are_seconds_late_only_delay_the_answer() {
             let process = plan.processes.len();
             plan.processes.push((0, Kind::Agent(0)));
             plan.faults.push((4500 * MS, Fault::Crash { process, noticed: 0, replaced: None }));
-            plan.ask(chance, 10, 8 * SECOND, 10 * SECOND);
+            plan.ask(chance, 10, 8 * SECOND, 9500 * MS);
             plan
         },
         expect: |world| all(world, "the origin's response", Asked::has_response),
