@@ -114,7 +114,7 @@ pub struct Upstream {
     /// How long a response may take before the request is acknowledged; 0s acknowledges always
     #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = humantime::parse_duration)]
     pub ack_delay: Duration,
-    /// Requests at the origin at most; at the limit this agent leaves the queue group
+    /// Requests at the origin at most; more are refused before they start and go to another agent
     #[arg(long, value_name = "N", default_value = "1000", value_parser = parse_positive)]
     pub max_in_flight: usize,
     #[command(flatten)]

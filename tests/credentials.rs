@@ -91,6 +91,21 @@ async fn tls_needs_the_servers_authority_only() {
 }
 
 #[tokio::test]
+async fn a_password_is_not_told_to_a_server_without_tls_when_tls_was_asked_for() {
+    let place = Place::new();
+    let nats = Nats::with(r#"authorization { user: "me", password: "s3cret" }"#).await;
+    let ca = place.file("authority.pem", &Authority::new().pem());
+    let login = ["--user", "me", "--password", "s3cret"];
+    let spawn =
+        |url: &str, flags: &[&str]| Role::spawn(url, "upstream", &[AGENT, &login, flags].concat(), &[]);
+    for process in [spawn(&nats.url(), &["--tlsca", &ca]), spawn(&nats.url().replace("nats:", "tls:"), &[])] {
+        process.says("WARN NATS").await;
+        assert_eq!(process.page("/readyz").await.0, 503);
+        assert!(process.lines("connected to NATS").is_empty(), "{}", process.log());
+    }
+}
+
+#[tokio::test]
 async fn mutual_tls_needs_a_certificate_too() {
     let place = Place::new();
     let (authority, stranger) = (Authority::new(), Authority::new());

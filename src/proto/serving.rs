@@ -1,8 +1,8 @@
 //! The upstream agent's decisions: every request it took.
 //!
 //! A request is called at once, acknowledged when its response is not ready within the ack delay, and
-//! answered once. An agent at its limit leaves the queue group, so that NATS gives requests to others; what
-//! reaches it all the same it refuses before it starts.
+//! answered once. An agent at its limit says so and refuses before it starts; one that is told to stop refuses
+//! everything.
 
 use std::{
     collections::{HashMap, VecDeque},

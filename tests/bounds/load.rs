@@ -1,5 +1,7 @@
 //! More requests than there is room for.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
@@ -127,4 +129,30 @@ async fn more_requests_than_the_broker_may_hold_are_503() {
     let (first, second) = tokio::join!(client.get("/"), second);
     second.is(503, "broker_full", "broker").names("--max-holds");
     problem(first).await.is(503, "no_agent", "broker");
+}
+
+#[tokio::test]
+async fn a_burst_beyond_the_limits_of_agents_far_away_loses_no_request() {
+    let origin = Origin::start(|seen| async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        answer(200, seen.body)
+    })
+    .await;
+    let nats = Nats::start().await;
+    let far = Distance::to(nats.address(), Duration::from_millis(25)).await;
+    let (url, to) = (far.url(), origin.url());
+    let flags = ["--name", "hello", "--to", &to, "--max-in-flight", "10"];
+    let start = || Role::spawn(&url, "upstream", &flags, &[]).ready();
+    let waits = ["--wait", "25s", "--ack-wait", "2s"];
+    let (client, _broker, _one, _two) =
+        tokio::join!(nats.client(&["--upstream", "hello"]), nats.broker(&waits), start(), start());
+    // What is on its way to an agent that has just become full must come back.
+    for _ in 0..3 {
+        let answers = join_all((0..100).map(|i| client.post("/", format!("{i}")))).await;
+        for (i, answer) in answers.into_iter().enumerate() {
+            assert_eq!(answer.status(), 200);
+            assert_eq!(answer.text().await.unwrap(), i.to_string());
+        }
+    }
+    assert_eq!(origin.hits(), 300, "each ran once");
 }

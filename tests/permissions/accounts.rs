@@ -11,10 +11,15 @@ pub struct Accounts(pub Server);
 impl Accounts {
     /// With a password of its own for every user, each in the variable that the configuration names.
     pub async fn start() -> Accounts {
+        Accounts::changed(&[]).await
+    }
+
+    /// With each first text of the configuration replaced by the second.
+    pub async fn changed(changes: &[(&str, &str)]) -> Accounts {
         let variables: Vec<_> = USERS.iter().map(|user| (variable(user), password(user))).collect();
         let variables: Vec<_> =
             variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        Accounts(Server::of("accounts.conf", &variables).await)
+        Accounts(Server::changed("accounts.conf", changes, &variables).await)
     }
 
     /// A broker that is ready.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nkeys::KeyPair;
 use tokio::sync::watch;
 
 use super::accounts::Accounts;
@@ -136,6 +137,30 @@ async fn another_broker_takes_over_what_a_killed_one_held() {
     let (answer, (agent, second)) = tokio::join!(client.get("/"), rescue);
     assert_eq!(answer.text().await.unwrap(), "at last");
     accounts.refused_nothing(&[&first, &second, &agent, &client]).await;
+}
+
+#[tokio::test]
+async fn an_nkey_takes_the_place_of_a_password_and_the_permissions_stay() {
+    let key = KeyPair::new_user();
+    let nkey = format!("nkey: {}", key.public_key());
+    let password = ("password: $RELAY_NATS_AGENT_BILLING_PASSWORD", "");
+    let accounts = Accounts::changed(&[("user: agent_billing", &nkey), password]).await;
+    let seed = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&seed, key.seed().unwrap()).unwrap();
+    let (seed, url) = (seed.path().to_str().unwrap(), accounts.0.url());
+    let origin = Origin::saying("billing").await;
+    let to = origin.url();
+    let agent = |name| {
+        let flags = ["--nkey", seed, "--realm", "billing", "--name", name, "--to", &to];
+        Role::spawn(&url, "upstream", &flags, &[])
+    };
+    let (broker, own, client) =
+        tokio::join!(accounts.broker(&[]), agent("billing").ready(), accounts.client("billing"));
+    assert_eq!(client.get("/").await.text().await.unwrap(), "billing");
+    accounts.refused_nothing(&[&broker, &own, &client]).await;
+    let others = agent("payroll");
+    others.says("refuse a subscription").await;
+    assert_eq!(others.page("/readyz").await.0, 503);
 }
 
 /// A request that finds nobody waits at the broker, its lease is renewed, and then its agent comes.

@@ -158,15 +158,27 @@ async fn an_observer_watches_and_lists_but_takes_no_request() {
 #[tokio::test]
 async fn the_server_does_not_start_while_a_password_is_missing() {
     for missing in USERS {
-        let all: Vec<_> = USERS.iter().map(|user| (variable(user), password(user))).collect();
-        let others = all.iter().filter(|(name, _)| *name != variable(missing));
-        let others: Vec<_> = others.map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let mut command = nats_server(&["-t"], &others);
-        command.arg("-c").arg(configuration("accounts.conf"));
-        let ended = run(command).await;
-        assert!(!ended.status.success(), "it starts without {}", variable(missing));
-        assert!(ended.err.contains(&variable(missing)), "{}", ended.err);
+        let said = checked(|name| (name != variable(missing)).then(|| password(missing))).await.unwrap_err();
+        assert!(said.contains(&variable(missing)), "{said}");
     }
+}
+
+#[tokio::test]
+async fn a_password_of_digits_needs_quotes_of_its_own() {
+    checked(|_| Some("1234".to_owned())).await.unwrap_err();
+    checked(|_| Some("\"1234\"".to_owned())).await.unwrap();
+}
+
+/// Whether the server accepts its configuration while each variable is what `value` says; if not, what it
+/// says.
+async fn checked(value: impl Fn(&str) -> Option<String>) -> Result<(), String> {
+    let set = USERS.iter().filter_map(|user| Some((variable(user), value(&variable(user))?)));
+    let set: Vec<_> = set.collect();
+    let set: Vec<_> = set.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let mut command = nats_server(&["-t"], &set);
+    command.arg("-c").arg(configuration("accounts.conf"));
+    let ended = run(command).await;
+    if ended.status.success() { Ok(()) } else { Err(ended.err) }
 }
 
 /// It says what it was refused, it says it once, and it never says that it is ready.

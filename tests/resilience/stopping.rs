@@ -13,9 +13,11 @@ async fn an_agent_told_to_stop_finishes_what_it_has() {
     let elsewhere = Origin::saying("the other").await;
     let events = async {
         eventually("the origin has the request", || relay.origin.open() == 1).await;
+        let broker = relay.broker.as_ref().unwrap();
+        broker.counts("relay_agents", "", 1.0).await;
         relay.agent.term();
-        eventually_async("it says that it stops", || async { relay.agent.page("/readyz").await.0 == 503 })
-            .await;
+        eventually_async("it has left", || async { broker.metric("relay_agents", "").await == 0.0 }).await;
+        assert_eq!(relay.agent.page("/readyz").await.0, 503);
         let other = relay.nats.upstream("hello", &elsewhere.url(), &[]).await;
         for _ in 0..20 {
             assert_eq!(relay.get("/").await.text().await.unwrap(), "the other", "it gets nothing new");
