@@ -233,8 +233,8 @@ impl<H: BuildHasher> Serving<H> {
         }
         self.commands.push_back(Command::Call { number, request, ttl });
         if self.at_origin >= self.settings.max_in_flight && self.group == Group::Joined {
+            // It stays in the queue group and refuses: leaving loses what NATS has on its way here.
             self.group = Group::Full;
-            self.commands.push_back(Command::Leave);
             self.commands.push_back(Command::Announce(self.here()));
         }
     }
@@ -370,10 +370,8 @@ impl<H: BuildHasher> Serving<H> {
         if self.group == Group::Draining {
             return;
         }
-        if self.group == Group::Joined {
-            self.commands.push_back(Command::Leave);
-        }
         self.group = Group::Draining;
+        self.commands.push_back(Command::Leave);
         self.commands.push_back(Command::Farewell);
     }
 

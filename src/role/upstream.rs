@@ -125,7 +125,6 @@ impl Upstream {
     pub async fn finish(&self, leaving: tokio::task::JoinHandle<()>) {
         self.core.tell_to_stop();
         self.feed(Input::Drain);
-        self.member.send_replace(false);
         // Whatever NATS sends here until then is refused, so that it goes to another agent.
         leaving.await.ok();
         while self.driver.with(|serving| serving.unfinished()) > 0 {
@@ -333,9 +332,7 @@ impl Shell for Upstream {
                     });
                 }
             }
-            // A full agent stays and refuses: leaving is not exact (see `leave`), and what a burst has on its
-            // way would be lost. An agent that is told to stop leaves in `finish`.
-            Command::Leave => {}
+            Command::Leave => drop(self.member.send_replace(false)),
             Command::Announce(here) => self.announce(&here),
             Command::Farewell => core.publish(core.subjects.gone(&self.name, &core.id), Bytes::new()),
         }

@@ -33,11 +33,11 @@ fn without_a_delay_every_request_is_acknowledged_before_it_is_called() {
 }
 
 #[test]
-fn at_its_limit_it_leaves_and_refuses_what_still_comes() {
+fn at_its_limit_it_says_so_and_refuses_what_still_comes() {
     let mut agent = Agent::new(2);
     agent.request();
     agent.request();
-    assert_eq!(agent.does(), ["call", "call", "leave", "announce full 2"]);
+    assert_eq!(agent.does(), ["call", "call", "announce full 2"]);
     agent.request();
     assert_eq!(agent.does(), ["full"]);
 }
