@@ -247,15 +247,6 @@ impl<A: Ask> Front<A> {
                 format!("the header block is {size} bytes, the limit of --max-header-bytes is {limit}");
             return Err(Fault::new(Code::HeadersTooLarge, Side::Client, detail));
         }
-        if head.headers.contains_key(header::CONTENT_LENGTH)
-            && head.headers.contains_key(header::TRANSFER_ENCODING)
-        {
-            // Two framings are how requests are smuggled past a proxy (RFC 9112 §6.1).
-            return Err(fault(
-                Code::BadRequest,
-                "a request must not have both Content-Length and Transfer-Encoding",
-            ));
-        }
         let hosts = head.headers.get_all(header::HOST).iter().count();
         if hosts > 1 || (hosts == 0 && head.version == http::Version::HTTP_11) {
             return Err(fault(Code::BadRequest, "a request must have exactly one Host header"));
