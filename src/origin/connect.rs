@@ -1,28 +1,18 @@
 //! Connections to the origin: names, addresses, TLS.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context as TaskContext, Poll},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsConnector,
-    client::TlsStream,
     rustls::{
         ClientConfig, RootCertStore,
         pki_types::{CertificateDer, ServerName, pem::PemObject},
     },
 };
 
-use super::{Connection, unreachable};
+use super::{http1::Connection, stream::Carrier};
 use crate::{
     config::Origin as Settings,
     wire::{Code, Fault, Side},
@@ -34,14 +24,6 @@ pub struct Connector {
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     timeout: Duration,
-}
-
-/// A connection's bytes.
-pub enum Stream {
-    /// As they are.
-    Plain(TcpStream),
-    /// Through TLS.
-    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Connector {
@@ -82,17 +64,17 @@ impl Connector {
 
     async fn open(&self) -> Result<Connection, Fault> {
         let tcp = self.tcp().await?;
-        let stream = match &self.tls {
-            None => Stream::Plain(tcp),
+        let carrier = match &self.tls {
+            None => Carrier::Plain(tcp),
             Some((tls, name)) => {
                 let shaken = tls.connect(name.clone(), tcp).await.map_err(|error| {
                     let detail = format!("TLS with the origin {} failed: {error}", self.shown());
                     Fault::new(Code::OriginTls, Side::Upstream, detail)
                 })?;
-                Stream::Tls(Box::new(shaken))
+                Carrier::Tls(Box::new(shaken))
             }
         };
-        Connection::open(stream).await.map_err(|error| {
+        Connection::open(carrier.into()).await.map_err(|error| {
             let detail = format!("the origin {} could not be spoken to: {error}", self.shown());
             Fault::new(Code::OriginUnreachable, Side::Upstream, detail)
         })
@@ -122,6 +104,16 @@ impl Connector {
     }
 }
 
+/// The fault of a connection that could not be made: the origin has seen nothing.
+fn unreachable(error: &io::Error, target: &str) -> Fault {
+    let (code, what) = match error.kind() {
+        io::ErrorKind::ConnectionRefused => (Code::OriginRefused, "refused the connection"),
+        io::ErrorKind::TimedOut => (Code::OriginConnectTimeout, "did not accept the connection in time"),
+        _ => (Code::OriginUnreachable, "could not be reached"),
+    };
+    Fault::new(code, Side::Upstream, format!("the origin {target} {what}: {error}"))
+}
+
 fn tls_config(settings: &Settings) -> anyhow::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
@@ -148,58 +140,4 @@ fn tls_config(settings: &Settings) -> anyhow::Result<ClientConfig> {
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut TaskContext<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Stream::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut TaskContext<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Stream::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut TaskContext<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Stream::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Stream::Plain(tcp) => tcp.is_write_vectored(),
-            Stream::Tls(tls) => tls.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
-            Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
-        }
-    }
 }

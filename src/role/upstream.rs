@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::{
     sync::{mpsc, watch},
     task::AbortHandle,
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     bus::{Event, Message, Subscription},
     config::Upstream as Settings,
-    origin::Origin,
+    origin::{AnswerBody, Call, Origin, Outgoing},
     proto::serving::{self, Command, Input, Serving},
     wire::{
         Fault, Kind, Name, Reply, Request, RequestId, codec, headers, ids::Numbers, message::Cancel,
@@ -37,6 +37,7 @@ pub struct Upstream {
     name: Name,
     limit: usize,
     origin: Origin,
+    max_body: usize,
     driver: Driver<Serving>,
     calls: Mutex<HashMap<u64, AbortHandle>>,
     /// Whether this agent is to be a member of the queue group.
@@ -71,8 +72,7 @@ impl Upstream {
     /// When a setting can't be used.
     pub async fn connect(settings: &Settings) -> anyhow::Result<(Arc<Self>, mpsc::Receiver<Event>)> {
         let (core, events) = Core::connect(&settings.process, "upstream", "agent").await?;
-        let max_body = usize::try_from(settings.origin.max_body.as_u64()).unwrap_or(usize::MAX);
-        let origin = Origin::new(&settings.origin, max_body)?;
+        let origin = Origin::new(&settings.origin)?;
         let rules = serving::Settings {
             upstream: settings.name.clone(),
             ttl: settings.ttl,
@@ -85,6 +85,7 @@ impl Upstream {
             name: settings.name.clone(),
             limit: settings.max_in_flight,
             origin,
+            max_body: usize::try_from(settings.origin.max_body.as_u64()).unwrap_or(usize::MAX),
             driver: Driver::new(serving),
             calls: Mutex::new(HashMap::new()),
             member: watch::Sender::new(false),
@@ -257,12 +258,23 @@ impl Upstream {
     }
 
     async fn issue(&self, request: Request, id: RequestId) -> Reply {
-        let answer = match self.origin.call(request).await {
+        let call = Call {
+            method: request.method,
+            url: request.url,
+            headers: request.headers,
+            upgrade: None,
+            body: Outgoing::Whole { body: request.body, trailers: None },
+        };
+        let answered = async {
+            let answer = self.origin.call(call, None).await?;
+            let body = whole(answer.body, self.max_body).await?;
+            Ok((answer.status, headers::end_to_end(answer.headers), body))
+        };
+        let (status, headers, body) = match answered.await {
             Ok(answer) => answer,
             Err(fault) => return Reply::error(id, &fault),
         };
-        let headers = headers::end_to_end(answer.headers);
-        let reply = Reply::response(id.clone(), answer.status, headers, answer.body);
+        let reply = Reply::response(id.clone(), status, headers, body);
         let max = self.core.bus.max_payload();
         // The head is measured only when it could matter: encoding twice would cost every response.
         let near = reply.body.as_ref().map_or(0, Bytes::len) + HEAD_ALLOWANCE > max;
@@ -274,6 +286,34 @@ impl Upstream {
         }
         reply
     }
+}
+
+/// The whole body of an answer.
+async fn whole(mut body: AnswerBody, max_body: usize) -> Result<Bytes, Fault> {
+    let too_large = || {
+        let detail = format!("the response's body is over {max_body} bytes, the agent's --max-body");
+        Fault::new(crate::wire::Code::ResponseTooLarge, crate::wire::Side::Upstream, detail)
+    };
+    if body.size_hint().lower() > max_body as u64 {
+        return Err(too_large());
+    }
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if first.is_empty() {
+            first = data;
+        } else {
+            if rest.is_empty() {
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&data);
+        }
+        if first.len().max(rest.len()) > max_body {
+            return Err(too_large());
+        }
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
 async fn stopped_being(member: &mut watch::Receiver<bool>) {

@@ -1,0 +1,149 @@
+//! What the origin answers: a head, and a body that arrives frame by frame.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Version};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::{
+    http1::{self, Switched},
+    pool::Pool,
+};
+use crate::wire::{Code, Fault, Side};
+
+/// A response whose head is here. Dropping it aborts the call.
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// What the origin speaks.
+    pub version: Version,
+    /// The headers as they came.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: AnswerBody,
+}
+
+/// The body of a response. Reading it also sends what is left of the request's body; dropping it before
+/// its end aborts the call.
+pub struct AnswerBody {
+    source: Source,
+    /// How long the origin may pause.
+    idle: Duration,
+    /// Runs while a frame is waited for.
+    pause: Option<Pin<Box<Sleep>>>,
+    waiting: bool,
+}
+
+/// Where frames come from.
+pub(super) enum Source {
+    /// None will come; the connection is back where it belongs.
+    Ended,
+    /// An HTTP/1 connection, and where it belongs.
+    Http1 {
+        /// What came with the head.
+        body: Incoming,
+        /// What the rest comes on.
+        connection: http1::Connection,
+        /// Where the connection goes at the end, when it may be used again.
+        pool: Option<Arc<Pool>>,
+    },
+    /// No frames: another protocol, after 101.
+    Switched(Switched),
+}
+
+impl Answer {
+    /// The bytes of the connection, when the origin has switched protocols (101).
+    pub fn into_upgraded(self) -> Option<Switched> {
+        match self.body.source {
+            Source::Switched(switched) => Some(switched),
+            Source::Ended | Source::Http1 { .. } => None,
+        }
+    }
+}
+
+impl AnswerBody {
+    pub(super) fn new(source: Source, idle: Duration) -> Self {
+        let mut body = AnswerBody { source, idle, pause: None, waiting: false };
+        body.settle();
+        body
+    }
+
+    /// The next frame: data, or trailers at the very end.
+    ///
+    /// # Errors
+    /// A fault when the body is cut, or the origin pauses for too long.
+    pub async fn frame(&mut self) -> Option<Result<Frame<Bytes>, Fault>> {
+        poll_fn(|cx| self.poll_frame(cx)).await
+    }
+
+    /// The next frame if it is here already.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let polled = match &mut self.source {
+            Source::Ended | Source::Switched(_) => return Poll::Ready(None),
+            Source::Http1 { body, connection, .. } => connection.poll_frame(body, cx),
+        };
+        let Poll::Ready(frame) = polled else { return self.poll_pause(cx) };
+        self.waiting = false;
+        match &frame {
+            Some(Ok(_)) => self.settle(),
+            Some(Err(_)) => self.source = Source::Ended,
+            None => self.end(),
+        }
+        Poll::Ready(frame)
+    }
+
+    /// What is known of the length that is left.
+    pub fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Ended | Source::Switched(_) => SizeHint::with_exact(0),
+            Source::Http1 { body, .. } => body.size_hint(),
+        }
+    }
+
+    /// Whether no frame will come, as far as is known.
+    pub fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Ended | Source::Switched(_) => true,
+            Source::Http1 { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    /// Gives the connection back when the last frame has been read.
+    fn settle(&mut self) {
+        if self.is_end_stream() && !matches!(self.source, Source::Switched(_)) {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        let source = std::mem::replace(&mut self.source, Source::Ended);
+        if let Source::Http1 { connection, pool: Some(pool), .. } = source {
+            pool.checkin(connection);
+        }
+    }
+
+    /// Nothing is here: how long has that been so?
+    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.idle)));
+        if !self.waiting {
+            self.waiting = true;
+            pause.as_mut().reset(Instant::now() + self.idle);
+        }
+        if pause.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.source = Source::Ended;
+        let idle = humantime::format_duration(self.idle);
+        let detail = format!("the origin sent nothing for {idle} in the middle of its response");
+        Poll::Ready(Some(Err(Fault::new(Code::ResponseTimeout, Side::Upstream, detail))))
+    }
+}
