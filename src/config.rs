@@ -73,10 +73,16 @@ pub struct Client {
     /// Connections at most; requests on more are answered 503
     #[arg(long, value_name = "N", default_value = "50000", value_parser = parse_positive)]
     pub max_connections: usize,
-    /// Size of a request's body at most; a larger one is answered 413. The NATS server's max_payload also limits it
-    #[arg(long, value_name = "SIZE", default_value = "512KiB")]
-    pub max_body: ByteSize,
-    /// Bytes of bodies held in memory at most; more are answered 503
+    /// Size of a request's body at most; a larger one is answered 413 [default: any size]
+    #[arg(long, value_name = "SIZE")]
+    pub max_body: Option<ByteSize>,
+    /// Bodies streamed at once at most; more are answered 503
+    #[arg(long, value_name = "N", default_value = "20000", value_parser = parse_positive)]
+    pub max_streams: usize,
+    /// How long an upgraded connection or a gRPC stream may be silent
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub stream_idle: Duration,
+    /// Bytes of whole bodies held in memory at most; more are answered 503
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     pub max_buffered: ByteSize,
     /// Size of a request's header block at most; a larger one is answered 431
@@ -140,9 +146,12 @@ pub struct Origin {
     /// Idle connections to the origin at most
     #[arg(long, value_name = "N", default_value = "256")]
     pub pool_size: usize,
-    /// Size of a response's body at most. The NATS server's max_payload also limits it
-    #[arg(long, value_name = "SIZE", default_value = "512KiB")]
-    pub max_body: ByteSize,
+    /// Size of a response's body at most [default: any size]
+    #[arg(long, value_name = "SIZE")]
+    pub max_body: Option<ByteSize>,
+    /// How long an upgraded connection or a gRPC stream may be silent
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub stream_idle: Duration,
     /// Certificate authorities for the origin, in PEM, besides the system's
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,

@@ -31,5 +31,6 @@ pub mod front;
 pub mod origin;
 pub mod proto;
 pub mod role;
+pub mod stream;
 pub mod telemetry;
 pub mod wire;

@@ -39,7 +39,7 @@ pub fn init_logs(filter: &str, format: LogFormat) -> anyhow::Result<()> {
 pub struct Metrics {
     registry: Mutex<Registry>,
     /// Requests that were answered, at the client agent.
-    pub requests: Family<Answered, Counter>,
+    pub requests: Family<Requests, Counter>,
     /// How long they took.
     pub durations: Family<OfUpstream, Histogram>,
     /// Faults by code and side.
@@ -60,6 +60,8 @@ pub struct Metrics {
     pub connected: Gauge,
     /// Requests in flight.
     pub in_flight: Gauge,
+    /// Bodies that are streamed.
+    pub streams: Gauge,
     /// Requests that a broker watches.
     pub held: Gauge,
     /// Agents known to a broker.
@@ -70,7 +72,7 @@ pub struct Metrics {
 
 /// Labels of an answered request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Answered {
+pub struct Requests {
     /// The upstream.
     pub upstream: Label<Name>,
     /// The method; uncommon ones are `OTHER`.
@@ -135,6 +137,7 @@ impl Metrics {
             reconnects: Counter::default(),
             connected: Gauge::default(),
             in_flight: Gauge::default(),
+            streams: Gauge::default(),
             held: Gauge::default(),
             agents: Gauge::default(),
             connections: Gauge::default(),
@@ -156,6 +159,7 @@ impl Metrics {
         registry.register("nats_reconnects", "Reconnections to NATS", self.reconnects.clone());
         registry.register("nats_connected", "1 while the connection to NATS stands", self.connected.clone());
         registry.register("requests_in_flight", "Requests in flight", self.in_flight.clone());
+        registry.register("streams", "Bodies that are streamed", self.streams.clone());
         registry.register("requests_held", "Requests that a broker watches", self.held.clone());
         registry.register("agents", "Upstream agents known", self.agents.clone());
         registry.register("connections", "Connections from callers", self.connections.clone());

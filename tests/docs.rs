@@ -231,8 +231,7 @@ fn the_constants_of_the_protocol_are_those_of_the_code() {
         let told = match table.cell(row, "value").split_once(' ') {
             Some((number, "s")) => format!("secs({number})"),
             Some((number, "ms")) => format!("millis({number})"),
-            Some((_, unit)) => panic!("{name}: {unit}"),
-            None => table.cell(row, "value"),
+            Some(_) | None => table.cell(row, "value"),
         };
         assert_eq!(found, [told], "{name}");
     }

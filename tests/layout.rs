@@ -6,18 +6,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// `bin` → `role` → {`front`, `bus`, `origin`, `proto`} → `wire`; `config` and `telemetry` are leaves that
+/// `bin` → `role` → {`front`, `origin`} → `stream` → {`bus`, `proto`} → `wire`; `config` and `telemetry` are leaves that
 /// roles and fronts share. `config` names `bus` for one thing: it turns what the flags say into
 /// `bus::Credentials`, so that the bus need not know of flags.
-const MAY_IMPORT: [(&str, &[&str]); 8] = [
+const MAY_IMPORT: [(&str, &[&str]); 9] = [
     ("wire", &[]),
     ("proto", &["wire"]),
     ("bus", &["wire"]),
     ("origin", &["wire", "config"]),
-    ("front", &["wire", "proto", "telemetry", "config"]),
+    ("stream", &["wire", "proto", "bus"]),
+    ("front", &["wire", "proto", "stream", "telemetry", "config"]),
     ("config", &["wire", "bus"]),
     ("telemetry", &["wire", "config"]),
-    ("role", &["wire", "proto", "bus", "origin", "front", "config", "telemetry"]),
+    ("role", &["wire", "proto", "bus", "origin", "stream", "front", "config", "telemetry"]),
 ];
 
 #[test]

@@ -3,7 +3,9 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
-use relay::wire::{Ack, Address, Cancel, Here, Hold, Kind, Lease, Lost, Reply, Subjects, codec, show};
+use relay::wire::{
+    Ack, Address, Here, Hold, Kind, Lease, Lost, Reply, StreamMessage, Subjects, Word, codec, show,
+};
 
 #[path = "protocol/hostile.rs"]
 mod hostile;
@@ -29,7 +31,17 @@ fn the_dumps_of_the_reference_read_as_what_they_say() {
     assert_eq!(codec::decode_reply(&read("error")).unwrap(), error());
     assert_eq!(codec::decode::<Ack>(&read("taken")).unwrap(), taken());
     assert_eq!(codec::decode::<Ack>(&read("held")).unwrap(), held());
-    assert_eq!(codec::decode::<Cancel>(&read("cancel")).unwrap(), Cancel::new(at_agent()));
+    assert_eq!(codec::decode_request(&read("streamed request")).unwrap(), streamed_request());
+    assert_eq!(codec::decode_reply(&read("switched")).unwrap(), switched());
+    let said = |name: &str| StreamMessage::decode(&read(name)).unwrap();
+    assert_eq!(said("frame"), frame());
+    assert_eq!(said("last frame"), last_frame());
+    assert_eq!(said("credit"), credit());
+    assert_eq!(said("position"), position());
+    assert_eq!(said("done"), about_the_agents(Word::Done));
+    assert_eq!(said("stop"), about_the_agents(Word::Stop));
+    assert_eq!(said("cut"), cut());
+    assert_eq!(said("cancel"), about_the_agents(Word::Cancel));
     assert_eq!(codec::decode::<Hold>(&read("hold")).unwrap(), hold());
     assert_eq!(codec::decode::<Lease>(&read("lease")).unwrap(), lease());
     assert_eq!(codec::decode::<Lost>(&read("lost")).unwrap(), lost());

@@ -29,6 +29,8 @@ mod plan;
 mod process;
 #[path = "simulation/runner.rs"]
 mod runner;
+#[path = "simulation/streams.rs"]
+mod streams;
 #[path = "simulation/world.rs"]
 mod world;
 

@@ -1,4 +1,5 @@
-//! Bodies in memory: read whole within limits, counted against one budget.
+//! Bodies at the listener: a request's read whole within limits, or begun; a response's whole or as it
+//! arrives. What is in memory is counted against one budget.
 
 use std::{
     pin::Pin,
@@ -6,15 +7,24 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use crate::wire::{Code, Fault, Side};
+use super::{
+    http::Ask,
+    served::{Decision, Told},
+};
+use crate::{
+    stream::{Gathered, Reader},
+    wire::{Code, Fault, Side},
+};
 
 /// Bytes of bodies that one process may hold.
 #[derive(Clone)]
@@ -68,87 +78,197 @@ pub struct Limits {
     pub pause: Duration,
 }
 
-/// Reads a body whole.
+/// A request's body, as far as it goes into the request's message.
+pub struct Begun {
+    /// The whole body, or its beginning.
+    pub bytes: Bytes,
+    /// Trailers of a whole body.
+    pub trailers: HeaderMap,
+    /// The rest, when it is to be streamed.
+    pub rest: Option<Incoming>,
+    /// What it takes of the budget.
+    pub share: Option<Share>,
+}
+
+/// Reads what goes into a request's message: a body of no more than `inline` bytes whole, otherwise what is
+/// here already. With `expects`, nothing: to read is to ask the caller to send.
 ///
 /// # Errors
 /// A fault when it is too large, stops arriving, breaks off, or does not fit in the budget.
-pub async fn read(
+pub async fn begin(
     mut body: Incoming,
+    expects: bool,
     limits: Limits,
+    inline: usize,
     budget: &Budget,
-) -> Result<(Bytes, Option<Share>), Fault> {
+) -> Result<Begun, Fault> {
     if body.is_end_stream() {
-        return Ok((Bytes::new(), None));
+        return Ok(Begun { bytes: Bytes::new(), trailers: HeaderMap::new(), rest: None, share: None });
     }
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > limits.max {
         return Err(too_large(limits.max));
     }
-    // One without a length is counted at its largest until it is here.
-    let exact = body.size_hint().exact().is_some();
-    let mut share = budget.take(if exact { announced } else { limits.max })?;
-    let mut bytes = Bytes::new();
-    let mut rest = BytesMut::new();
-    while let Some(frame) = next(&mut body, limits.pause).await? {
-        let Ok(data) = frame.into_data() else { continue };
-        if bytes.len().max(rest.len()) + data.len() > limits.max {
-            return Err(too_large(limits.max));
-        }
-        if bytes.is_empty() && rest.is_empty() {
-            bytes = data;
+    let sized = body.size_hint().exact().is_some();
+    let whole = sized && announced <= inline && !expects;
+    let room = if whole { announced } else { inline };
+    let mut share = budget.take(room)?;
+    let mut gathered = Gathered::with_room(announced.min(room));
+    let mut trailers = HeaderMap::new();
+    let mut ended = false;
+    while !ended && !expects && gathered.len() < inline {
+        let frame = if whole {
+            next(&mut body, limits.pause).await?
         } else {
-            if rest.is_empty() {
-                rest.reserve(announced.max(bytes.len() + data.len()));
-                rest.extend_from_slice(&bytes);
+            // What is not here yet may take as long as the caller likes, and follows in frames.
+            match body.frame().now_or_never() {
+                Some(frame) => frame.transpose().map_err(|error| unreadable(&error))?,
+                None => break,
             }
-            rest.extend_from_slice(&data);
+        };
+        match frame.map(Frame::into_data) {
+            None => ended = true,
+            Some(Ok(data)) => gathered.push(data),
+            Some(Err(frame)) => trailers = frame.into_trailers().unwrap_or_default(),
         }
+        ended |= body.is_end_stream();
     }
-    let bytes = if rest.is_empty() { bytes } else { rest.freeze() };
-    share.shrink(bytes.len());
-    Ok((bytes, Some(share)))
+    let bytes = gathered.freeze();
+    if bytes.len() > limits.max {
+        return Err(too_large(limits.max));
+    }
+    share.fit(bytes.len());
+    Ok(Begun { bytes, trailers, rest: (!ended).then_some(body), share: Some(share) })
 }
 
 impl Share {
-    fn shrink(&mut self, bytes: usize) {
+    /// Gives back what `bytes` do not need. The last part may be larger than what was foreseen, by no more than
+    /// what one read brings; that much more is not refused now.
+    fn fit(&mut self, bytes: usize) {
         let spare = self.bytes.saturating_sub(bytes);
         self.bytes -= spare;
         self.left.fetch_add(spare, Ordering::Relaxed);
     }
 }
 
-async fn next(body: &mut Incoming, pause: Duration) -> Result<Option<Frame<Bytes>>, Fault> {
+/// The next part of a body, whose sender may pause for `pause`.
+///
+/// # Errors
+/// A fault when it pauses for longer, or breaks off.
+pub async fn next(body: &mut Incoming, pause: Duration) -> Result<Option<Frame<Bytes>>, Fault> {
     match tokio::time::timeout(pause, body.frame()).await {
-        Ok(frame) => frame.transpose().map_err(|error| {
-            Fault::new(
-                Code::BadRequest,
-                Side::Client,
-                format!("the request's body could not be read: {error}"),
-            )
-        }),
-        Err(_) => {
-            let pause = humantime::format_duration(pause);
-            let detail = format!("nothing of the request's body came for {pause} (--body-timeout)");
-            Err(Fault::new(Code::BodyTimeout, Side::Client, detail))
-        }
+        Ok(frame) => frame.transpose().map_err(|error| unreadable(&error)),
+        Err(_) => Err(paused(pause)),
     }
 }
 
-fn too_large(max: usize) -> Fault {
+/// The fault of a body that breaks off, or is not framed as HTTP frames bodies.
+pub fn unreadable(error: &hyper::Error) -> Fault {
+    let detail = format!("the request's body could not be read: {error}");
+    Fault::new(Code::BadRequest, Side::Client, detail)
+}
+
+/// The fault of a body that stopped arriving.
+pub fn paused(pause: Duration) -> Fault {
+    let pause = humantime::format_duration(pause);
+    let detail = format!("nothing of the request's body came for {pause} (--body-timeout)");
+    Fault::new(Code::BodyTimeout, Side::Client, detail)
+}
+
+/// The fault of a body over the limit.
+pub fn too_large(max: usize) -> Fault {
     let detail = format!("the request's body is over {max} bytes, the limit of --max-body");
     Fault::new(Code::BodyTooLarge, Side::Client, detail)
 }
 
-/// A response's body, and its share of the budget until the caller has it.
+/// A response's body.
+pub enum Outgoing<A: Ask> {
+    /// Here as a whole.
+    Whole(Held),
+    /// Still arriving.
+    Streamed(Box<Streamed<A>>),
+}
+
+/// A response's body that is still arriving; with it ends the request.
+pub struct Streamed<A: Ask> {
+    first: Option<Bytes>,
+    reader: Reader,
+    told: Told<A>,
+}
+
+impl<A: Ask> Streamed<A> {
+    /// The body that begins with `first` and goes on with what `reader` reads.
+    pub fn new(first: Bytes, reader: Reader, told: Told<A>) -> Self {
+        Streamed { first: (!first.is_empty()).then_some(first), reader, told }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let frame = match self.first.take() {
+            Some(first) => Some(Ok(Frame::data(first))),
+            None => ready!(self.reader.poll_data(cx)),
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                self.told.served.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
+            }
+            Some(Err(fault)) => self.told.cut(fault),
+            None => {}
+        }
+        // hyper asks no more once it has all the bytes that Content-Length announced.
+        if self.reader.is_finished() && !matches!(frame, Some(Err(_))) {
+            self.told.served.decision = Decision::Response;
+        }
+        Poll::Ready(frame)
+    }
+}
+
+impl<A: Ask> Body for Outgoing<A> {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        match self.get_mut() {
+            Outgoing::Whole(held) => Poll::Ready(held.next().map(Ok)),
+            Outgoing::Streamed(streamed) => streamed.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Outgoing::Whole(held) => held.is_end_stream(),
+            Outgoing::Streamed(streamed) => streamed.first.is_none() && streamed.reader.is_finished(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Outgoing::Whole(held) => held.size_hint(),
+            Outgoing::Streamed(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// A whole body, and its share of the budget until the caller has it.
 pub struct Held {
     bytes: Option<Bytes>,
+    trailers: Option<HeaderMap>,
     _share: Option<Share>,
 }
 
 impl Held {
-    /// `bytes`, counted by `share`.
-    pub fn new(bytes: Bytes, share: Option<Share>) -> Self {
-        Held { bytes: (!bytes.is_empty()).then_some(bytes), _share: share }
+    /// `bytes` and `trailers`, counted by `share`.
+    pub fn new(bytes: Bytes, trailers: HeaderMap, share: Option<Share>) -> Self {
+        let trailers = (!trailers.is_empty()).then_some(trailers);
+        Held { bytes: (!bytes.is_empty()).then_some(bytes), trailers, _share: share }
+    }
+
+    /// No body.
+    pub fn empty() -> Self {
+        Held { bytes: None, trailers: None, _share: None }
+    }
+
+    fn next(&mut self) -> Option<Frame<Bytes>> {
+        self.bytes.take().map(Frame::data).or_else(|| self.trailers.take().map(Frame::trailers))
     }
 }
 
@@ -160,14 +280,16 @@ impl Body for Held {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+        Poll::Ready(self.next().map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.bytes.is_none()
+        self.bytes.is_none() && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+        let bytes = self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        // Trailers need chunked framing, which a known length would rule out.
+        if self.trailers.is_some() { SizeHint::default() } else { SizeHint::with_exact(bytes) }
     }
 }

@@ -37,7 +37,7 @@ pub fn response(fault: &Fault, id: Option<&RequestId>, method: &Method) -> Respo
     text.push(b'\n');
     let length = HeaderValue::from(text.len());
     let body = if *method == Method::HEAD { Bytes::new() } else { Bytes::from(text) };
-    let mut response = Response::new(Held::new(body, None));
+    let mut response = Response::new(Held::new(body, http::HeaderMap::new(), None));
     *response.status_mut() = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -6,7 +6,7 @@
 //! | `serving` | an upstream agent | request it took |
 //! | `supervision` | a broker | request it watches |
 //!
-//! `roster` is what announcements say about agents, `retry` whether a request may be sent again,
+//! `flow` is one stream, at either agent. `roster` is what announcements say about agents, `retry` whether a request may be sent again,
 //! `deadlines` the timers of one machine. `tests/simulation.rs` joins all three machines through a bus
 //! that loses, delays and reorders.
 
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 pub mod deadlines;
 pub mod exchange;
+pub mod flow;
 pub mod retry;
 pub mod roster;
 pub mod serving;

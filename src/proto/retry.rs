@@ -17,10 +17,11 @@ pub enum Verdict {
 ///
 /// A request that somebody may have got is sent again only when running it twice is the same as
 /// running it once (RFC 9110 §9.2.2) *and* whoever had it is known to be gone. An origin's own failures
-/// are its answer. One more try is enough: whoever kills two agents would kill a third.
-pub fn after_fault(fault: &Fault, method: &Method, attempt: u32) -> Verdict {
+/// are its answer. A body that was streamed is gone with the agent that had it. One more try is enough: whoever
+/// kills two agents would kill a third.
+pub fn after_fault(fault: &Fault, method: &Method, streamed: bool, attempt: u32) -> Verdict {
     match fault.code {
-        Code::AgentGone if method.is_idempotent() && attempt < MAX_ATTEMPTS => Verdict::Again,
+        Code::AgentGone if !streamed && method.is_idempotent() && attempt < MAX_ATTEMPTS => Verdict::Again,
         _ => Verdict::Answer,
     }
 }
@@ -45,11 +46,17 @@ mod tests {
     #[test]
     fn only_idempotent_methods_follow_a_dead_agent_and_only_once() {
         let gone = Fault::new(Code::AgentGone, Side::Broker, "gone");
-        assert_eq!(after_fault(&gone, &Method::GET, 1), Verdict::Again);
-        assert_eq!(after_fault(&gone, &Method::PUT, 1), Verdict::Again);
-        assert_eq!(after_fault(&gone, &Method::GET, 2), Verdict::Answer);
-        assert_eq!(after_fault(&gone, &Method::POST, 1), Verdict::Answer);
-        assert_eq!(after_fault(&gone, &Method::PATCH, 1), Verdict::Answer);
+        assert_eq!(after_fault(&gone, &Method::GET, false, 1), Verdict::Again);
+        assert_eq!(after_fault(&gone, &Method::PUT, false, 1), Verdict::Again);
+        assert_eq!(after_fault(&gone, &Method::GET, false, 2), Verdict::Answer);
+        assert_eq!(after_fault(&gone, &Method::POST, false, 1), Verdict::Answer);
+        assert_eq!(after_fault(&gone, &Method::PATCH, false, 1), Verdict::Answer);
+    }
+
+    #[test]
+    fn a_streamed_body_is_not_sent_again() {
+        let gone = Fault::new(Code::AgentGone, Side::Broker, "gone");
+        assert_eq!(after_fault(&gone, &Method::PUT, true, 1), Verdict::Answer);
     }
 
     #[test]
@@ -57,7 +64,7 @@ mod tests {
         for &code in Code::ALL {
             if code != Code::AgentGone {
                 let fault = Fault::new(code, Side::Upstream, "x");
-                assert_eq!(after_fault(&fault, &Method::GET, 1), Verdict::Answer, "{code}");
+                assert_eq!(after_fault(&fault, &Method::GET, false, 1), Verdict::Answer, "{code}");
             }
         }
     }

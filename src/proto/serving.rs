@@ -44,6 +44,23 @@ pub enum Input {
         /// The response or the error, addressed to the asker.
         reply: Reply,
     },
+    /// The origin answered, and the rest of its response is streamed.
+    Head {
+        /// The request's number here.
+        number: u64,
+        /// The response's head, addressed to the asker.
+        reply: Reply,
+    },
+    /// The stream that [`Input::Head`] began has ended.
+    StreamEnded {
+        /// The request's number here.
+        number: u64,
+    },
+    /// The request's body moves on: the origin has its time anew.
+    Progress {
+        /// The request's number here.
+        number: u64,
+    },
     /// A message on `relay.body.<id>`: the asker does not want it any more.
     Cancel {
         /// The request's number here.
@@ -73,7 +90,7 @@ pub enum Command {
         /// The request's number here.
         number: u64,
         /// The request.
-        request: Request,
+        request: Box<Request>,
         /// How long the origin may take.
         ttl: Duration,
     },
@@ -130,6 +147,8 @@ struct Job {
 enum Stage {
     /// At the origin.
     Calling { acknowledged: bool },
+    /// Its response's head is published, the rest is streamed.
+    Streaming,
     /// Answered, but the link is down or nobody heard it: published again then.
     Unheard { reply: Arc<Reply>, pause: Duration },
     /// Published; kept for a moment in case nobody hears it.
@@ -218,6 +237,7 @@ impl<H: BuildHasher> Serving<H> {
         }
         let number = self.numbers.fresh();
         let ends = now + ttl;
+        let streamed = request.stream;
         let deadline = ends.min(now + self.settings.ack_delay);
         let job = Job {
             client_req_id: request.client_req_id.clone(),
@@ -228,10 +248,11 @@ impl<H: BuildHasher> Serving<H> {
         self.at_origin += 1;
         self.jobs.insert(number, job);
         self.deadlines.add(deadline, number);
-        if self.settings.ack_delay.is_zero() {
+        // Whoever streams its body waits to be told where to.
+        if self.settings.ack_delay.is_zero() || streamed {
             self.acknowledge(number, now);
         }
-        self.commands.push_back(Command::Call { number, request, ttl });
+        self.commands.push_back(Command::Call { number, request: Box::new(request), ttl });
         if self.at_origin >= self.settings.max_in_flight && self.group == Group::Joined {
             // It stays in the queue group and refuses: leaving loses what NATS has on its way here.
             self.group = Group::Full;
@@ -251,11 +272,37 @@ impl<H: BuildHasher> Serving<H> {
         self.schedule(number, job_end(&self.jobs, number, now));
     }
 
-    fn done(&mut self, number: u64, mut reply: Reply, now: Instant) {
+    fn head(&mut self, number: u64, mut reply: Reply) {
         let Some(job) = self.jobs.get_mut(&number) else { return };
         let Stage::Calling { .. } = job.stage else { return };
+        job.stage = Stage::Streaming;
+        self.deadlines.drop(job.deadline, number);
+        self.sign(&mut reply, number);
+        self.commands.push_back(Command::Reply { number, reply: Arc::new(reply) });
+    }
+
+    fn stream_ended(&mut self, number: u64) {
+        if let Some(Job { stage: Stage::Streaming, .. }) = self.jobs.get(&number) {
+            self.jobs.remove(&number);
+            self.left_origin();
+        }
+    }
+
+    fn progress(&mut self, number: u64, now: Instant) {
+        if let Some(job) = self.jobs.get_mut(&number) {
+            job.ends = now + self.settings.ttl;
+        }
+    }
+
+    fn sign(&self, reply: &mut Reply, number: u64) {
         reply.upstream_id = Some(self.own.clone());
         reply.upstream_req_id = Some(RequestId::new(&self.own, &self.settings.upstream, number));
+    }
+
+    fn done(&mut self, number: u64, mut reply: Reply, now: Instant) {
+        self.sign(&mut reply, number);
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        let (Stage::Calling { .. } | Stage::Streaming) = job.stage else { return };
         job.stage = Stage::Unheard { reply: Arc::new(reply), pause: FIRST_PAUSE };
         self.unheard += 1;
         self.left_origin();
@@ -301,6 +348,15 @@ impl<H: BuildHasher> Serving<H> {
 
     fn reply_unheard(&mut self, number: u64, now: Instant) {
         let Some(job) = self.jobs.get_mut(&number) else { return };
+        if let Stage::Streaming = job.stage {
+            // What followed the head was not heard either. That much is worth telling again.
+            let why = "nobody heard the response's head, and the rest of it was on its way";
+            let fault = Fault::new(Code::StreamCut, Side::Upstream, why);
+            let reply = Reply::error(job.client_req_id.clone(), &fault);
+            self.commands.push_back(Command::Abort { number });
+            self.done(number, reply, now);
+            return;
+        }
         let Stage::Published { reply, pause, at: _ } = &job.stage else { return };
         let (reply, pause) = (Arc::clone(reply), *pause);
         if now + pause >= job.ends + SPARE || self.unheard >= self.settings.max_in_flight {
@@ -315,7 +371,7 @@ impl<H: BuildHasher> Serving<H> {
     fn cancel(&mut self, number: u64) {
         let Some(job) = self.jobs.get(&number) else { return };
         match job.stage {
-            Stage::Calling { .. } => {
+            Stage::Calling { .. } | Stage::Streaming => {
                 self.forget(number);
                 self.left_origin();
                 self.commands.push_back(Command::Abort { number });
@@ -393,7 +449,7 @@ impl<H: BuildHasher> Serving<H> {
             Stage::Calling { acknowledged: true } => self.schedule(number, job_end(&self.jobs, number, now)),
             Stage::Unheard { .. } if job.ends + SPARE <= now => self.forget(number),
             Stage::Unheard { .. } => self.publish(number, now),
-            Stage::Published { .. } => {}
+            Stage::Published { .. } | Stage::Streaming => {}
         }
     }
 
@@ -413,6 +469,9 @@ impl<H: BuildHasher> Machine for Serving<H> {
         match input {
             Input::Request(request) => self.request(request, now),
             Input::Done { number, reply } => self.done(number, reply, now),
+            Input::Head { number, reply } => self.head(number, reply),
+            Input::StreamEnded { number } => self.stream_ended(number),
+            Input::Progress { number } => self.progress(number, now),
             Input::Cancel { number } => self.cancel(number),
             Input::ReplyUnheard { number } => self.reply_unheard(number, now),
             Input::Link { up } => self.link(up, now),

@@ -1,8 +1,11 @@
 //! The client agent: HTTP in, exchanges over NATS, answers out.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -24,18 +27,23 @@ use crate::{
     front::{
         self,
         body::Limits,
-        http::{Ask, Decision, Front, Served},
+        http::{Answered, Ask, Front},
         listen,
+        served::{Decision, Served},
     },
-    proto::exchange::{self, Answer, Command, Exchanges, Input},
-    telemetry::{Answered, Faulted, Label, OfUpstream, method_label, status_class},
+    proto::{
+        exchange::{self, Answer, Command, Exchanges, Input},
+        flow::{FIRST_WINDOW, INLINE},
+    },
+    stream::{self, Streams},
+    telemetry::{Faulted, Label, OfUpstream, Requests, method_label, status_class},
     wire::{
-        Ack, Code, Fault, Kind, Lost, Name, ProcessId, Reply, Request, RequestId, Side, codec, ids::Numbers,
-        subjects::Address,
+        Ack, Code, Fault, Kind, Lost, Name, ProcessId, Reply, Request, RequestId, Side, StreamMessage, Word,
+        codec, ids::Numbers, subjects::Address,
     },
 };
 
-type Caller = oneshot::Sender<Answer>;
+type Caller = oneshot::Sender<Answered>;
 
 /// One client agent.
 pub struct Client {
@@ -44,6 +52,7 @@ pub struct Client {
     limit: usize,
     access_log: bool,
     connections: AtomicUsize,
+    streams: Arc<Streams>,
     driver: Driver<Exchanges<Caller>>,
 }
 
@@ -69,7 +78,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     };
     tokio::select! {
         ended = serving => ended,
-        () = stop => Ok(()),
+        () = stop => {
+            client.streams.cut_all();
+            client.core.bus.flush().await;
+            Ok(())
+        }
     }
 }
 
@@ -87,8 +100,11 @@ impl Client {
             max_per_upstream: settings.max_in_flight_per_upstream,
         };
         let exchanges = Exchanges::new(rules, core.id.clone(), Numbers::new(std::hash::RandomState::new()));
+        let streams =
+            Streams::new(core.bus.clone(), core.subjects.clone(), Side::Client, settings.max_streams);
         let client = Arc::new(Client {
             core,
+            streams,
             upstream: settings.upstream.clone(),
             limit: settings.max_in_flight,
             access_log: settings.access_log == Switch::On,
@@ -121,12 +137,14 @@ impl Client {
         core::start(self, &settings.process, events).await?;
         let timers = Arc::clone(self);
         tokio::spawn(async move { timers.run_timers().await });
+        tokio::spawn(Arc::clone(&self.streams).run());
         let rules = front::http::Settings {
             upstream: settings.upstream.clone(),
             ttl: settings.ttl,
             max_connections: settings.max_connections,
             max_header_bytes: size(settings.max_header_bytes),
-            body: Limits { max: size(settings.max_body), pause: settings.body_timeout },
+            body: Limits { max: settings.max_body.map_or(usize::MAX, size), pause: settings.body_timeout },
+            stream_idle: settings.stream_idle,
             header_timeout: settings.header_timeout,
             trusted: settings.trusted_proxy.clone(),
         };
@@ -139,6 +157,10 @@ impl Client {
         })
         .await;
         while connections.join_next().await.is_some() {}
+        // Upgraded connections are none of HTTP's any more.
+        while !self.streams.is_empty() {
+            tokio::time::sleep(DRAIN_CHECK).await;
+        }
         self.core.bus.flush().await;
         Ok(())
     }
@@ -177,6 +199,17 @@ impl Client {
         let input = match (kind, message.nobody) {
             (Kind::Ack, true) => Some(Input::NobodyGotIt { number }),
             (Kind::Hold, true) => Some(Input::NoBroker { number }),
+            (Kind::Body, true) => {
+                self.streams.unheard(number);
+                None
+            }
+            (Kind::Body, false) => {
+                let said = stream::read(message).map(|said| is_about(&said.to).then_some(said));
+                if let Some(said) = self.core.accept(message, said) {
+                    self.streams.hear(number, said, message.reply.as_deref());
+                }
+                None
+            }
             (Kind::Ack, false) => {
                 let ack = codec::decode::<Ack>(&message.payload);
                 let own = ack.map(|ack| is_about(&ack.client_req_id).then_some(Input::Ack { number, ack }));
@@ -192,6 +225,49 @@ impl Client {
         };
         if let Some(input) = input {
             self.feed(input);
+        }
+    }
+}
+
+impl Client {
+    /// Hands the answer to its caller, with the streams that belong to it. They are opened before the next
+    /// message is read: it may be their first frame.
+    fn answer(&self, caller: Caller, number: u64, answer: Answer) -> Option<Input<Caller>> {
+        let answered = match answer {
+            Answer::Response(reply) if reply.stream => self.open_response(reply),
+            answer => {
+                if let Some(upload) = self.streams.get(number) {
+                    match &answer {
+                        Answer::Response(_) => upload.settle(),
+                        Answer::Fault(fault) => upload.fail(fault.clone()),
+                    }
+                }
+                Answered { answer, reader: None, writer: None }
+            }
+        };
+        let upstream = answered.reader.is_some().then(|| self.upstream.clone());
+        // The caller may be gone this very moment; then nobody wants it.
+        let unheard = caller.send(answered).is_err();
+        upstream.filter(|_| unheard).map(|upstream| Input::StreamEnded { upstream })
+    }
+
+    fn open_response(&self, reply: Box<Reply>) -> Answered {
+        let opened = match &reply.upstream_req_id {
+            Some(peer) => self.streams.open(&reply.client_req_id).map(|stream| (stream, peer)),
+            None => Err(Fault::new(Code::BadMessage, Side::Client, "a streamed response names no agent")),
+        };
+        match opened {
+            Ok((stream, peer)) => {
+                stream.connect(peer);
+                let reader = Some(stream.reader(FIRST_WINDOW));
+                let writer = reply.upgrade.is_some().then(|| stream.writer(FIRST_WINDOW));
+                stream.settle();
+                Answered { answer: Answer::Response(reply), reader, writer }
+            }
+            Err(fault) => {
+                let fault = Fault { maybe_seen: true, ..fault };
+                Answered { answer: Answer::Fault(fault), reader: None, writer: None }
+            }
         }
     }
 }
@@ -229,12 +305,16 @@ impl Shell for Client {
                 core.subjects.lost(&core.id, &broker),
                 codec::encode(&lease),
             ),
-            Command::Cancel { to } => {
-                let cancel = crate::wire::Cancel::new(to.clone());
-                core.publish(core.subjects.of_request(Kind::Body, &to), codec::encode(&cancel));
+            Command::Connect { id, to } => {
+                if let Some(stream) = self.streams.get(id.number()) {
+                    stream.connect(&to);
+                }
             }
-            // The caller may be gone this very moment; then nobody wants it.
-            Command::Answer { caller, answer, .. } => drop(caller.send(answer)),
+            Command::Cancel { to } => {
+                let cancel = StreamMessage { to, word: Word::Cancel };
+                core.publish(core.subjects.of_request(Kind::Body, &cancel.to), cancel.encode());
+            }
+            Command::Answer { caller, number, answer } => return self.answer(caller, number, answer),
         }
         None
     }
@@ -298,6 +378,7 @@ impl Role for Client {
         let (in_flight, held) = self.driver.with(|exchanges| (exchanges.in_flight(), exchanges.held()));
         self.core.metrics.in_flight.set(in_flight as i64);
         self.core.metrics.held.set(held as i64);
+        self.core.metrics.streams.set(self.streams.len() as i64);
         self.core.metrics.connections.set(self.connections.load(Ordering::Relaxed) as i64);
     }
 }
@@ -314,21 +395,40 @@ impl Ask for Asking {
         self.0.driver.with(|exchanges| exchanges.mint(upstream))
     }
 
-    async fn ask(&self, request: Request) -> Answer {
+    async fn ask(&self, request: Request) -> Answered {
         let (caller, answer) = oneshot::channel();
-        let mut abandon = Abandon { client: &self.0, number: Some(request.client_req_id.number()) };
+        let number = request.client_req_id.number();
+        let mut waiting = Waiting { client: &self.0, number, answer, answered: false };
         self.0.feed(Input::Open { request, caller });
-        let answer = answer.await;
-        abandon.number = None;
-        let lost = || Fault::new(Code::Internal, Side::Client, "the request was dropped without an answer");
-        answer.unwrap_or_else(|_| Answer::Fault(lost()))
+        let answered = (&mut waiting.answer).await;
+        waiting.answered = true;
+        answered.unwrap_or_else(|_| {
+            let lost = Fault::new(Code::Internal, Side::Client, "the request was dropped without an answer");
+            Answered { answer: Answer::Fault(lost), reader: None, writer: None }
+        })
+    }
+
+    fn streams(&self) -> &Arc<Streams> {
+        &self.0.streams
+    }
+
+    fn inline(&self) -> usize {
+        INLINE.min(self.0.core.bus.max_payload() / 2)
+    }
+
+    fn progress(&self, number: u64) {
+        self.0.feed(Input::Progress { number });
+    }
+
+    fn stream_ended(&self, upstream: &Name) {
+        self.0.feed(Input::StreamEnded { upstream: upstream.clone() });
     }
 
     fn connections(&self) -> &AtomicUsize {
         &self.0.connections
     }
 
-    fn served(&self, served: &Served<'_>) {
+    fn served(&self, served: &Served) {
         let client = &self.0;
         if client.access_log {
             log(served);
@@ -338,23 +438,24 @@ impl Ask for Asking {
             metrics.abandoned.inc();
             return;
         }
-        let labels = Answered {
+        let labels = Requests {
             upstream: Label(served.upstream.clone()),
-            method: method_label(served.method),
+            method: method_label(&served.method),
             status: status_class(served.status),
         };
         metrics.requests.get_or_create(&labels).inc();
         metrics.answered.inc();
         let upstream = OfUpstream { upstream: Label(served.upstream.clone()) };
-        metrics.durations.get_or_create(&upstream).observe(served.started.elapsed().as_secs_f64());
-        if let Decision::Fault(code, side) = served.decision {
+        let took = served.answered.unwrap_or_else(|| served.started.elapsed());
+        metrics.durations.get_or_create(&upstream).observe(took.as_secs_f64());
+        if let Decision::Fault(code, side) | Decision::Cut(code, side) = served.decision {
             metrics.failed.inc();
             metrics.faults.get_or_create(&Faulted { code: Label(code), raised_by: Label(side) }).inc();
         }
     }
 }
 
-fn log(served: &Served<'_>) {
+fn log(served: &Served) {
     tracing::info!(
         id = %served.id,
         upstream = %served.upstream,
@@ -373,21 +474,39 @@ fn log(served: &Served<'_>) {
 fn decision(decision: Decision) -> &'static str {
     match decision {
         Decision::Response => "response",
-        Decision::Fault(code, _) => code.row().text,
+        Decision::Fault(code, _) | Decision::Cut(code, _) => code.row().text,
         Decision::Abandoned => "abandoned",
     }
 }
 
 /// Abandons a request whose caller goes away before its answer.
-struct Abandon<'a> {
+struct Waiting<'a> {
     client: &'a Arc<Client>,
-    number: Option<u64>,
+    number: u64,
+    answer: oneshot::Receiver<Answered>,
+    answered: bool,
 }
 
-impl Drop for Abandon<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(number) = self.number {
-            self.client.feed(Input::Abandon { number });
+        if self.answered {
+            return;
+        }
+        match self.answer.try_recv() {
+            // It came in the last moment; what it began ends with it.
+            Ok(Answered { reader: Some(_), .. }) => {
+                let upstream = self.client.upstream.clone();
+                self.client.feed(Input::StreamEnded { upstream });
+            }
+            Ok(_) => {}
+            Err(_) => {
+                self.client.feed(Input::Abandon { number: self.number });
+                if let Some(upload) = self.client.streams.get(self.number) {
+                    upload.fail(Fault::new(Code::StreamCut, Side::Client, "the caller went away"));
+                }
+            }
         }
     }
 }
+
+const DRAIN_CHECK: Duration = Duration::from_millis(20);

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::{
     sync::{mpsc, watch},
     task::AbortHandle,
@@ -23,13 +23,15 @@ use super::{
 use crate::{
     bus::{Event, Message, Subscription},
     config::Upstream as Settings,
-    origin::{AnswerBody, Call, Origin, Outgoing},
+    origin::Origin,
     proto::serving::{self, Command, Input, Serving},
+    stream::{self, Streams, Told},
     wire::{
-        Fault, Kind, Name, Reply, Request, RequestId, codec, headers, ids::Numbers, message::Cancel,
-        subjects::Address,
+        Code, Fault, Kind, Name, Reply, Request, Side, StreamMessage, codec, ids::Numbers, subjects::Address,
     },
 };
+
+mod call;
 
 /// One upstream agent.
 pub struct Upstream {
@@ -37,9 +39,13 @@ pub struct Upstream {
     name: Name,
     limit: usize,
     origin: Origin,
-    max_body: usize,
     driver: Driver<Serving>,
     calls: Mutex<HashMap<u64, AbortHandle>>,
+    streams: Arc<Streams>,
+    /// Bytes of a response's body at most.
+    max_body: usize,
+    /// How long an upgraded connection may be silent.
+    stream_idle: Duration,
     /// Whether this agent is to be a member of the queue group.
     member: watch::Sender<bool>,
     /// Itself, for the tasks it starts.
@@ -62,6 +68,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         () = tokio::time::sleep(grace) => tracing::warn!("the grace period is over"),
         () = signals.stop() => tracing::warn!("stopping at once"),
     }
+    agent.streams.cut_all();
+    agent.core.bus.flush().await;
     Ok(())
 }
 
@@ -72,7 +80,10 @@ impl Upstream {
     /// When a setting can't be used.
     pub async fn connect(settings: &Settings) -> anyhow::Result<(Arc<Self>, mpsc::Receiver<Event>)> {
         let (core, events) = Core::connect(&settings.process, "upstream", "agent").await?;
+        let max_body = settings.origin.max_body.map_or(u64::MAX, |size| size.as_u64());
         let origin = Origin::new(&settings.origin)?;
+        let (bus, subjects) = (core.bus.clone(), core.subjects.clone());
+        let streams = Streams::new(bus, subjects, Side::Upstream, settings.max_in_flight);
         let rules = serving::Settings {
             upstream: settings.name.clone(),
             ttl: settings.ttl,
@@ -85,9 +96,11 @@ impl Upstream {
             name: settings.name.clone(),
             limit: settings.max_in_flight,
             origin,
-            max_body: usize::try_from(settings.origin.max_body.as_u64()).unwrap_or(usize::MAX),
             driver: Driver::new(serving),
             calls: Mutex::new(HashMap::new()),
+            streams,
+            max_body: usize::try_from(max_body).unwrap_or(usize::MAX),
+            stream_idle: settings.origin.stream_idle,
             member: watch::Sender::new(false),
             this: this.clone(),
         });
@@ -118,6 +131,7 @@ impl Upstream {
         let timers = Arc::clone(self);
         tokio::spawn(async move { timers.run_timers().await });
         tokio::spawn(Arc::clone(self).close_idle());
+        tokio::spawn(Arc::clone(&self.streams).run());
         tracing::info!(upstream = %self.name, origin = %settings.origin.to.uri(), "upstream agent starts");
         Ok(leaving)
     }
@@ -225,7 +239,7 @@ impl Upstream {
             return;
         }
         let detail = format!("the upstream agent could not read the request: {why}");
-        let fault = Fault::new(crate::wire::Code::BadMessage, crate::wire::Side::Upstream, detail);
+        let fault = Fault::new(Code::BadMessage, Side::Upstream, detail);
         let reply = Reply::error(id.clone(), &fault);
         self.core.publish(self.core.subjects.of_request(Kind::Resp, &id), codec::encode(&reply));
     }
@@ -243,77 +257,6 @@ impl Upstream {
             self.origin.close_idle();
         }
     }
-
-    fn call(&self, number: u64, request: Request) {
-        let Some(agent) = self.this.upgrade() else { return };
-        let mut calls = self.calls.lock().expect("no panic while calls are listed");
-        let task = tokio::spawn(async move {
-            let id = request.client_req_id.clone();
-            let reply = agent.issue(request, id).await;
-            agent.core.metrics.count_call(if reply.error.is_none() { "answered" } else { "failed" });
-            agent.calls.lock().expect("no panic while calls are listed").remove(&number);
-            agent.feed(Input::Done { number, reply });
-        });
-        calls.insert(number, task.abort_handle());
-    }
-
-    async fn issue(&self, request: Request, id: RequestId) -> Reply {
-        let call = Call {
-            method: request.method,
-            url: request.url,
-            headers: request.headers,
-            upgrade: None,
-            body: Outgoing::Whole { body: request.body, trailers: None },
-        };
-        let answered = async {
-            let answer = self.origin.call(call, None).await?;
-            let body = whole(answer.body, self.max_body).await?;
-            Ok((answer.status, headers::end_to_end(answer.headers), body))
-        };
-        let (status, headers, body) = match answered.await {
-            Ok(answer) => answer,
-            Err(fault) => return Reply::error(id, &fault),
-        };
-        let reply = Reply::response(id.clone(), status, headers, body);
-        let max = self.core.bus.max_payload();
-        // The head is measured only when it could matter: encoding twice would cost every response.
-        let near = reply.body.as_ref().map_or(0, Bytes::len) + HEAD_ALLOWANCE > max;
-        if near && codec::encode(&reply).len() + IDS_ALLOWANCE > max {
-            let detail =
-                format!("the response does not fit in one message, the NATS server's max_payload is {max}");
-            let fault = Fault::new(crate::wire::Code::ResponseTooLarge, crate::wire::Side::Upstream, detail);
-            return Reply::error(id, &fault);
-        }
-        reply
-    }
-}
-
-/// The whole body of an answer.
-async fn whole(mut body: AnswerBody, max_body: usize) -> Result<Bytes, Fault> {
-    let too_large = || {
-        let detail = format!("the response's body is over {max_body} bytes, the agent's --max-body");
-        Fault::new(crate::wire::Code::ResponseTooLarge, crate::wire::Side::Upstream, detail)
-    };
-    if body.size_hint().lower() > max_body as u64 {
-        return Err(too_large());
-    }
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
-        if first.is_empty() {
-            first = data;
-        } else {
-            if rest.is_empty() {
-                rest.extend_from_slice(&first);
-            }
-            rest.extend_from_slice(&data);
-        }
-        if first.len().max(rest.len()) > max_body {
-            return Err(too_large());
-        }
-    }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
 async fn stopped_being(member: &mut watch::Receiver<bool>) {
@@ -338,12 +281,15 @@ impl Shell for Upstream {
     fn perform(&self, command: Command) -> Option<Input> {
         let core = &self.core;
         match command {
-            Command::Call { number, request, .. } => self.call(number, request),
+            Command::Call { number, request, .. } => return self.call(number, *request),
             Command::Abort { number } => {
                 let call = self.calls.lock().expect("no panic while calls are listed").remove(&number);
                 if let Some(call) = call {
                     call.abort();
                     core.metrics.count_call("cancelled");
+                }
+                if let Some(stream) = self.streams.get(number) {
+                    stream.fail(Fault::new(Code::StreamCut, Side::Upstream, "the request was given up"));
                 }
             }
             Command::Ack(ack) => {
@@ -381,6 +327,17 @@ impl Shell for Upstream {
 }
 
 impl Upstream {
+    fn on_stream_message(&self, number: u64, message: &Message) {
+        let about =
+            |said: StreamMessage| self.core.subjects.is_about(&message.subject, &said.to).then_some(said);
+        let Some(said) = self.core.accept(message, stream::read(message).map(about)) else { return };
+        match self.streams.hear(number, said, message.reply.as_deref()) {
+            Told::Stream => {}
+            Told::Progress => self.feed(Input::Progress { number }),
+            Told::Cancelled => self.feed(Input::Cancel { number }),
+        }
+    }
+
     fn announce(&self, here: &crate::wire::Here) {
         self.core.publish(self.core.subjects.here(&self.name, &self.core.id), codec::encode(here));
     }
@@ -397,17 +354,11 @@ impl Role for Upstream {
 
     fn on_message(&self, address: Address<'_>, message: &Message) {
         match address {
+            Address::Request { kind: Kind::Body, number, .. } if message.nobody => {
+                self.streams.unheard(number);
+            }
             Address::Request { kind: Kind::Body, upstream, number } if upstream == self.name.as_str() => {
-                let cancel = codec::decode::<Cancel>(&message.payload);
-                let own = cancel.map(|cancel| {
-                    self.core
-                        .subjects
-                        .is_about(&message.subject, &cancel.to)
-                        .then_some(Input::Cancel { number })
-                });
-                if let Some(input) = self.core.accept(message, own) {
-                    self.feed(input);
-                }
+                self.on_stream_message(number, message);
             }
             Address::Request { kind: Kind::Resp, number, .. } if message.nobody => {
                 self.feed(Input::ReplyUnheard { number });
@@ -454,6 +405,7 @@ impl Role for Upstream {
     fn refresh_metrics(&self) {
         let in_flight = self.driver.with(|serving| serving.in_flight());
         self.core.metrics.in_flight.set(in_flight as i64);
+        self.core.metrics.streams.set(self.streams.len() as i64);
     }
 }
 
@@ -465,7 +417,3 @@ const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(1);
 const SLACK: u64 = 64;
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
 const CLOSE_IDLE: Duration = Duration::from_secs(5);
-/// A head is never larger: it is read under hyper's own limits.
-const HEAD_ALLOWANCE: usize = 512 * 1024;
-/// What ids add to a reply after it is measured.
-const IDS_ALLOWANCE: usize = 512;

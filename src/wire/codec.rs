@@ -11,6 +11,8 @@ use super::message::{Reply, Request, VERSION};
 
 mod incoming;
 
+pub(super) use incoming::Pairs;
+
 /// Bytes of `message`: a MessagePack map with field names.
 ///
 /// # Panics
@@ -105,7 +107,7 @@ fn check_version(payload: &[u8]) -> Result<(), Malformed> {
 /// The bytes that header values and the body of a message are slices of: one allocation for all of them.
 /// A small payload is copied, because a slice of it would pin a whole read buffer of the NATS client for as
 /// long as the request lasts.
-fn backing(payload: &Bytes) -> Bytes {
+pub(super) fn backing(payload: &Bytes) -> Bytes {
     if payload.len() <= COPY_BELOW { Bytes::copy_from_slice(payload) } else { payload.clone() }
 }
 
@@ -128,6 +130,13 @@ pub(super) mod body {
     }
 
     pub fn serialize_some<S: Serializer>(body: &Option<Bytes>, s: S) -> Result<S::Ok, S::Error> {
+        match body {
+            Some(body) => serialize(body, s),
+            None => s.serialize_none(),
+        }
+    }
+
+    pub fn serialize_part<S: Serializer>(body: &Option<&Bytes>, s: S) -> Result<S::Ok, S::Error> {
         match body {
             Some(body) => serialize(body, s),
             None => s.serialize_none(),
@@ -160,7 +169,7 @@ pub(super) mod status {
 
 /// Header pairs as `[[name, value], …]`, value as `bin`.
 pub(super) mod headers {
-    use http::HeaderMap;
+    use http::{HeaderMap, HeaderValue};
     use serde::{Serializer, ser::SerializeSeq};
 
     pub fn serialize<S: Serializer>(headers: &HeaderMap, s: S) -> Result<S::Ok, S::Error> {
@@ -169,5 +178,19 @@ pub(super) mod headers {
             seq.serialize_element(&(name.as_str(), serde_bytes::Bytes::new(value.as_bytes())))?;
         }
         seq.end()
+    }
+
+    pub fn serialize_some<S: Serializer>(headers: &Option<&HeaderMap>, s: S) -> Result<S::Ok, S::Error> {
+        match headers {
+            Some(headers) => serialize(headers, s),
+            None => s.serialize_none(),
+        }
+    }
+
+    pub fn serialize_value<S: Serializer>(value: &Option<HeaderValue>, s: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => s.serialize_str(&String::from_utf8_lossy(value.as_bytes())),
+            None => s.serialize_none(),
+        }
     }
 }

@@ -161,6 +161,10 @@ codes! {
         "TLS with the origin failed";
     OriginBroken = "origin_broken" 502 "http_response_incomplete" seen None,
         "the origin closed the connection or answered with something that is not HTTP";
+    OriginSilent = "origin_silent" 504 "http_response_timeout" seen None,
+        "the origin stopped sending its response";
+    StreamCut = "stream_cut" 502 "connection_terminated" seen None,
+        "a body broke off on its way through the relay";
     ResponseTooLarge = "response_too_large" 502 "http_response_body_size" seen None,
         "the origin's response is over a limit";
     BadMessage = "bad_message" 502 "proxy_internal_error" unseen None,

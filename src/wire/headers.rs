@@ -6,14 +6,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
 /// Headers that concern one connection only (RFC 9110 §7.6.1), besides those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 9] = [
+const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
     header::TE,
-    header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
@@ -56,6 +55,27 @@ pub fn for_caller(headers: HeaderMap, origin_version: Version, via: &'static str
     let mut kept = end_to_end(headers);
     add_via(&mut kept, origin_version, via);
     kept
+}
+
+/// Whether `Connection` names `option`.
+pub fn has_option(headers: &HeaderMap, option: &str) -> bool {
+    let values = headers.get_all(header::CONNECTION).iter();
+    values.flat_map(list).any(|name| name.eq_ignore_ascii_case(option.as_bytes()))
+}
+
+/// Whether the caller can take trailers: the one thing in `TE` that is meant for the origin as well.
+pub fn wants_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(header::TE).iter().flat_map(list).any(|name| name.eq_ignore_ascii_case(b"trailers"))
+}
+
+/// Whether it is gRPC, whose streams may be silent for as long as they like.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let content = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    content.is_some_and(|content| content.starts_with(b"application/grpc"))
+}
+
+fn list(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|&b| b == b',').map(<[u8]>::trim_ascii)
 }
 
 /// Everything but hop-by-hop headers.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -38,9 +38,18 @@ pub struct Request {
     /// Header pairs: name in lower case, value as bytes.
     #[serde(serialize_with = "codec::headers::serialize")]
     pub headers: HeaderMap,
-    /// The whole body.
+    /// The whole body, or with `stream` its beginning.
     #[serde(serialize_with = "codec::body::serialize")]
     pub body: Bytes,
+    /// Whether the rest of the body follows in frames.
+    #[serde(skip_serializing_if = "is_false")]
+    pub stream: bool,
+    /// Trailers of a whole body.
+    #[serde(serialize_with = "codec::headers::serialize", skip_serializing_if = "HeaderMap::is_empty")]
+    pub trailers: HeaderMap,
+    /// The protocol the caller wants to change to: the value of its `Upgrade` header.
+    #[serde(serialize_with = "codec::headers::serialize_value", skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<HeaderValue>,
     /// The broker that held it, when one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broker_id: Option<ProcessId>,
@@ -74,9 +83,18 @@ pub struct Reply {
     /// Header pairs, as in a request.
     #[serde(serialize_with = "codec::headers::serialize", skip_serializing_if = "HeaderMap::is_empty")]
     pub headers: HeaderMap,
-    /// The whole body; absent in an error.
+    /// The whole body, or with `stream` its beginning; absent in an error.
     #[serde(serialize_with = "codec::body::serialize_some", skip_serializing_if = "Option::is_none")]
     pub body: Option<Bytes>,
+    /// Whether the rest of the body, or with 101 the other protocol, follows in frames.
+    #[serde(skip_serializing_if = "is_false")]
+    pub stream: bool,
+    /// Trailers of a whole body.
+    #[serde(serialize_with = "codec::headers::serialize", skip_serializing_if = "HeaderMap::is_empty")]
+    pub trailers: HeaderMap,
+    /// With 101, the protocol that is spoken from here on.
+    #[serde(serialize_with = "codec::headers::serialize_value", skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<HeaderValue>,
     /// The error; absent in a response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Error>,
@@ -143,17 +161,6 @@ pub enum State {
     Unheld,
     /// A broker says an agent is there: publish it again now.
     Wake,
-}
-
-/// What follows a request: the caller is gone. (Streaming adds frames and credit here.)
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Cancel {
-    /// Protocol version.
-    pub v: u8,
-    /// The request at the addressee.
-    pub to: RequestId,
-    /// Always true; tells a cancellation from a frame.
-    pub cancel: bool,
 }
 
 /// Asks a broker to watch a request, or tells it news of one it watches.
@@ -254,6 +261,9 @@ impl Reply {
             status_code: None,
             headers: HeaderMap::new(),
             body: None,
+            stream: false,
+            trailers: HeaderMap::new(),
+            upgrade: None,
             error: None,
         }
     }
@@ -273,13 +283,6 @@ impl Ack {
             upstream_req_id: None,
             upstream_req_ttl: None,
         }
-    }
-}
-
-impl Cancel {
-    /// Cancels `to`.
-    pub fn new(to: RequestId) -> Self {
-        Cancel { v: VERSION, to, cancel: true }
     }
 }
 
@@ -310,4 +313,8 @@ impl From<Error> for Fault {
 /// Whole milliseconds, as durations cross NATS.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }

@@ -10,9 +10,11 @@ pub mod headers;
 pub mod ids;
 pub mod message;
 pub mod show;
+pub mod stream;
 pub mod subjects;
 
 pub use fault::{Code, Fault, Side};
 pub use ids::{Name, ProcessId, RequestId};
-pub use message::{Ack, Cancel, Error, Here, Hold, Known, Lease, Lost, Reply, Request, State};
+pub use message::{Ack, Error, Here, Hold, Known, Lease, Lost, Reply, Request, State};
+pub use stream::{End, StreamMessage, Word};
 pub use subjects::{Address, Kind, Subjects};

@@ -16,7 +16,7 @@ pub enum Kind {
     Ack,
     /// The response or the error that ends a request.
     Resp,
-    /// What follows a request: cancellation (and, with streaming, frames and credit).
+    /// What follows a request or a response: frames, credit, the end, cancellation.
     Body,
     /// Not answered at once: one broker is asked to watch it.
     Hold,

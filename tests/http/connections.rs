@@ -73,7 +73,11 @@ async fn a_chunked_body_arrives_whole() {
     assert_eq!((answer.status, answer.text().as_str()), (200, "hello world"));
     let seen = relay.origin.only();
     assert_eq!(seen.body, "hello world");
-    assert_eq!((seen.value("transfer-encoding"), seen.value("content-length")), (String::new(), "11".into()));
+    // It came without a length and slowly, so it goes on as it came.
+    assert_eq!(
+        (seen.value("transfer-encoding"), seen.value("content-length")),
+        ("chunked".into(), String::new())
+    );
 }
 
 #[tokio::test]
@@ -125,12 +129,16 @@ async fn a_caller_that_waits_for_100_continue_gets_it() {
     raw.send("data").await;
     let answer = raw.answer().await;
     assert_eq!((answer.status, answer.text().as_str()), (200, "data"));
-    assert_eq!(relay.origin.only().value("expect"), "", "the expectation was met here");
+    assert_eq!(
+        relay.origin.only().value("expect"),
+        "100-continue",
+        "it is the origin that says whether to go on"
+    );
 }
 
 #[tokio::test]
 async fn a_body_that_will_be_refused_is_not_asked_for() {
-    let relay = Relay::start().await;
+    let relay = Relay::to(Origin::echo().await).client(&["--max-body", "1MiB"]).start().await;
     let mut raw = relay.raw().await;
     raw.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n").await;
     raw.answer().await.problem().is(413, "body_too_large", "client");

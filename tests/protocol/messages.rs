@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use relay::wire::{
-    Ack, Cancel, Code, Fault, Here, Hold, Known, Lease, Lost, Name, ProcessId, Reply, Request, RequestId,
-    Side, State, Subjects, codec, message::VERSION,
+    Ack, Code, End, Fault, Here, Hold, Known, Lease, Lost, Name, ProcessId, Reply, Request, RequestId, Side,
+    State, StreamMessage, Subjects, Word, codec, message::VERSION,
 };
 
 /// One of each message, by the name that `docs/PROTOCOL.md` gives its dump.
@@ -16,7 +16,16 @@ pub fn messages() -> Vec<(&'static str, Bytes)> {
         ("error", codec::encode(&error())),
         ("taken", codec::encode(&taken())),
         ("held", codec::encode(&held())),
-        ("cancel", codec::encode(&Cancel::new(at_agent()))),
+        ("streamed request", codec::encode(&streamed_request())),
+        ("switched", codec::encode(&switched())),
+        ("frame", frame().encode()),
+        ("last frame", last_frame().encode()),
+        ("credit", credit().encode()),
+        ("position", position().encode()),
+        ("done", about_the_agents(Word::Done).encode()),
+        ("stop", about_the_agents(Word::Stop).encode()),
+        ("cut", cut().encode()),
+        ("cancel", about_the_agents(Word::Cancel).encode()),
         ("hold", codec::encode(&hold())),
         ("lease", codec::encode(&lease())),
         ("lost", codec::encode(&lost())),
@@ -35,6 +44,9 @@ pub fn request() -> Request {
         url: "/greet?from=docs".into(),
         headers: pairs(&[("host", b"shop.example"), ("x-name", b"caf\xe9"), ("via", b"1.1 relay")]),
         body: Bytes::from_static(b"hi"),
+        stream: false,
+        trailers: http::HeaderMap::new(),
+        upgrade: None,
         broker_id: None,
         broker_req_id: None,
         broker_req_ttl: None,
@@ -49,6 +61,48 @@ pub fn request_after_a_wake() -> Request {
         broker_req_ttl: Some(8_499),
         ..request()
     }
+}
+
+pub fn streamed_request() -> Request {
+    Request { body: Bytes::from_static(b"beg"), stream: true, ..request() }
+}
+
+pub fn switched() -> Reply {
+    Reply {
+        upstream_id: Some(agent()),
+        upstream_req_id: Some(at_agent()),
+        stream: true,
+        upgrade: Some(HeaderValue::from_static("websocket")),
+        ..Reply::response(at_client(), StatusCode::SWITCHING_PROTOCOLS, HeaderMap::new(), Bytes::new())
+    }
+}
+
+pub fn about_the_agents(word: Word) -> StreamMessage {
+    StreamMessage { to: at_agent(), word }
+}
+
+pub fn frame() -> StreamMessage {
+    about_the_agents(Word::Frame { seq: 7, data: Bytes::from_static(b"hello"), end: None })
+}
+
+pub fn last_frame() -> StreamMessage {
+    let end = End { length: 4_294_967_296, trailers: pairs(&[("grpc-status", b"0")]) };
+    let word = Word::Frame { seq: 8, data: Bytes::new(), end: Some(end) };
+    StreamMessage { to: at_client(), word }
+}
+
+pub fn credit() -> StreamMessage {
+    StreamMessage { to: at_client(), word: Word::Credit { bytes: 4_194_304 } }
+}
+
+pub fn position() -> StreamMessage {
+    about_the_agents(Word::Position { frames: 9, credit: 65_536 })
+}
+
+pub fn cut() -> StreamMessage {
+    let fault =
+        Fault::new(Code::OriginSilent, Side::Upstream, "the origin sent nothing for 1m (--idle-timeout)");
+    StreamMessage { to: at_client(), word: Word::Cut((&fault).into()) }
 }
 
 pub fn reply() -> Reply {
@@ -164,10 +218,14 @@ pub fn read_as(name: &str, bytes: &[u8]) -> Result<String, String> {
         read.map(|message| format!("{message:?}")).map_err(|why| why.to_string())
     }
     match name {
-        "request" | "request after a wake" => shown(codec::decode_request(&Bytes::copy_from_slice(bytes))),
-        "reply" | "error" => shown(codec::decode_reply(&Bytes::copy_from_slice(bytes))),
+        "request" | "request after a wake" | "streamed request" => {
+            shown(codec::decode_request(&Bytes::copy_from_slice(bytes)))
+        }
+        "reply" | "error" | "switched" => shown(codec::decode_reply(&Bytes::copy_from_slice(bytes))),
         "taken" | "held" => shown(codec::decode::<Ack>(bytes)),
-        "cancel" => shown(codec::decode::<Cancel>(bytes)),
+        "frame" | "last frame" | "credit" | "position" | "done" | "stop" | "cut" | "cancel" => {
+            shown(StreamMessage::decode(&Bytes::copy_from_slice(bytes)))
+        }
         "hold" => shown(codec::decode::<Hold>(bytes)),
         "lease" => shown(codec::decode::<Lease>(bytes)),
         "lost" => shown(codec::decode::<Lost>(bytes)),

@@ -8,7 +8,7 @@ use relay::{
         Machine,
         serving::{self, Command, Input, Serving},
     },
-    wire::{Address, Cancel, Here, Kind, Name, Reply, codec, ids::Numbers},
+    wire::{Address, Here, Kind, Name, Reply, StreamMessage, Word, codec, ids::Numbers},
 };
 
 use crate::{
@@ -122,7 +122,8 @@ impl Shell for Agent {
     fn on_private(&mut self, core: &mut Core, address: Address<'_>, message: &Message, now: Instant) {
         match (address, message.nobody) {
             (Address::Request { kind: Kind::Body, number, .. }, false) => {
-                let cancel: Cancel = codec::decode(&message.payload).expect("a cancellation");
+                let cancel = StreamMessage::decode(&message.payload).expect("a cancellation");
+                assert_eq!(cancel.word, Word::Cancel);
                 assert!(core.subjects.is_about(&message.subject, &cancel.to), "{}", message.subject);
                 self.feed(core, Input::Cancel { number }, now);
             }

@@ -13,7 +13,7 @@ use relay::{
         exchange::{Command, Exchanges, Input},
     },
     wire::{
-        Ack, Address, Cancel, Kind, Lost, Name, Request, codec,
+        Ack, Address, Kind, Lost, Name, Request, StreamMessage, Word, codec,
         ids::Numbers,
         message::{VERSION, millis},
     },
@@ -58,6 +58,9 @@ impl Client {
             url: format!("/{key}"),
             headers: HeaderMap::new(),
             body: Bytes::from_static(b"question"),
+            stream: false,
+            trailers: http::HeaderMap::new(),
+            upgrade: None,
             broker_id: None,
             broker_req_id: None,
             broker_req_ttl: None,
@@ -101,9 +104,11 @@ impl Client {
                     core.ask(core.subjects.renew(&broker, &upstream), reply, codec::encode(&lease));
                 }
                 Command::Cancel { to } => {
-                    let cancel = codec::encode(&Cancel::new(to.clone()));
-                    core.publish(core.subjects.of_request(Kind::Body, &to), cancel);
+                    let cancel = StreamMessage { to, word: Word::Cancel };
+                    core.publish(core.subjects.of_request(Kind::Body, &cancel.to), cancel.encode());
                 }
+                // No body is streamed here: `tests/simulation/streams.rs` is about those.
+                Command::Connect { id, .. } => panic!("{id} is not streamed"),
                 Command::Answer { caller, answer, .. } => {
                     self.numbers.remove(&caller);
                     core.effects.push(Effect::Answer { key: caller, answer });

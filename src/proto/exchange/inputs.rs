@@ -33,6 +33,16 @@ pub enum Input<C> {
         /// The request's number.
         number: u64,
     },
+    /// The body of a request, or what is said of it, moved on: the waits for its response begin anew.
+    Progress {
+        /// The request's number.
+        number: u64,
+    },
+    /// The stream that a response began has ended.
+    StreamEnded {
+        /// The upstream it came from.
+        upstream: Name,
+    },
     /// A message on `relay.ack.<id>`.
     Ack {
         /// The request's number.
@@ -118,6 +128,13 @@ pub enum Command<C> {
         upstream: Name,
         /// The holds.
         lease: Lease,
+    },
+    /// An agent took a request whose body is streamed: the rest of it goes there.
+    Connect {
+        /// The request.
+        id: RequestId,
+        /// The request at the agent.
+        to: RequestId,
     },
     /// Tell an agent to stop working on a request.
     Cancel {

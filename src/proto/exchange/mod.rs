@@ -45,6 +45,8 @@ pub struct Exchanges<C, H = RandomState> {
     own: ProcessId,
     numbers: Numbers<H>,
     open: HashMap<u64, Exchange<C>>,
+    /// Responses that are answered and still arriving.
+    streaming: usize,
     per_upstream: HashMap<Name, usize>,
     deadlines: Deadlines,
     leases: Leases,
@@ -72,6 +74,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             own,
             numbers,
             open: HashMap::new(),
+            streaming: 0,
             per_upstream: HashMap::new(),
             deadlines: Deadlines::default(),
             leases: Leases::default(),
@@ -87,9 +90,9 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         RequestId::new(&self.own, upstream, self.numbers.fresh())
     }
 
-    /// Requests that are not answered.
+    /// Requests that are not answered, or whose answer is still arriving.
     pub fn in_flight(&self) -> usize {
-        self.open.len()
+        self.open.len() + self.streaming
     }
 
     /// Requests that a broker holds.
@@ -99,7 +102,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
 
     /// Whether nothing is open and nothing is kept.
     pub fn is_idle(&self) -> bool {
-        self.open.is_empty()
+        self.in_flight() == 0
             && self.per_upstream.is_empty()
             && self.deadlines.next().is_none()
             && self.leases.is_idle()
@@ -155,7 +158,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
                 "the client agent has no connection to NATS; it keeps trying",
             ));
         }
-        if self.open.len() >= self.settings.max_in_flight {
+        if self.in_flight() >= self.settings.max_in_flight {
             return full(self.settings.max_in_flight, "--max-in-flight");
         }
         if self.per_upstream.get(upstream).is_some_and(|&n| n >= self.settings.max_per_upstream) {
@@ -194,6 +197,10 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         let Some(exchange) = self.open.get_mut(&number) else { return };
         match exchange.phase {
             Phase::Sent => {
+                if exchange.request.streamed {
+                    let id = exchange.request.client_req_id.clone();
+                    self.commands.push_back(Command::Connect { id, to: at_agent.clone() });
+                }
                 exchange.phase = Phase::Taken { agent, at_agent };
                 exchange.since = now;
                 self.tell_broker(number, now);
@@ -280,7 +287,8 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         if !exchange.concerned_by(&fault, reply.broker_req_id.as_ref(), reply.upstream_req_id.as_ref()) {
             return;
         }
-        match retry::after_fault(&fault, &exchange.request.method, exchange.attempt) {
+        let kept = &exchange.request;
+        match retry::after_fault(&fault, &kept.method, kept.streamed, exchange.attempt) {
             retry::Verdict::Answer => self.answer(number, Answer::Fault(fault)),
             retry::Verdict::Again => {
                 exchange.attempt += 1;
@@ -333,7 +341,12 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
     /// Ends a request: the only way out of `open` that answers.
     fn answer(&mut self, number: u64, mut answer: Answer) {
         let failed = matches!(answer, Answer::Fault(_));
+        let streams = matches!(&answer, Answer::Response(reply) if reply.stream);
         if let Some(exchange) = self.forget(number, failed) {
+            if streams {
+                self.streaming += 1;
+                *self.per_upstream.entry(exchange.request.upstream_target.clone()).or_default() += 1;
+            }
             // A fault speaks of the last try; an agent that had an earlier one may have called the origin.
             if let Answer::Fault(fault) = &mut answer {
                 fault.maybe_seen |= exchange.before.is_some();
@@ -346,17 +359,36 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         self.release(number);
         let exchange = self.open.remove(&number)?;
         self.deadlines.drop(exchange.deadline, number);
-        let upstream = &exchange.request.upstream_target;
+        self.count_down(&exchange.request.upstream_target);
+        if let (true, Phase::Taken { at_agent, .. }) = (cancel, &exchange.phase) {
+            self.commands.push_back(Command::Cancel { to: at_agent.clone() });
+        }
+        Some(exchange)
+    }
+
+    fn count_down(&mut self, upstream: &Name) {
         if let Some(count) = self.per_upstream.get_mut(upstream) {
             *count -= 1;
             if *count == 0 {
                 self.per_upstream.remove(upstream);
             }
         }
-        if let (true, Phase::Taken { at_agent, .. }) = (cancel, &exchange.phase) {
-            self.commands.push_back(Command::Cancel { to: at_agent.clone() });
+    }
+
+    /// While a body moves, nobody has to answer yet.
+    fn progress(&mut self, number: u64, now: Instant) {
+        let Some(exchange) = self.open.get_mut(&number) else { return };
+        exchange.ends = now + self.settings.ttl;
+        if let Phase::Taken { .. } = exchange.phase {
+            exchange.since = now;
         }
-        Some(exchange)
+        self.tell_broker(number, now);
+        self.schedule(number);
+    }
+
+    fn stream_ended(&mut self, upstream: &Name) {
+        self.streaming = self.streaming.saturating_sub(1);
+        self.count_down(upstream);
     }
 
     fn schedule(&mut self, number: u64) {
@@ -380,6 +412,8 @@ impl<C, H: BuildHasher> Machine for Exchanges<C, H> {
         match input {
             Input::Open { request, caller } => self.open(request, caller, now),
             Input::Abandon { number } => drop(self.forget(number, true)),
+            Input::Progress { number } => self.progress(number, now),
+            Input::StreamEnded { upstream } => self.stream_ended(&upstream),
             Input::Ack { number, ack } => self.ack(number, ack, now),
             Input::Reply { number, reply } => self.reply(number, reply, now),
             Input::NobodyGotIt { number } => self.nobody_got_it(number, now),

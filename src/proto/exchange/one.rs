@@ -41,6 +41,8 @@ pub(super) struct Kept {
     pub client_req_id: RequestId,
     pub upstream_target: Name,
     pub method: Method,
+    /// Whether the rest of its body is streamed: then it can't be sent again once an agent has it.
+    pub streamed: bool,
     pub payload: Bytes,
 }
 
@@ -52,6 +54,7 @@ impl Kept {
             client_req_id: request.client_req_id,
             upstream_target: request.upstream_target,
             method: request.method,
+            streamed: request.stream,
         }
     }
 

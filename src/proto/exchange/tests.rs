@@ -465,6 +465,9 @@ impl Client {
             url: "/".to_owned(),
             headers: HeaderMap::new(),
             body: Bytes::new(),
+            stream: false,
+            trailers: http::HeaderMap::new(),
+            upgrade: None,
             broker_id: None,
             broker_req_id: None,
             broker_req_ttl: None,
@@ -544,6 +547,7 @@ fn words(command: Command<()>) -> String {
         Command::Hold(hold) => format!("hold {}", known(hold)),
         Command::Update { hold, .. } => format!("update {}", known(hold)),
         Command::Renew { broker, lease, .. } => format!("renew {broker} {:?}", lease.holds),
+        Command::Connect { id, to } => format!("connect {} to {}", id.number(), to.number()),
         Command::Cancel { to } => format!("cancel {}", to.number()),
         Command::Answer { answer: Answer::Response(_), .. } => "answer: response".to_owned(),
         Command::Answer { answer: Answer::Fault(fault), .. } => {

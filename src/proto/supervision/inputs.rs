@@ -65,7 +65,7 @@ pub enum Command {
     /// Publish on `relay.ack.<id>`.
     Ack(Ack),
     /// Publish on `relay.resp.<id>`.
-    Answer(Reply),
+    Answer(Box<Reply>),
     /// Answer a renewal.
     Lost {
         /// The client agent.

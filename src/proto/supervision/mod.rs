@@ -371,7 +371,7 @@ impl<H: BuildHasher> Supervision<H> {
         if let Some(entry) = self.forget(number) {
             let mut reply = Reply::error(entry.client_req_id, &fault);
             reply.broker_req_id = Some(entry.id);
-            self.commands.push_back(Command::Answer(reply));
+            self.commands.push_back(Command::Answer(Box::new(reply)));
         }
     }
 

@@ -30,6 +30,12 @@ pub struct Request<'a> {
     headers: Pairs<'a>,
     body: &'a serde_bytes::Bytes,
     #[serde(default)]
+    stream: bool,
+    #[serde(default, borrow)]
+    trailers: Pairs<'a>,
+    #[serde(default)]
+    upgrade: Option<String>,
+    #[serde(default)]
     broker_id: Option<ProcessId>,
     #[serde(default)]
     broker_req_id: Option<RequestId>,
@@ -55,6 +61,12 @@ pub struct Reply<'a> {
     #[serde(default)]
     body: Option<&'a serde_bytes::Bytes>,
     #[serde(default)]
+    stream: bool,
+    #[serde(default, borrow)]
+    trailers: Pairs<'a>,
+    #[serde(default)]
+    upgrade: Option<String>,
+    #[serde(default)]
     error: Option<message::Error>,
 }
 
@@ -72,6 +84,9 @@ impl Request<'_> {
             url: self.url,
             headers: self.headers.owned(backing)?,
             body: backing.slice_ref(self.body),
+            stream: self.stream,
+            trailers: self.trailers.owned(backing)?,
+            upgrade: self.upgrade.map(protocol).transpose()?,
             broker_id: self.broker_id,
             broker_req_id: self.broker_req_id,
             broker_req_ttl: self.broker_req_ttl,
@@ -91,30 +106,39 @@ impl Reply<'_> {
             broker_req_id: self.broker_req_id,
             upstream_id: self.upstream_id,
             upstream_req_id: self.upstream_req_id,
-            status_code: self.status_code.map(final_status).transpose()?,
+            status_code: self.status_code.map(|status| final_status(status, &self.upgrade)).transpose()?,
             headers: self.headers.owned(backing)?,
             body: self.body.map(|body| backing.slice_ref(body)),
+            stream: self.stream,
+            trailers: self.trailers.owned(backing)?,
+            upgrade: self.upgrade.map(protocol).transpose()?,
             error: self.error,
         })
     }
 }
 
-/// An informational status can't end an exchange; 101 belongs to upgrades.
-fn final_status(number: u16) -> Result<StatusCode, Malformed> {
+/// An informational status can't end an exchange, except that 101 begins another protocol.
+fn final_status(number: u16, upgrade: &Option<String>) -> Result<StatusCode, Malformed> {
     match StatusCode::from_u16(number) {
         Ok(status) if !status.is_informational() => Ok(status),
+        Ok(StatusCode::SWITCHING_PROTOCOLS) if upgrade.is_some() => Ok(StatusCode::SWITCHING_PROTOCOLS),
         _ => Err(Malformed::new(format!("status_code {number} is not a final status"))),
     }
 }
 
+/// The value of an `Upgrade` header, checked like one.
+fn protocol(text: String) -> Result<HeaderValue, Malformed> {
+    HeaderValue::try_from(text).map_err(|_| Malformed::new("upgrade has control characters"))
+}
+
 /// Header pairs, borrowed.
 #[derive(Default)]
-struct Pairs<'a>(Vec<(&'a str, &'a [u8])>);
+pub struct Pairs<'a>(Vec<(&'a str, &'a [u8])>);
 
 impl Pairs<'_> {
     /// `HeaderName` lowers the case and refuses what is not a token, `HeaderValue` refuses CR, LF and NUL: what
     /// a peer sends can't split a message.
-    fn owned(self, backing: &Bytes) -> Result<HeaderMap, Malformed> {
+    pub fn owned(self, backing: &Bytes) -> Result<HeaderMap, Malformed> {
         let mut headers = HeaderMap::with_capacity(self.0.len());
         for (name, value) in self.0 {
             let name = HeaderName::from_bytes(name.as_bytes())

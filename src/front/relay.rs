@@ -1,0 +1,298 @@
+//! One request at the client agent's listener: checked, relayed, answered.
+//!
+//! What a caller may say is checked here, before anything is published: method, target, header block,
+//! body. Everything that passes is the origin's to judge. A body that does not fit in one message is streamed:
+//! [`super::upload`] sends a request's, [`super::body`] is a response's.
+
+use std::{net::IpAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request as HttpRequest, Response, StatusCode, Version, header};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use tokio::sync::oneshot;
+
+use super::{
+    body::{self, Begun, Held, Outgoing, Streamed},
+    http::{Answered, Ask, Front},
+    problem,
+    served::{Decision, Told},
+    upload::Upload,
+};
+use crate::{
+    proto::{exchange::Answer, flow::FIRST_WINDOW},
+    stream::{Reader, Writer, tunnel},
+    wire::{
+        Code, Fault, Reply, Request, Side,
+        headers::{self, Caller},
+        message::{VERSION, millis},
+    },
+};
+
+/// What a request comes to.
+enum Outcome {
+    /// The whole response.
+    Whole(Response<Held>),
+    /// A response whose body is still arriving.
+    Streamed(Response<()>, Bytes, Reader),
+    /// Another protocol from here on.
+    Upgraded(Response<()>, Tunnel),
+}
+
+struct Tunnel {
+    on_upgrade: OnUpgrade,
+    /// What the origin said right after its head.
+    first: Bytes,
+    reader: Reader,
+    writer: Writer,
+}
+
+impl<A: Ask> Front<A> {
+    /// Answers one request.
+    pub(super) async fn answer(
+        self: &Arc<Self>,
+        request: HttpRequest<Incoming>,
+        peer: IpAddr,
+        over: bool,
+    ) -> Response<Outgoing<A>> {
+        let upstream = self.settings.upstream.clone();
+        let id = self.ask.mint(&upstream);
+        let method = request.method().clone();
+        // Told when it is dropped: also when the caller goes away and this future with it.
+        let mut told = Told::new(Arc::clone(&self.ask), id.clone(), upstream, method.clone(), peer);
+        let outcome = if over { Err(self.too_many()) } else { self.relay(request, &mut told).await };
+        match outcome {
+            Ok(Outcome::Whole(response)) => {
+                told.answered(response.status());
+                told.served.decision = Decision::Response;
+                response.map(Outgoing::Whole)
+            }
+            Ok(Outcome::Streamed(response, first, reader)) => {
+                told.answered(response.status());
+                response.map(|()| Outgoing::Streamed(Box::new(Streamed::new(first, reader, told))))
+            }
+            Ok(Outcome::Upgraded(response, tunnel)) => {
+                told.answered(response.status());
+                tokio::spawn(carry(tunnel, told, self.settings.stream_idle));
+                response.map(|()| Outgoing::Whole(Held::empty()))
+            }
+            Err(fault) => {
+                told.served.decision = Decision::Fault(fault.code, fault.raised_by);
+                let mut response = problem::response(&fault, Some(&id), &method);
+                if over {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                told.answered(response.status());
+                response.map(Outgoing::Whole)
+            }
+        }
+    }
+
+    async fn relay(
+        self: &Arc<Self>,
+        mut request: HttpRequest<Incoming>,
+        told: &mut Told<A>,
+    ) -> Result<Outcome, Fault> {
+        let upgrade = upgrade(&request);
+        let on_upgrade = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+        let (mut head, body) = request.into_parts();
+        let url = self.check(&mut head)?;
+        let expects = head.headers.contains_key(header::EXPECT);
+        let grpc = headers::is_grpc(&head.headers);
+        let begun = body::begin(body, expects, self.settings.body, self.ask.inline(), &self.budget).await?;
+        let Begun { bytes, trailers, rest, share } = begun;
+        told.served.bytes_in = bytes.len() as u64;
+        let peer = told.served.peer;
+        let caller =
+            Caller { address: peer, trusted: self.is_trusted(peer), tls: false, version: head.version };
+        let wants_trailers = headers::wants_trailers(&head.headers);
+        let mut kept = headers::for_origin(head.headers, &caller, VIA);
+        if wants_trailers {
+            kept.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+        if expects && rest.is_some() {
+            kept.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
+        }
+        let request = Request {
+            v: VERSION,
+            client_id: self.ask.process(),
+            client_req_id: told.served.id.clone(),
+            client_req_ttl: millis(self.settings.ttl),
+            upstream_target: told.served.upstream.clone(),
+            method: head.method,
+            url,
+            headers: kept,
+            body: bytes,
+            stream: rest.is_some(),
+            trailers,
+            upgrade,
+            broker_id: None,
+            broker_req_id: None,
+            broker_req_ttl: None,
+        };
+        let answered = match rest {
+            None => self.ask.ask(request).await,
+            Some(rest) => {
+                let credit = if expects { 0 } else { FIRST_WINDOW };
+                let idle = if grpc { self.settings.stream_idle } else { self.settings.body.pause };
+                let begun = request.body.len();
+                self.ask_with_upload(request, Upload { body: rest, credit, idle, begun }).await?
+            }
+        };
+        drop(share);
+        let reply = match answered.answer {
+            Answer::Response(reply) => *reply,
+            Answer::Fault(fault) => return Err(fault),
+        };
+        told.served.agent.clone_from(&reply.upstream_id);
+        if answered.reader.is_some() {
+            told.streams();
+        }
+        match (answered.reader, answered.writer, on_upgrade) {
+            (Some(reader), Some(writer), Some(on_upgrade)) => Ok(upgraded(reply, reader, writer, on_upgrade)),
+            (Some(reader), _, _) => {
+                let first = reply.body.clone().unwrap_or_default();
+                Ok(Outcome::Streamed(head_of(reply), first, reader))
+            }
+            (None, _, _) => self.whole(reply, told),
+        }
+    }
+
+    /// Asks while the rest of the request's body is sent.
+    async fn ask_with_upload(self: &Arc<Self>, request: Request, upload: Upload) -> Result<Answered, Fault> {
+        let stream = self.ask.streams().open(&request.client_req_id)?;
+        let writer = stream.writer(upload.credit);
+        let (failed, failure) = oneshot::channel();
+        let limits = self.settings.body;
+        tokio::spawn(upload.run(writer, Arc::clone(&self.ask), limits, failed));
+        tokio::select! {
+            answered = self.ask.ask(request) => Ok(answered),
+            Ok(fault) = failure => Err(fault),
+        }
+    }
+
+    fn whole(&self, mut reply: Reply, told: &mut Told<A>) -> Result<Outcome, Fault> {
+        let body = reply.body.take().unwrap_or_default();
+        let trailers = std::mem::take(&mut reply.trailers);
+        told.served.bytes_out = body.len() as u64;
+        let share = match body.len() {
+            0 => None,
+            bytes => Some(self.budget.take(bytes).map_err(|fault| Fault { maybe_seen: true, ..fault })?),
+        };
+        Ok(Outcome::Whole(head_of(reply).map(|()| Held::new(body, trailers, share))))
+    }
+
+    /// What a caller may say; returns the target in origin form.
+    fn check(&self, head: &mut http::request::Parts) -> Result<String, Fault> {
+        if head.method == Method::CONNECT {
+            return Err(fault(
+                Code::MethodRefused,
+                "CONNECT is not relayed: a request goes to the upstream's origin",
+            ));
+        }
+        let size: usize =
+            head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        let limit = self.settings.max_header_bytes;
+        if size > limit {
+            let detail =
+                format!("the header block is {size} bytes, the limit of --max-header-bytes is {limit}");
+            return Err(Fault::new(Code::HeadersTooLarge, Side::Client, detail));
+        }
+        let hosts = head.headers.get_all(header::HOST).iter().count();
+        if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
+            return Err(fault(Code::BadRequest, "a request must have exactly one Host header"));
+        }
+        match head.headers.get(header::EXPECT) {
+            Some(expect) if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
+                return Err(fault(
+                    Code::BadExpectation,
+                    "the only expectation that can be met is 100-continue",
+                ));
+            }
+            Some(_) | None => {}
+        }
+        // Authority form is for CONNECT (RFC 9112 §3.2.3): `GET example.com` names no path.
+        if head.uri.path_and_query().is_none() {
+            return Err(fault(Code::BadTarget, "the request target must be a path, an absolute URL or '*'"));
+        }
+        // In absolute form the target's authority replaces Host (RFC 9112 §3.2.2); the path is all that is kept.
+        if let Some(authority) = head.uri.authority() {
+            let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+            let host = HeaderValue::from_str(host)
+                .map_err(|_| fault(Code::BadTarget, "the target's host is not valid"))?;
+            head.headers.insert(header::HOST, host);
+        }
+        let url = head.uri.path_and_query().map_or("/", |path| path.as_str());
+        if url.len() > MAX_TARGET {
+            let detail = format!("the request target is {} bytes, it may be at most {MAX_TARGET}", url.len());
+            return Err(Fault::new(Code::TargetTooLong, Side::Client, detail));
+        }
+        Ok(if url.is_empty() { "/".to_owned() } else { url.to_owned() })
+    }
+
+    fn is_trusted(&self, peer: IpAddr) -> bool {
+        self.settings.trusted.iter().any(|network| network.contains(&peer))
+    }
+
+    fn too_many(&self) -> Fault {
+        let limit = self.settings.max_connections;
+        Fault::new(
+            Code::ClientFull,
+            Side::Client,
+            format!("{limit} connections are open, the limit of --max-connections"),
+        )
+    }
+}
+
+fn head_of(reply: Reply) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = reply.status_code.unwrap_or(StatusCode::BAD_GATEWAY);
+    *response.headers_mut() = headers::for_caller(reply.headers, Version::HTTP_11, VIA);
+    response
+}
+
+fn upgraded(mut reply: Reply, reader: Reader, writer: Writer, on_upgrade: OnUpgrade) -> Outcome {
+    let first = reply.body.take().unwrap_or_default();
+    let protocol = reply.upgrade.take();
+    let mut response = head_of(reply);
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    if let Some(protocol) = protocol {
+        response.headers_mut().insert(header::UPGRADE, protocol);
+    }
+    Outcome::Upgraded(response, Tunnel { on_upgrade, first, reader, writer })
+}
+
+/// Carries the other protocol's bytes until it ends.
+async fn carry<A: Ask>(tunnel: Tunnel, mut told: Told<A>, idle: std::time::Duration) {
+    let Tunnel { on_upgrade, first, reader, writer } = tunnel;
+    let ended = match on_upgrade.await {
+        Ok(io) => tunnel::carry(hyper_util::rt::TokioIo::new(io), first, reader, writer, idle).await,
+        // The caller went away before it had its 101.
+        Err(_) => return,
+    };
+    told.served.bytes_in += ended.sent;
+    told.served.bytes_out += ended.received;
+    match ended.fault {
+        None => told.served.decision = Decision::Response,
+        Some(fault) => told.cut(&fault),
+    }
+}
+
+/// The protocol that a request wants to change to. HTTP/2 by upgrade is not one of them: whoever speaks it
+/// here says so from the start (RFC 9113 §3.1).
+fn upgrade(request: &HttpRequest<Incoming>) -> Option<HeaderValue> {
+    if request.version() != Version::HTTP_11 || !headers::has_option(request.headers(), "upgrade") {
+        return None;
+    }
+    let protocol = request.headers().get(header::UPGRADE)?;
+    let names_http2 = protocol.as_bytes().to_ascii_lowercase().starts_with(b"h2c");
+    (!names_http2).then(|| protocol.clone())
+}
+
+fn fault(code: Code, detail: &'static str) -> Fault {
+    Fault::new(code, Side::Client, detail)
+}
+
+/// Our pseudonym in `Via`.
+const VIA: &str = "relay";
+/// A request target at most, in bytes.
+const MAX_TARGET: usize = 32 * 1024;

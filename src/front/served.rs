@@ -1,0 +1,111 @@
+//! What became of one request, for the access log and the metrics.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{Method, StatusCode};
+
+use super::http::Ask;
+use crate::wire::{Code, Fault, Name, ProcessId, RequestId, Side};
+
+/// One request as the access log and the metrics see it.
+#[derive(Debug)]
+pub struct Served {
+    /// The request's id.
+    pub id: RequestId,
+    /// Its upstream.
+    pub upstream: Name,
+    /// Its method.
+    pub method: Method,
+    /// The agent that answered, if one did.
+    pub agent: Option<ProcessId>,
+    /// The status that was answered; 499 when the caller was gone.
+    pub status: StatusCode,
+    /// What was decided.
+    pub decision: Decision,
+    /// When the request's headers were here.
+    pub started: Instant,
+    /// How long the response's head took, once there is one.
+    pub answered: Option<Duration>,
+    /// Bytes of the request's body.
+    pub bytes_in: u64,
+    /// Bytes of the response's body.
+    pub bytes_out: u64,
+    /// The caller's address.
+    pub peer: IpAddr,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// With the origin's response.
+    Response,
+    /// With a fault.
+    Fault(Code, Side),
+    /// With the origin's response, which broke off.
+    Cut(Code, Side),
+    /// The caller went away before its answer, or before the end of it.
+    Abandoned,
+}
+
+/// A request that is told of when it ends, however it ends: this is dropped then.
+pub struct Told<A: Ask> {
+    ask: Arc<A>,
+    /// What will be told.
+    pub served: Served,
+    streamed: bool,
+}
+
+impl<A: Ask> Told<A> {
+    /// A request that has begun; whoever asked may be gone at any moment.
+    pub fn new(ask: Arc<A>, id: RequestId, upstream: Name, method: Method, peer: IpAddr) -> Self {
+        let served = Served {
+            id,
+            upstream,
+            method,
+            agent: None,
+            status: CALLER_GONE,
+            decision: Decision::Abandoned,
+            started: Instant::now(),
+            answered: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            peer,
+        };
+        Told { ask, served, streamed: false }
+    }
+
+    /// The response's head goes out.
+    pub fn answered(&mut self, status: StatusCode) {
+        self.served.status = status;
+        self.served.answered = Some(self.served.started.elapsed());
+    }
+
+    /// Its response is streamed, and counts as in flight until this is dropped.
+    pub fn streams(&mut self) {
+        self.streamed = true;
+    }
+
+    /// The response broke off because of `fault`.
+    pub fn cut(&mut self, fault: &Fault) {
+        self.served.decision = Decision::Cut(fault.code, fault.raised_by);
+    }
+}
+
+impl<A: Ask> Drop for Told<A> {
+    fn drop(&mut self) {
+        self.ask.served(&self.served);
+        if self.streamed {
+            self.ask.stream_ended(&self.served.upstream);
+        }
+    }
+}
+
+/// What the log says of a request whose caller is gone; nobody gets it.
+const CALLER_GONE: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => StatusCode::REQUEST_TIMEOUT,
+};

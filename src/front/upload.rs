@@ -1,0 +1,165 @@
+//! A request's body on its way to the upstream agent, frame by frame.
+
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming};
+use tokio::{sync::oneshot, time::timeout};
+
+use super::{
+    body::{self, Limits},
+    http::Ask,
+};
+use crate::{stream::Writer, wire::Fault};
+
+/// The rest of a request's body.
+pub struct Upload {
+    /// Where it comes from.
+    pub body: Incoming,
+    /// Bytes that may go before the agent gives credit.
+    pub credit: u64,
+    /// How long the caller may pause.
+    pub idle: Duration,
+    /// Bytes of the body that went before.
+    pub begun: usize,
+}
+
+impl Upload {
+    /// Sends it. What goes wrong with the caller is told to `failed`; what goes wrong with the agent, the answer
+    /// tells.
+    pub async fn run<A: Ask>(
+        mut self,
+        mut writer: Writer,
+        ask: Arc<A>,
+        limits: Limits,
+        failed: oneshot::Sender<Fault>,
+    ) {
+        match self.send(&mut writer, &*ask, limits).await {
+            Ok(trailers) => {
+                // The answer tells what became of it.
+                writer.finish(trailers).await.ok();
+            }
+            Err(Ended::Caller(fault)) => {
+                writer.cut(fault.clone());
+                // Nobody waits for it once there is an answer.
+                failed.send(fault).ok();
+            }
+            Err(Ended::Agent) => self.linger().await,
+        }
+    }
+
+    async fn send<A: Ask>(
+        &mut self,
+        writer: &mut Writer,
+        ask: &A,
+        limits: Limits,
+    ) -> Result<HeaderMap, Ended> {
+        let mut sent = self.begun;
+        let sized = self.body.size_hint().exact().is_some();
+        let mut pace = Pace::new(self.idle);
+        loop {
+            // Nothing is asked of the caller that could not be passed on.
+            writer.ready().await.map_err(|_| Ended::Agent)?;
+            let Some(frame) = self.next(writer).await? else { return Ok(HeaderMap::new()) };
+            match frame.into_data() {
+                Ok(data) => {
+                    sent += data.len();
+                    if sent > limits.max {
+                        return Err(Ended::Caller(body::too_large(limits.max)));
+                    }
+                    if sized && !pace.keeps(data.len()) {
+                        return Err(Ended::Caller(body::paused(self.idle)));
+                    }
+                    writer.send(data).await.map_err(|_| Ended::Agent)?;
+                    if pace.is_second() {
+                        ask.progress(writer.number());
+                    }
+                }
+                Err(frame) => return Ok(frame.into_trailers().unwrap_or_default()),
+            }
+        }
+    }
+
+    /// The next part, unless the agent wants no more meanwhile.
+    async fn next(&mut self, writer: &Writer) -> Result<Option<Frame<Bytes>>, Ended> {
+        let body = &mut self.body;
+        let frame = timeout(self.idle, async {
+            let mut frame = std::pin::pin!(body.frame());
+            poll_fn(|cx| match frame.as_mut().poll(cx) {
+                Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+                Poll::Pending => writer.poll_over(cx).map(Err),
+            })
+            .await
+        });
+        match frame.await {
+            Ok(Ok(frame)) => frame.transpose().map_err(|error| Ended::Caller(body::unreadable(&error))),
+            Ok(Err(_)) => Err(Ended::Agent),
+            Err(_) => Err(Ended::Caller(body::paused(self.idle))),
+        }
+    }
+
+    /// Reads on for a while after the answer: to close a connection on a caller that is still sending would
+    /// take the answer from it (RFC 9112 §9.6).
+    async fn linger(mut self) {
+        let reading = async { while let Ok(Some(Ok(_))) = timeout(LINGER_PAUSE, self.body.frame()).await {} };
+        timeout(LINGER, reading).await.ok();
+    }
+}
+
+/// Why a body was not sent to its end.
+enum Ended {
+    /// The caller broke a rule, or is gone.
+    Caller(Fault),
+    /// The agent wants no more, or is gone.
+    Agent,
+}
+
+/// Whether a body moves on.
+struct Pace {
+    since: Instant,
+    bytes: usize,
+    pause: Duration,
+    told: Instant,
+}
+
+impl Pace {
+    fn new(pause: Duration) -> Self {
+        let now = Instant::now();
+        Pace { since: now, bytes: 0, pause, told: now }
+    }
+
+    /// Counts `bytes`; says whether the last [`Pace::pause`] brought enough.
+    fn keeps(&mut self, bytes: usize) -> bool {
+        self.bytes += bytes;
+        if self.since.elapsed() < self.pause {
+            return true;
+        }
+        let enough = self.bytes >= LEAST;
+        self.bytes = 0;
+        self.since = Instant::now();
+        enough
+    }
+
+    /// Whether it is worth telling.
+    fn is_second(&mut self) -> bool {
+        let due = self.told.elapsed() >= TELL;
+        if due {
+            self.told = Instant::now();
+        }
+        due
+    }
+}
+
+/// How long the caller is read after the answer at most, and how long it may pause then.
+const LINGER: Duration = Duration::from_secs(30);
+const LINGER_PAUSE: Duration = Duration::from_secs(5);
+/// Bytes that a body with a length must bring within `--body-timeout`.
+const LEAST: usize = 1024;
+const TELL: Duration = Duration::from_secs(1);

@@ -1,0 +1,247 @@
+//! One request at the origin: issued, its response begun into one message or streamed.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{HeaderMap, StatusCode, header};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use tokio::time::{Instant, timeout_at};
+
+use super::Upstream;
+use crate::{
+    origin::{Answer, AnswerBody, BodyCut, Call, Outgoing},
+    proto::{
+        flow::{FIRST_WINDOW, INLINE},
+        serving::Input,
+    },
+    role::shell::Shell,
+    stream::{Gathered, Stream, Upload, Writer, tunnel},
+    wire::{Code, Fault, Reply, Request, RequestId, Side, codec, headers},
+};
+
+/// A response, as far as it goes into the reply.
+struct Begun {
+    body: Bytes,
+    trailers: HeaderMap,
+    ended: bool,
+}
+
+impl Upstream {
+    /// Starts the call. The stream of the request's body is opened here, before the next message is read: it
+    /// may be the first frame.
+    pub(super) fn call(&self, number: u64, request: Request) -> Option<Input> {
+        let agent = self.this.upgrade()?;
+        let upload = match self.open_upload(number, &request) {
+            Ok(upload) => upload,
+            Err(fault) => {
+                return Some(Input::Done { number, reply: Reply::error(request.client_req_id, &fault) });
+            }
+        };
+        let mut calls = self.calls.lock().expect("no panic while calls are listed");
+        let task = tokio::spawn(async move { agent.serve(number, request, upload).await });
+        calls.insert(number, task.abort_handle());
+        None
+    }
+
+    fn open_upload(&self, number: u64, request: &Request) -> Result<Option<Upload>, Fault> {
+        if !request.stream {
+            return Ok(None);
+        }
+        let stream = self.stream(number, &request.client_req_id)?;
+        let expects = request.headers.contains_key(header::EXPECT);
+        Ok(Some(Upload::new(stream, request.body.clone(), expects)))
+    }
+
+    fn stream(&self, number: u64, peer: &RequestId) -> Result<Arc<Stream>, Fault> {
+        let own = RequestId::new(&self.core.id, &self.name, number);
+        let stream = self.streams.open(&own)?;
+        stream.connect(peer);
+        Ok(stream)
+    }
+
+    async fn serve(self: Arc<Self>, number: u64, request: Request, upload: Option<Upload>) {
+        let id = request.client_req_id.clone();
+        let outcome = match self.issue(request, upload).await {
+            Ok(answer) => self.answer(number, &id, answer).await,
+            Err(fault) => Err(fault),
+        };
+        if let Some(stream) = self.streams.get(number) {
+            stream.settle();
+        }
+        self.calls.lock().expect("no panic while calls are listed").remove(&number);
+        let (outcome, input) = match outcome {
+            Ok(Some(reply)) => ("answered", Input::Done { number, reply }),
+            Ok(None) => ("answered", Input::StreamEnded { number }),
+            Err(fault) => ("failed", Input::Done { number, reply: Reply::error(id, &fault) }),
+        };
+        self.core.metrics.count_call(outcome);
+        self.feed(input);
+    }
+
+    async fn issue(&self, request: Request, upload: Option<Upload>) -> Result<Answer, Fault> {
+        let on_continue = upload.as_ref().and_then(Upload::on_continue);
+        let body = match upload {
+            Some(upload) => Outgoing::Stream(Box::pin(upload.map_err(BodyCut))),
+            None => {
+                let trailers = (!request.trailers.is_empty()).then_some(request.trailers);
+                Outgoing::Whole { body: request.body, trailers }
+            }
+        };
+        let (method, url, headers) = (request.method, request.url, request.headers);
+        let call = Call { method, url, headers, upgrade: request.upgrade, body };
+        self.origin.call(call, on_continue).await
+    }
+
+    /// The reply when it is all of the response; otherwise streams what the reply does not hold.
+    async fn answer(
+        self: &Arc<Self>,
+        number: u64,
+        id: &RequestId,
+        mut answer: Answer,
+    ) -> Result<Option<Reply>, Fault> {
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+            self.tunnel(number, id, answer).await?;
+            return Ok(None);
+        }
+        let begun = self.gather(&mut answer.body).await?;
+        let headers = headers::end_to_end(answer.headers);
+        let mut reply = Reply::response(id.clone(), answer.status, headers, begun.body);
+        reply.trailers = begun.trailers;
+        self.check_size(&reply)?;
+        if begun.ended {
+            return Ok(Some(reply));
+        }
+        let stream = self.stream(number, id).map_err(seen)?;
+        let writer = stream.writer(FIRST_WINDOW);
+        stream.settle();
+        let sent = reply.body.as_ref().map_or(0, Bytes::len);
+        reply.stream = true;
+        self.feed(Input::Head { number, reply });
+        self.pump(answer.body, writer, sent).await;
+        Ok(None)
+    }
+
+    /// What goes into the reply: a small response whole, otherwise what is here already, so that the first byte
+    /// of an event stream is on its way as soon as the origin wrote it.
+    async fn gather(&self, body: &mut AnswerBody) -> Result<Begun, Fault> {
+        let inline = INLINE.min(self.core.bus.max_payload() / 2);
+        let announced = body.size_hint();
+        if announced.lower() > self.max_body as u64 {
+            return Err(self.too_large());
+        }
+        let small = announced.exact().is_some_and(|bytes| bytes <= inline as u64);
+        let mut deadline = None;
+        let mut parts = Gathered::default();
+        let mut trailers = HeaderMap::new();
+        let mut ended = body.is_end_stream();
+        while !ended && parts.len() < inline {
+            let frame = match body.frame().now_or_never() {
+                Some(frame) => frame,
+                None if small => {
+                    let until = *deadline.get_or_insert_with(|| Instant::now() + SOON);
+                    let Ok(frame) = timeout_at(until, body.frame()).await else { break };
+                    frame
+                }
+                None => break,
+            };
+            match frame.transpose()?.map(Frame::into_data) {
+                None => ended = true,
+                Some(Ok(data)) => parts.push(data),
+                Some(Err(frame)) => trailers = frame.into_trailers().unwrap_or_default(),
+            }
+            ended |= body.is_end_stream();
+        }
+        if parts.len() > self.max_body {
+            return Err(self.too_large());
+        }
+        Ok(Begun { body: parts.freeze(), trailers, ended })
+    }
+
+    /// Whether the reply goes through NATS. Its head is measured only when it could matter: encoding twice would
+    /// cost every response.
+    fn check_size(&self, reply: &Reply) -> Result<(), Fault> {
+        let max = self.core.bus.max_payload();
+        let near = reply.body.as_ref().map_or(0, Bytes::len) + HEAD_ALLOWANCE > max;
+        if near && codec::encode(reply).len() + IDS_ALLOWANCE > max {
+            let detail = format!(
+                "the response's head does not fit in one message, the NATS server's max_payload is {max}"
+            );
+            return Err(Fault::new(Code::ResponseTooLarge, Side::Upstream, detail));
+        }
+        Ok(())
+    }
+
+    /// Streams the rest of a response.
+    async fn pump(&self, mut body: AnswerBody, mut writer: Writer, mut sent: usize) {
+        let mut trailers = HeaderMap::new();
+        loop {
+            // Credit first: what can't be sent on stays with the origin.
+            if writer.ready().await.is_err() {
+                return;
+            }
+            let frame = tokio::select! {
+                biased;
+                frame = body.frame() => frame,
+                _ = writer.over() => return,
+            };
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                None => break,
+                Some(Ok(Ok(data))) => {
+                    sent += data.len();
+                    if sent > self.max_body {
+                        writer.cut(self.too_large());
+                        return;
+                    }
+                    if writer.send(data).await.is_err() {
+                        return;
+                    }
+                }
+                Some(Ok(Err(frame))) => trailers = frame.into_trailers().unwrap_or_default(),
+                Some(Err(fault)) => {
+                    writer.cut(fault);
+                    return;
+                }
+            }
+        }
+        // Whoever wants no more has had enough.
+        writer.finish(trailers).await.ok();
+    }
+
+    async fn tunnel(self: &Arc<Self>, number: u64, id: &RequestId, answer: Answer) -> Result<(), Fault> {
+        let stream = self.stream(number, id).map_err(seen)?;
+        let headers = headers::end_to_end(answer.headers.clone());
+        let mut reply = Reply::response(id.clone(), answer.status, headers, Bytes::new());
+        reply.upgrade = answer.headers.get(header::UPGRADE).cloned();
+        reply.stream = true;
+        let (reader, writer) = (stream.reader(FIRST_WINDOW), stream.writer(FIRST_WINDOW));
+        stream.settle();
+        let unspoken =
+            || Fault::new(Code::OriginBroken, Side::Upstream, "the origin switched protocols unasked");
+        let io = answer.into_upgraded().ok_or_else(unspoken)?;
+        self.feed(Input::Head { number, reply });
+        let ended = tunnel::carry(io, Bytes::new(), reader, writer, self.stream_idle).await;
+        if let Some(fault) = ended.fault {
+            tracing::debug!(%id, %fault, "an upgraded connection broke off");
+        }
+        Ok(())
+    }
+
+    fn too_large(&self) -> Fault {
+        let max = self.max_body;
+        let detail = format!("the response's body is over {max} bytes, the agent's --max-body");
+        Fault::new(Code::ResponseTooLarge, Side::Upstream, detail)
+    }
+}
+
+fn seen(fault: Fault) -> Fault {
+    Fault { maybe_seen: true, ..fault }
+}
+
+/// How long the rest of a small response may take for all of it to go into one message.
+const SOON: Duration = Duration::from_millis(10);
+/// A head is never larger: it is read under hyper's own limits.
+const HEAD_ALLOWANCE: usize = 512 * 1024;
+/// What ids add to a reply after it is measured.
+const IDS_ALLOWANCE: usize = 512;

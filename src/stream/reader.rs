@@ -1,0 +1,108 @@
+//! The receiving end of a stream: a body for whoever wants one.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame};
+
+use super::Stream;
+use crate::wire::{Fault, Side, Word};
+
+/// What is received. Dropping it before its end tells the other side: at a client agent the request is not
+/// wanted any more, at an upstream agent the rest of the request's body is not.
+pub struct Reader {
+    stream: Arc<Stream>,
+    ended: bool,
+}
+
+impl Reader {
+    pub(super) fn new(stream: Arc<Stream>) -> Self {
+        Reader { stream, ended: false }
+    }
+
+    /// Whose side it is.
+    pub fn side(&self) -> Side {
+        self.stream.streams.side
+    }
+
+    /// Whether the body has been read to its end; a cut is none.
+    pub fn is_finished(&self) -> bool {
+        let state = self.stream.state();
+        self.ended && state.cut.is_none()
+            || state.last.as_ref().is_some_and(HeaderMap::is_empty) && state.queue.iter().all(Bytes::is_empty)
+    }
+
+    /// The next part; `None` at the end.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let mut state = self.stream.state();
+        // What came before a cut is passed on first: the caller may have use for it.
+        while let Some(data) = state.queue.pop_front() {
+            if data.is_empty() {
+                continue;
+            }
+            let window = self.stream.streams.window();
+            if let Some(word) = state.flow.read(data.len() as u64, window, Instant::now()) {
+                self.stream.tell(&state, word);
+            }
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if let Some(trailers) = state.last.take() {
+            self.ended = true;
+            return Poll::Ready(some_trailers(trailers));
+        }
+        if let Some(fault) = &state.cut {
+            self.ended = true;
+            return Poll::Ready(Some(Err(fault.clone())));
+        }
+        state.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+fn some_trailers(trailers: HeaderMap) -> Option<Result<Frame<Bytes>, Fault>> {
+    (!trailers.is_empty()).then(|| Ok(Frame::trailers(trailers)))
+}
+
+impl Body for Reader {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        self.get_mut().poll_data(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_finished()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut state = self.stream.state();
+        state.queue.clear();
+        if state.flow.is_receiving() && state.cut.is_none() {
+            match self.stream.streams.side {
+                Side::Client => {
+                    drop(state);
+                    let gone = Fault::new(crate::wire::Code::StreamCut, Side::Client, "the caller went away");
+                    self.stream.fail(gone);
+                    return;
+                }
+                Side::Broker | Side::Upstream => {
+                    state.flow.stop_receiving();
+                    self.stream.tell(&state, Word::Stop);
+                }
+            }
+        }
+        self.stream.forget_when_over(state);
+    }
+}
