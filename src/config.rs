@@ -9,14 +9,15 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ipnet::IpNet;
 
 use crate::wire::Name;
 
 mod context;
+mod entrance;
 mod file;
 
 pub use context::shown;
+pub use entrance::{Entrance, Mode, Trusted};
 pub use file::{from_flags, parse};
 
 /// HTTP from one network to another over NATS.
@@ -52,9 +53,12 @@ pub enum Command {
 /// The client agent.
 #[derive(Debug, Clone, Args)]
 pub struct Client {
-    /// Address to take HTTP requests on; a bare port is a port on 127.0.0.1
+    /// Address to take HTTP requests on, or unix:/PATH; a bare port is a port on 127.0.0.1
     #[arg(long, value_name = "ADDR", default_value = "8000")]
-    pub listen: Listen,
+    pub listen: Entrance,
+    /// Permissions of the UNIX socket that requests come in at
+    #[arg(long, value_name = "MODE", default_value = "0660")]
+    pub listen_mode: Mode,
     /// Upstream that requests are for
     #[arg(long, value_name = "NAME")]
     pub upstream: Name,
@@ -94,9 +98,18 @@ pub struct Client {
     /// How long a caller may pause while it sends a request's body
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     pub body_timeout: Duration,
-    /// Networks of proxies in front whose Forwarded and X-Forwarded-* headers are believed
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_network)]
-    pub trusted_proxy: Vec<IpNet>,
+    /// Networks of proxies in front whose Forwarded and X-Forwarded-* headers are believed; 'unix' is the UNIX socket
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub trusted_proxy: Vec<Trusted>,
+    /// Whether trusted proxies begin connections with a header of the PROXY protocol, version 1 or 2
+    #[arg(long, value_name = "on|off", default_value = "off")]
+    pub proxy_protocol: Switch,
+    /// Certificate chain to speak TLS with, in PEM; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Key of the certificate, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     /// Whether each request is logged
     #[arg(long, value_name = "on|off", default_value = "on")]
     pub access_log: Switch,
@@ -191,9 +204,9 @@ pub struct Up {
     /// Origin to put online; without one, a demo origin that answers with what it received
     #[arg(value_name = "URL")]
     pub url: Option<OriginUrl>,
-    /// Address to take HTTP requests on; a bare port is a port on 127.0.0.1
+    /// Address to take HTTP requests on, or unix:/PATH; a bare port is a port on 127.0.0.1
     #[arg(long, value_name = "ADDR", default_value = "8000")]
-    pub listen: Listen,
+    pub listen: Entrance,
     /// Name of the upstream
     #[arg(long, value_name = "NAME", default_value = "hello")]
     pub name: Name,
@@ -441,13 +454,6 @@ pub enum LogFormat {
     Human,
     /// One JSON object a line.
     Json,
-}
-
-fn parse_network(text: &str) -> Result<IpNet, String> {
-    let single = || text.parse::<std::net::IpAddr>().map(IpNet::from);
-    text.parse::<IpNet>()
-        .or_else(|_| single())
-        .map_err(|_| "write an address or a network, as 10.0.0.0/8".into())
 }
 
 fn parse_positive(text: &str) -> Result<usize, String> {

@@ -2,9 +2,11 @@
 //!
 //! # The life of a request
 //!
-//! A caller's connection is accepted in [`front::listen`] and served by [`front::http`], which checks what
-//! a caller may say (method, target, header block), reads the body within its limits ([`front::body`]) and
-//! applies the header rules ([`wire::headers`]). The result is a [`wire::Request`].
+//! A caller's connection comes in at [`front::entrance`]. [`front::opening`] finds out whose it is
+//! ([`front::proxy`]), speaks TLS ([`front::tls`]) and sees which HTTP it is; [`front::connection`] serves it.
+//! Each request is [`front::http`]'s, which checks what a caller may say (method, target, header block), reads
+//! the body within its limits ([`front::body`]) and applies the header rules ([`wire::headers`]). The result
+//! is a [`wire::Request`].
 //!
 //! [`role::client`] gives it to the client agent's decisions, [`proto::exchange`], which publish it on
 //! `relay.req.<upstream>` ([`wire::subjects`], [`wire::codec`], [`bus`]). NATS hands it to one member of the

@@ -68,6 +68,8 @@ pub struct Metrics {
     pub agents: Gauge,
     /// Connections at the client agent.
     pub connections: Gauge,
+    /// Connections that were closed before their first request, by reason.
+    pub turned_away: Family<TurnedAway, Counter>,
 }
 
 /// Labels of an answered request.
@@ -111,6 +113,13 @@ pub struct Dropped {
     pub reason: &'static str,
 }
 
+/// Labels of a connection that was closed before its first request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TurnedAway {
+    /// `proxy_header` or `tls_handshake`.
+    pub reason: &'static str,
+}
+
 /// Anything that shows itself, as a label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Label<T>(pub T);
@@ -141,6 +150,7 @@ impl Metrics {
             held: Gauge::default(),
             agents: Gauge::default(),
             connections: Gauge::default(),
+            turned_away: Family::default(),
         };
         metrics.register(role);
         metrics
@@ -163,6 +173,7 @@ impl Metrics {
         registry.register("requests_held", "Requests that a broker watches", self.held.clone());
         registry.register("agents", "Upstream agents known", self.agents.clone());
         registry.register("connections", "Connections from callers", self.connections.clone());
+        registry.register("connections_refused", "Connections without a request", self.turned_away.clone());
     }
 
     /// Counts a dropped message.
@@ -173,6 +184,11 @@ impl Metrics {
     /// Counts a call to the origin.
     pub fn count_call(&self, outcome: &'static str) {
         self.calls.get_or_create(&Called { outcome }).inc();
+    }
+
+    /// Counts a connection that was closed before its first request.
+    pub fn turn_away(&self, reason: &'static str) {
+        self.turned_away.get_or_create(&TurnedAway { reason }).inc();
     }
 
     /// The text that Prometheus scrapes.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use dockerfile::Dockerfile;
 use file::{Compose, Service, duration};
-use relay::config::Command;
+use relay::config::{Command, Entrance, Listen};
 use support::{
     configured::{Server, nats_server},
     process::{relay, run},
@@ -170,8 +170,9 @@ fn the_ports_that_services_name_are_those_they_listen_on() {
     else {
         panic!("a client agent")
     };
-    assert!(settings.listen.0.ip().is_unspecified(), "only the container itself would reach it");
-    assert_eq!(client.published_ports(), [settings.listen.0.port()]);
+    let Entrance::Tcp(Listen(address)) = settings.listen else { panic!("{:?}", settings.listen) };
+    assert!(address.ip().is_unspecified(), "only the container itself would reach it");
+    assert_eq!(client.published_ports(), [address.port()]);
 
     let (origin, upstream) = (compose.service("origin"), compose.service("upstream"));
     let Command::Demo(demo) = relay_command::parse(&origin.words("command"), &[]) else {

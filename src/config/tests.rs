@@ -80,6 +80,21 @@ fn an_address_may_be_a_port_and_then_it_is_loopback() {
 }
 
 #[test]
+fn requests_come_in_at_an_address_or_at_a_unix_socket() {
+    assert!(matches!("8000".parse(), Ok(Entrance::Tcp(_))));
+    assert_eq!("unix:/run/relay.sock".parse(), Ok(Entrance::Unix("/run/relay.sock".into())));
+    for bad in ["unix:", "unix:relay.sock", "unix:/run/", "example.com"] {
+        assert!(bad.parse::<Entrance>().is_err(), "{bad}");
+    }
+    assert_eq!("0660".parse(), Ok(Mode(0o660)));
+    for bad in ["rw", "0999", "7777", ""] {
+        assert!(bad.parse::<Mode>().is_err(), "{bad}");
+    }
+    assert_eq!("unix".parse(), Ok(Trusted::Unix));
+    assert!("10.0.0.0/8".parse::<Trusted>().is_ok() && "::1".parse::<Trusted>().is_ok());
+}
+
+#[test]
 fn an_origin_is_a_scheme_a_host_and_a_path() {
     for good in
         ["http://127.0.0.1:3000", "https://example.com/base", "3000", "127.0.0.1:3000", "http://[::1]:1/"]

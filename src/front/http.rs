@@ -1,24 +1,15 @@
-//! The client agent's listener: connections in, and on each of them requests, which [`super::relay`] answers.
+//! The client agent's front: what it is held to, and whoever answers what comes in. `connection` is how a
+//! connection comes to its requests, `relay` what becomes of them.
 
 use std::{
-    convert::Infallible,
     future::Future,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
-use http::Request as HttpRequest;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use ipnet::IpNet;
-use tokio::net::TcpStream;
-
 use super::{
     body::{Budget, Limits},
+    opening::Opening,
     served::Served,
 };
 use crate::{
@@ -44,8 +35,6 @@ pub struct Settings {
     pub stream_idle: Duration,
     /// How long a request's headers may take.
     pub header_timeout: Duration,
-    /// Proxies in front that are believed.
-    pub trusted: Vec<IpNet>,
 }
 
 /// Whoever gets requests answered.
@@ -66,6 +55,8 @@ pub trait Ask: Send + Sync + 'static {
     fn served(&self, served: &Served);
     /// A response that was streamed has ended.
     fn stream_ended(&self, upstream: &Name);
+    /// Counts a connection that was closed before its first request.
+    fn turned_away(&self, reason: &'static str);
     /// The number of connections, which the front keeps.
     fn connections(&self) -> &AtomicUsize;
 }
@@ -83,59 +74,15 @@ pub struct Answered {
 /// The listener's shared state.
 pub struct Front<A> {
     pub(super) settings: Settings,
+    pub(super) opening: Opening,
     pub(super) ask: Arc<A>,
     pub(super) budget: Budget,
 }
 
 impl<A: Ask> Front<A> {
-    /// A front for `ask`; `max_buffered` is what bodies may take in memory, in bytes.
-    pub fn new(settings: Settings, max_buffered: usize, ask: A) -> Arc<Self> {
-        Arc::new(Front { settings, ask: Arc::new(ask), budget: Budget::new(max_buffered) })
-    }
-
-    /// Serves one connection until it ends, or until `drain` is done and its last request is answered.
-    pub async fn serve(
-        self: Arc<Self>,
-        stream: TcpStream,
-        peer: SocketAddr,
-        drain: impl Future<Output = ()>,
-    ) {
-        let connections = self.ask.connections();
-        let over = connections.fetch_add(1, Ordering::Relaxed) >= self.settings.max_connections;
-        let _open = Open(connections);
-        let front = &self;
-        let service = service_fn(|request: HttpRequest<Incoming>| async move {
-            Ok::<_, Infallible>(front.answer(request, peer.ip(), over).await)
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.settings.header_timeout)
-            .max_buf_size((self.settings.max_header_bytes * 2).max(MIN_BUFFER))
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        let mut connection = std::pin::pin!(connection);
-        let mut drain = std::pin::pin!(drain);
-        let end = tokio::select! {
-            end = connection.as_mut() => end,
-            () = &mut drain => {
-                connection.as_mut().graceful_shutdown();
-                connection.as_mut().await
-            }
-        };
-        // What goes wrong on a caller's connection is the caller's business; it has had its answer.
-        if let Err(error) = end {
-            tracing::debug!(%peer, %error, "connection ended early");
-        }
+    /// A front for `ask`, whose connections open by `opening`; `max_buffered` is what whole bodies may take in
+    /// memory, in bytes.
+    pub fn new(settings: Settings, opening: Opening, max_buffered: usize, ask: A) -> Arc<Self> {
+        Arc::new(Front { settings, opening, ask: Arc::new(ask), budget: Budget::new(max_buffered) })
     }
 }
-
-struct Open<'a>(&'a AtomicUsize);
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// hyper's smallest buffer.
-const MIN_BUFFER: usize = 8192;

@@ -1,6 +1,6 @@
 //! Accepting connections: bind or fail loudly, keep accepting whatever a single connection does.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{future::Future, io, net::SocketAddr, time::Duration};
 
 use anyhow::Context;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -20,11 +20,33 @@ pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     listen().with_context(|| format!("cannot listen on {address}"))
 }
 
+/// Something that connections come from.
+pub trait Accept {
+    /// A connection.
+    type Connection;
+    /// Who is at its other end.
+    type Peer;
+    /// Waits for the next one.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Connection, Self::Peer)>> + Send;
+}
+
+impl Accept for TcpListener {
+    type Connection = TcpStream;
+    type Peer = SocketAddr;
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = TcpListener::accept(self).await?;
+        // It only costs latency when the system refuses it.
+        stream.set_nodelay(true).ok();
+        Ok((stream, peer))
+    }
+}
+
 /// Accepts until `until` is done, and hands each connection to `serve`.
-pub async fn accept(
-    listener: TcpListener,
+pub async fn accept<L: Accept>(
+    mut listener: L,
     until: impl Future<Output = ()>,
-    mut serve: impl FnMut(TcpStream, SocketAddr),
+    mut serve: impl FnMut(L::Connection, L::Peer),
 ) {
     let mut until = std::pin::pin!(until);
     loop {
@@ -32,11 +54,7 @@ pub async fn accept(
             biased;
             () = &mut until => return,
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    // It only costs latency when the system refuses it.
-                    stream.set_nodelay(true).ok();
-                    serve(stream, peer);
-                }
+                Ok((stream, peer)) => serve(stream, peer),
                 Err(error) => {
                     // Out of file descriptors, most likely: others must finish first.
                     tracing::warn!(%error, "cannot accept a connection; trying again");
@@ -47,5 +65,6 @@ pub async fn accept(
     }
 }
 
-const BACKLOG: u32 = 4096;
+/// Connections that may wait to be accepted.
+pub const BACKLOG: u32 = 4096;
 const PAUSE: Duration = Duration::from_millis(50);

@@ -1,13 +1,18 @@
-//! Where people come in. `http` is the client agent's listener, `relay` one request there, `upload` and `body`
-//! its body and its response's, `served` what is told of it; `admin` is the operator's listener; `problem` is the
-//! one place that turns a fault into a response.
+//! Where people come in. `entrance` to `connection` are the client agent's listener and its connections; `relay`
+//! is one request there, `upload` and `body` its body and its response's, `served` what is told of it; `admin` is
+//! the operator's listener; `problem` is the one place that turns a fault into a response.
 
 pub mod admin;
 pub mod body;
+pub mod connection;
 pub mod demo;
+pub mod entrance;
 pub mod http;
 pub mod listen;
+pub mod opening;
 pub mod problem;
+pub mod proxy;
 pub mod relay;
 pub mod served;
+pub mod tls;
 pub mod upload;

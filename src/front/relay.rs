@@ -4,7 +4,7 @@
 //! body. Everything that passes is the origin's to judge. A body that does not fit in one message is streamed:
 //! [`super::upload`] sends a request's, [`super::body`] is a response's.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request as HttpRequest, Response, StatusCode, Version, header};
@@ -51,15 +51,15 @@ impl<A: Ask> Front<A> {
     pub(super) async fn answer(
         self: &Arc<Self>,
         request: HttpRequest<Incoming>,
-        peer: IpAddr,
+        caller: Caller,
         over: bool,
     ) -> Response<Outgoing<A>> {
         let upstream = self.settings.upstream.clone();
         let id = self.ask.mint(&upstream);
         let method = request.method().clone();
         // Told when it is dropped: also when the caller goes away and this future with it.
-        let mut told = Told::new(Arc::clone(&self.ask), id.clone(), upstream, method.clone(), peer);
-        let outcome = if over { Err(self.too_many()) } else { self.relay(request, &mut told).await };
+        let mut told = Told::new(Arc::clone(&self.ask), id.clone(), upstream, method.clone(), caller.peer);
+        let outcome = if over { Err(self.too_many()) } else { self.relay(request, caller, &mut told).await };
         match outcome {
             Ok(Outcome::Whole(response)) => {
                 told.answered(response.status());
@@ -90,6 +90,7 @@ impl<A: Ask> Front<A> {
     async fn relay(
         self: &Arc<Self>,
         mut request: HttpRequest<Incoming>,
+        caller: Caller,
         told: &mut Told<A>,
     ) -> Result<Outcome, Fault> {
         let upgrade = upgrade(&request);
@@ -101,9 +102,7 @@ impl<A: Ask> Front<A> {
         let begun = body::begin(body, expects, self.settings.body, self.ask.inline(), &self.budget).await?;
         let Begun { bytes, trailers, rest, share } = begun;
         told.served.bytes_in = bytes.len() as u64;
-        let peer = told.served.peer;
-        let caller =
-            Caller { address: peer, trusted: self.is_trusted(peer), tls: false, version: head.version };
+        let caller = Caller { version: head.version, ..caller };
         let wants_trailers = headers::wants_trailers(&head.headers);
         let mut kept = headers::for_origin(head.headers, &caller, VIA);
         if wants_trailers {
@@ -227,10 +226,6 @@ impl<A: Ask> Front<A> {
             return Err(Fault::new(Code::TargetTooLong, Side::Client, detail));
         }
         Ok(if url.is_empty() { "/".to_owned() } else { url.to_owned() })
-    }
-
-    fn is_trusted(&self, peer: IpAddr) -> bool {
-        self.settings.trusted.iter().any(|network| network.contains(&peer))
     }
 
     fn too_many(&self) -> Fault {

@@ -1,7 +1,6 @@
 //! What became of one request, for the access log and the metrics.
 
 use std::{
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,7 +8,7 @@ use std::{
 use http::{Method, StatusCode};
 
 use super::http::Ask;
-use crate::wire::{Code, Fault, Name, ProcessId, RequestId, Side};
+use crate::wire::{Code, Fault, Name, ProcessId, RequestId, Side, headers::Peer};
 
 /// One request as the access log and the metrics see it.
 #[derive(Debug)]
@@ -34,8 +33,8 @@ pub struct Served {
     pub bytes_in: u64,
     /// Bytes of the response's body.
     pub bytes_out: u64,
-    /// The caller's address.
-    pub peer: IpAddr,
+    /// The caller.
+    pub peer: Peer,
 }
 
 /// How a request ended.
@@ -61,7 +60,7 @@ pub struct Told<A: Ask> {
 
 impl<A: Ask> Told<A> {
     /// A request that has begun; whoever asked may be gone at any moment.
-    pub fn new(ask: Arc<A>, id: RequestId, upstream: Name, method: Method, peer: IpAddr) -> Self {
+    pub fn new(ask: Arc<A>, id: RequestId, upstream: Name, method: Method, peer: Peer) -> Self {
         let served = Served {
             id,
             upstream,

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    net::TcpListener,
+    signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot},
     task::JoinSet,
 };
@@ -27,9 +27,12 @@ use crate::{
     front::{
         self,
         body::Limits,
+        entrance::Listener,
         http::{Answered, Ask, Front},
         listen,
+        opening::Opening,
         served::{Decision, Served},
+        tls::{self, Tls},
     },
     proto::{
         exchange::{self, Answer, Command, Exchanges, Input},
@@ -61,11 +64,12 @@ pub struct Client {
 /// # Errors
 /// When it can't start: a setting, the listener's address, the admin address.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    let listener = listen::bind(settings.listen.0)?;
+    let opening = opening(&settings)?;
+    let listener = Listener::bind(&settings.listen, settings.listen_mode)?;
     let mut signals = Signals::listen()?;
     let (client, events) = Client::connect(&settings).await?;
-    tracing::info!(address = %listener.local_addr()?, upstream = %settings.upstream, "client agent listens");
-    let serving = client.serve(listener, &settings, events);
+    tracing::info!(address = %listener.address()?, upstream = %settings.upstream, "client agent listens");
+    let serving = client.serve(listener, opening, &settings, events);
     let stopper = Arc::clone(&client);
     let stop = async {
         signals.stop().await;
@@ -125,7 +129,8 @@ impl Client {
     /// When the admin address can't be had or the connection to NATS is closed for good.
     pub async fn serve(
         self: &Arc<Self>,
-        listener: TcpListener,
+        listener: Listener,
+        opening: Opening,
         settings: &Settings,
         events: mpsc::Receiver<Event>,
     ) -> anyhow::Result<()> {
@@ -146,9 +151,12 @@ impl Client {
             body: Limits { max: settings.max_body.map_or(usize::MAX, size), pause: settings.body_timeout },
             stream_idle: settings.stream_idle,
             header_timeout: settings.header_timeout,
-            trusted: settings.trusted_proxy.clone(),
         };
-        let front = Front::new(rules, size(settings.max_buffered), Asking(Arc::clone(self)));
+        if let Some(tls) = opening.tls.clone() {
+            let hangup = signal(SignalKind::hangup())?;
+            tokio::spawn(async move { tls.follow(hangup).await });
+        }
+        let front = Front::new(rules, opening, size(settings.max_buffered), Asking(Arc::clone(self)));
         let mut connections = JoinSet::new();
         listen::accept(listener, self.core.stopping(), |stream, peer| {
             let drain = self.core.stopping();
@@ -169,10 +177,10 @@ impl Client {
         let max = self.core.bus.max_payload();
         if payload.len() > max {
             let detail = format!(
-                "the request is {} bytes with its headers, the NATS server's max_payload is {max}",
+                "the request's headers do not fit in one message: {} bytes, the NATS server's max_payload is {max}",
                 payload.len()
             );
-            return Some(failed(id, Code::BodyTooLarge, detail));
+            return Some(failed(id, Code::HeadersTooLarge, detail));
         }
         let subject = self.core.subjects.req(upstream);
         let reply = self.core.subjects.of_request(Kind::Ack, id);
@@ -270,6 +278,25 @@ impl Client {
             }
         }
     }
+}
+
+/// How the connections of a client agent with these settings open.
+///
+/// # Errors
+/// When the certificate can't be used, or anybody could say that he is somebody else.
+pub fn opening(settings: &Settings) -> anyhow::Result<Opening> {
+    let proxy_protocol = settings.proxy_protocol == Switch::On;
+    anyhow::ensure!(
+        !proxy_protocol || !settings.trusted_proxy.is_empty(),
+        "--proxy-protocol on needs --trusted-proxy, the networks of the proxies that are believed"
+    );
+    let files = tls::Files::of(settings.tls_cert.as_deref(), settings.tls_key.as_deref())?;
+    Ok(Opening {
+        trusted: settings.trusted_proxy.clone(),
+        proxy_protocol,
+        tls: files.map(Tls::load).transpose()?.map(Arc::new),
+        patience: settings.header_timeout,
+    })
 }
 
 fn failed(id: &RequestId, code: Code, detail: String) -> Input<Caller> {
@@ -426,6 +453,10 @@ impl Ask for Asking {
 
     fn connections(&self) -> &AtomicUsize {
         &self.0.connections
+    }
+
+    fn turned_away(&self, reason: &'static str) {
+        self.0.core.metrics.turn_away(reason);
     }
 
     fn served(&self, served: &Served) {

@@ -13,10 +13,19 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{broker::Broker, client::Client, signals::Signals, upstream::Upstream};
+use super::{
+    broker::Broker,
+    client::{self, Client},
+    signals::Signals,
+    upstream::Upstream,
+};
 use crate::{
-    config::{self, HostHeader, Up as Settings},
-    front::{demo, listen},
+    config::{self, HostHeader, Mode, Up as Settings},
+    front::{
+        demo,
+        entrance::{Address, Listener},
+        listen,
+    },
 };
 
 /// Runs everything until it is told to stop.
@@ -25,9 +34,9 @@ use crate::{
 /// When a part can't start: each says what to do.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
-    let listener = listen::bind(settings.listen.0)
+    let listener = Listener::bind(&settings.listen, SOCKET_MODE)
         .context("the address for requests can't be had; --listen takes another")?;
-    let address = listener.local_addr()?;
+    let address = listener.address()?;
     let mut nats = None;
     let server = match &settings.server {
         Some(server) => server.clone(),
@@ -43,7 +52,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         None => start_demo()?,
     };
     let parts = start_parts(&settings, &server, &origin, listener).await?;
-    announce(&settings, &server, &origin, address);
+    announce(&settings, &server, &origin, &address);
     tokio::select! {
         () = signals.stop() => {}
         why = died(&mut nats) => {
@@ -73,7 +82,7 @@ async fn start_parts(
     settings: &Settings,
     server: &str,
     origin: &str,
-    listener: tokio::net::TcpListener,
+    listener: Listener,
 ) -> anyhow::Result<Parts> {
     let name = settings.name.as_str();
     let host = match settings.host_header {
@@ -85,7 +94,7 @@ async fn start_parts(
         config::Command::Broker(broker) => broker,
         _ => bail!("the broker's settings could not be made"),
     };
-    let client = match parse("client", &[&common[..], &["--upstream", name]].concat())? {
+    let client_settings = match parse("client", &[&common[..], &["--upstream", name]].concat())? {
         config::Command::Client(client) => client,
         _ => bail!("the client agent's settings could not be made"),
     };
@@ -98,10 +107,11 @@ async fn start_parts(
     running.start(&broker, events).await?;
     let (agent, events) = Upstream::connect(&upstream).await?;
     let leaving = agent.start(&upstream, events).await?;
-    let (asking, events) = Client::connect(&client).await?;
+    let (asking, events) = Client::connect(&client_settings).await?;
     let mut serving = JoinSet::new();
+    let opening = client::opening(&client_settings)?;
     let handle = std::sync::Arc::clone(&asking);
-    serving.spawn(async move { handle.serve(listener, &client, events).await });
+    serving.spawn(async move { handle.serve(listener, opening, &client_settings, events).await });
     ready(&asking, &agent).await?;
     Ok(Parts { client: asking, upstream: agent, leaving, serving })
 }
@@ -141,13 +151,19 @@ fn start_demo() -> anyhow::Result<String> {
     Ok(origin)
 }
 
-fn announce(settings: &Settings, server: &str, origin: &str, address: std::net::SocketAddr) {
+fn announce(settings: &Settings, server: &str, origin: &str, address: &Address) {
     let name = &settings.name;
     let server = config::shown(server);
     let what = if settings.url.is_some() { "origin" } else { "demo origin" };
+    let (requests, curl) = match address {
+        Address::Tcp(address) => (format!("http://{address}"), format!("http://{address}/hello")),
+        Address::Unix(path) => {
+            (address.to_string(), format!("--unix-socket {} http://localhost/hello", path.display()))
+        }
+    };
     println!(
-        "\nrelay is up\n\n  requests    http://{address}\n  upstream    {name} -> {what} {origin}\n  NATS        {server}\n\n\
-         try it:\n\n  curl -i http://{address}/hello -d 'some data'\n\n\
+        "\nrelay is up\n\n  requests    {requests}\n  upstream    {name} -> {what} {origin}\n  NATS        {server}\n\n\
+         try it:\n\n  curl -i {curl} -d 'some data'\n\n\
          look inside:\n\n  relay ps --server {server}\n  nats sub 'relay.>' --server {server} --translate 'relay decode'\n\n\
          Ctrl-C stops everything\n"
     );
@@ -270,5 +286,7 @@ fn exists(program: &Path) -> bool {
     std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
+/// For the owner and the group, as a client agent's is by default.
+const SOCKET_MODE: Mode = Mode(0o660);
 const START: Duration = Duration::from_secs(10);
 const READY_CHECK: Duration = Duration::from_millis(5);

@@ -1,6 +1,6 @@
 //! Header rules: what may cross a proxy and what a proxy adds (RFC 9110 §7.6, RFC 7239).
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
@@ -26,14 +26,32 @@ const RESERVED_PREFIX: &str = "x-relay-";
 /// Who talks to the client agent, as far as it can be believed.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller {
-    /// The address at the other end of the connection.
-    pub address: IpAddr,
-    /// Whether that address is a trusted proxy, whose own `Forwarded` headers are kept.
+    /// The other end of the connection.
+    pub peer: Peer,
+    /// Whether that is a trusted proxy, whose own `Forwarded` headers are kept.
     pub trusted: bool,
     /// Whether the caller used TLS.
     pub tls: bool,
     /// The HTTP version the caller spoke.
     pub version: Version,
+}
+
+/// The other end of a caller's connection: a node of RFC 7239 §6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// It has this address.
+    Address(IpAddr),
+    /// It has none, or none that is told: a UNIX socket.
+    Unknown,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Address(address) => address.fmt(f),
+            Peer::Unknown => f.write_str("unknown"),
+        }
+    }
 }
 
 /// The headers of a request that may pass on.
@@ -132,9 +150,9 @@ fn is_forwarding(name: &HeaderName) -> bool {
 fn add_forwarding(headers: &mut HeaderMap, caller: &Caller) {
     let scheme = if caller.tls { "https" } else { "http" };
     let host = headers.get(header::HOST).cloned();
-    let node = match caller.address {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => format!("\"[{v6}]\""),
+    let node = match caller.peer {
+        Peer::Address(IpAddr::V6(v6)) => format!("\"[{v6}]\""),
+        peer @ (Peer::Address(IpAddr::V4(_)) | Peer::Unknown) => peer.to_string(),
     };
     let mut element = format!("for={node};proto={scheme}");
     if let Some(host) = host.as_ref().and_then(|h| h.to_str().ok()) {
@@ -142,7 +160,7 @@ fn add_forwarding(headers: &mut HeaderMap, caller: &Caller) {
         push_quoted(&mut element, host);
     }
     append_to_list(headers, header::FORWARDED, element);
-    append_to_list(headers, X_FORWARDED_FOR, caller.address.to_string());
+    append_to_list(headers, X_FORWARDED_FOR, caller.peer.to_string());
     headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
     if let Some(host) = host {
         headers.entry(X_FORWARDED_HOST).or_insert(host);
@@ -267,6 +285,18 @@ mod tests {
     }
 
     #[test]
+    fn a_caller_without_an_address_is_unknown_and_tls_is_told() {
+        let caller = Caller { peer: Peer::Unknown, tls: true, ..stranger() };
+        let kept = for_origin(map(&[("host", "a.example")]), &caller, "relay");
+        assert_eq!(kept["forwarded"], "for=unknown;proto=https;host=a.example");
+        assert_eq!(kept["x-forwarded-for"], "unknown");
+        assert_eq!(kept["x-forwarded-proto"], "https");
+        let caller = Caller { peer: Peer::Address("2001:db8::1".parse().unwrap()), ..stranger() };
+        let kept = for_origin(map(&[("host", "a.example")]), &caller, "relay");
+        assert_eq!(kept["forwarded"], "for=\"[2001:db8::1]\";proto=http;host=a.example");
+    }
+
+    #[test]
     fn repeated_headers_stay_apart_and_in_order() {
         let kept = for_caller(
             map(&[
@@ -285,7 +315,7 @@ mod tests {
 
     fn stranger() -> Caller {
         Caller {
-            address: "192.0.2.7".parse().unwrap(),
+            peer: Peer::Address("192.0.2.7".parse().unwrap()),
             trusted: false,
             tls: false,
             version: Version::HTTP_11,

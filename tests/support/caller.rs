@@ -156,6 +156,16 @@ impl Raw {
         tokio::time::timeout(PATIENCE, self.read(false)).await.expect("an answer or an end in time")
     }
 
+    /// Waits until these bytes have come.
+    pub async fn says(&mut self, bytes: &[u8]) {
+        let read = async {
+            while find(&self.rest, bytes).is_none() {
+                self.fill().await.expect("the other side says it");
+            }
+        };
+        tokio::time::timeout(PATIENCE, read).await.expect("the other side says it in time");
+    }
+
     /// Whatever else comes until the other side closes.
     pub async fn until_closed(&mut self) -> Vec<u8> {
         let read = async {

@@ -73,7 +73,7 @@ impl Role {
         })
         .await;
         if self.listens {
-            self.address().await;
+            self.process.says("client agent listens").await;
         }
         self
     }

@@ -1,0 +1,249 @@
+//! Where callers come in: a TCP address or a UNIX socket, and the bytes of one connection.
+
+use std::{
+    fmt, fs,
+    io::{self, IoSlice},
+    mem::MaybeUninit,
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    pin::Pin,
+    task::{Context as TaskContext, Poll},
+};
+
+use anyhow::{Context, bail};
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream},
+};
+
+use super::listen::{self, Accept, BACKLOG};
+use crate::{
+    config::{Entrance, Mode},
+    wire::headers::Peer,
+};
+
+/// Listens for callers.
+pub enum Listener {
+    /// At an address.
+    Tcp(TcpListener),
+    /// At a UNIX socket, whose file goes with it.
+    Unix(UnixListener, SocketFile),
+}
+
+impl Listener {
+    /// Binds `entrance`; a UNIX socket gets `mode`.
+    ///
+    /// # Errors
+    /// When the address is taken or not ours, or the socket can't be made; that is fatal to whoever asked.
+    pub fn bind(entrance: &Entrance, mode: Mode) -> anyhow::Result<Self> {
+        match entrance {
+            Entrance::Tcp(address) => listen::bind(address.0).map(Listener::Tcp),
+            Entrance::Unix(path) => bind_unix(path, mode)
+                .with_context(|| format!("cannot listen on unix:{}", path.display()))
+                .map(|(listener, file)| Listener::Unix(listener, file)),
+        }
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn address(&self) -> io::Result<Address> {
+        match self {
+            Listener::Tcp(listener) => listener.local_addr().map(Address::Tcp),
+            Listener::Unix(_, file) => Ok(Address::Unix(file.path.clone())),
+        }
+    }
+}
+
+impl Accept for Listener {
+    type Connection = Socket;
+    type Peer = Peer;
+
+    async fn accept(&mut self) -> io::Result<(Socket, Peer)> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, peer) = Accept::accept(listener).await?;
+                // An IPv4 caller of an IPv6 listener is who it is.
+                Ok((Socket::new(Kind::Tcp(stream)), Peer::Address(peer.ip().to_canonical())))
+            }
+            Listener::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Socket::new(Kind::Unix(stream)), Peer::Unknown))
+            }
+        }
+    }
+}
+
+/// Where requests can be sent to.
+#[derive(Debug, Clone)]
+pub enum Address {
+    /// There.
+    Tcp(std::net::SocketAddr),
+    /// To a UNIX socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => address.fmt(f),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+fn bind_unix(path: &Path, mode: Mode) -> anyhow::Result<(UnixListener, SocketFile)> {
+    remove_stale(path)?;
+    let socket = UnixSocket::new_stream()?;
+    socket.bind(path)?;
+    // Nobody can connect before it listens, so nobody can before it has its permissions.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode.0)).context("cannot set its permissions")?;
+    let made = fs::symlink_metadata(path)?;
+    let file = SocketFile { path: path.to_owned(), device: made.dev(), inode: made.ino() };
+    Ok((socket.listen(BACKLOG)?, file))
+}
+
+/// Removes what a process that is gone has left behind, and nothing else.
+fn remove_stale(path: &Path) -> anyhow::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    if !found.file_type().is_socket() {
+        bail!("there is a file of that name, which is no socket");
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => bail!("another process listens there"),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).context("cannot remove the socket of a process that is gone")
+        }
+        Err(error) => Err(error).context("there is a socket, and it can't be told whether it is in use"),
+    }
+}
+
+/// The file of a UNIX socket. It is removed with its handle, unless another has taken its place.
+pub struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
+        if is_ours {
+            fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
+/// One caller's connection. What was read from it to see what it is can be put back.
+pub struct Socket {
+    kind: Kind,
+    /// What is read before anything else.
+    first: Bytes,
+}
+
+enum Kind {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    fn new(kind: Kind) -> Self {
+        Socket { kind, first: Bytes::new() }
+    }
+
+    /// Puts `bytes` back: they are read again, before what comes next.
+    pub fn put_back(&mut self, bytes: Bytes) {
+        debug_assert!(self.first.is_empty(), "only what was read can be put back");
+        self.first = bytes;
+    }
+
+    /// Reads what is there into `bytes`, at most up to `limit` in all; waits for at least one byte.
+    ///
+    /// # Errors
+    /// When the connection breaks, or ends.
+    pub async fn read_some(&mut self, bytes: &mut BytesMut, limit: usize) -> io::Result<()> {
+        std::future::poll_fn(|cx| {
+            // On the stack, so that a caller that says nothing costs no memory.
+            let mut space = [MaybeUninit::uninit(); FIRST_READ];
+            let room = limit.saturating_sub(bytes.len()).min(FIRST_READ);
+            let mut read = ReadBuf::uninit(space.get_mut(..room).unwrap_or_default());
+            std::task::ready!(Pin::new(&mut *self).poll_read(cx, &mut read))?;
+            if read.filled().is_empty() {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            bytes.extend_from_slice(read.filled());
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let socket = self.get_mut();
+        if !socket.first.is_empty() {
+            let bytes = socket.first.len().min(buf.remaining());
+            buf.put_slice(&socket.first[..bytes]);
+            socket.first.advance(bytes);
+            if socket.first.is_empty() {
+                // An empty slice would keep the memory of what was put back for as long as the connection lasts.
+                socket.first = Bytes::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        match &mut socket.kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut TaskContext<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Kind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        // A socket keeps nothing back.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// Bytes read at first, at most: most requests' heads fit.
+const FIRST_READ: usize = 4096;
