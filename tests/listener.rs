@@ -6,6 +6,8 @@ mod support;
 mod curl;
 #[path = "listener/http2.rs"]
 mod http2;
+#[path = "listener/malformed.rs"]
+mod malformed;
 #[path = "listener/proxy.rs"]
 mod proxy;
 #[path = "listener/tls.rs"]

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Request, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -19,11 +19,18 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use super::{
+    body::{Held, Outgoing},
     entrance::Socket,
+    guard::{Conversation, Framed, Guard},
     http::{Ask, Front},
     opening::{Opened, Stream},
+    problem,
+    relay::MAX_TARGET,
 };
-use crate::wire::headers::{Caller, Peer};
+use crate::wire::{
+    Code, Fault, Side,
+    headers::{Caller, Peer},
+};
 
 impl<A: Ask> Front<A> {
     /// Serves one connection until it ends, or until `drain` is done and its last request is answered.
@@ -65,14 +72,28 @@ impl<A: Ask> Front<A> {
         over: bool,
         drain: impl Future<Output = ()>,
     ) -> hyper::Result<()> {
-        let service = service_fn(|request: Request<Incoming>| async move {
-            Ok::<_, Infallible>(self.answer(request, caller, over).await)
+        let conversation = Conversation::default();
+        let asked = &conversation;
+        let service = service_fn(|request: Request<Incoming>| {
+            // At once, not when the future is first polled: hyper reads on in between.
+            let framed = asked.ask();
+            async move {
+                let response = match framed {
+                    Framed::Once => self.answer(request, caller, over).await,
+                    Framed::Twice => self.refuse(caller, two_framings()).map(Outgoing::Whole),
+                };
+                Ok::<_, Infallible>(asked.answer(response))
+            }
+        });
+        let front = Arc::clone(self);
+        let guarded = Guard::new(stream, conversation.clone(), move |status| {
+            front.refuse(caller, front.unreadable(status))
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.settings.header_timeout)
             .max_buf_size((self.settings.max_header_bytes * 2).max(MIN_BUFFER))
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(guarded), service)
             .with_upgrades();
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
@@ -83,6 +104,39 @@ impl<A: Ask> Front<A> {
                 connection.await
             }
         }
+    }
+
+    /// The fault of a request that hyper refused to read.
+    fn unreadable(&self, status: StatusCode) -> Fault {
+        let limit = self.settings.max_header_bytes;
+        let (code, detail) = match status {
+            StatusCode::URI_TOO_LONG => {
+                (Code::TargetTooLong, format!("the request target is over {MAX_TARGET} bytes"))
+            }
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
+                Code::HeadersTooLarge,
+                format!(
+                    "the header block is over {limit} bytes, the limit of --max-header-bytes, or has over \
+                     {MAX_HEADERS} headers"
+                ),
+            ),
+            _ => (
+                Code::BadRequest,
+                "this is not an HTTP request that can be read: its first line or a header is malformed"
+                    .to_owned(),
+            ),
+        };
+        Fault::new(code, Side::Client, detail)
+    }
+
+    /// The answer to a request that is not one; its connection is closed.
+    fn refuse(&self, caller: Caller, fault: Fault) -> Response<Held> {
+        let id = self.ask.mint(&self.settings.upstream);
+        tracing::debug!(%id, peer = %caller.peer, code = %fault.code, detail = %fault.detail, "request refused unread");
+        self.ask.refused(&fault);
+        let mut response = problem::response(&fault, Some(&id), &Method::GET);
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
     }
 
     async fn serve_http2(
@@ -124,6 +178,16 @@ impl<A: Ask> Front<A> {
     }
 }
 
+/// Two readers may see the end of such a request, and so the beginning of the next, at different places: it
+/// may be an attempt to hide one request in another (RFC 9112 §6.1).
+fn two_framings() -> Fault {
+    Fault::new(
+        Code::BadRequest,
+        Side::Client,
+        "the request has both a Content-Length and a Transfer-Encoding header, so its end is in doubt",
+    )
+}
+
 /// HTTP/2 may send cookies apart; to HTTP/1 they pass as one field (RFC 9113 §8.2.3).
 fn join_cookies(request: &mut Request<Incoming>) {
     let headers = request.headers_mut();
@@ -145,6 +209,8 @@ impl Drop for Open<'_> {
     }
 }
 
+/// What hyper reads of headers, at most.
+const MAX_HEADERS: usize = 100;
 /// hyper's smallest buffer.
 const MIN_BUFFER: usize = 8192;
 /// Requests open on one HTTP/2 connection at most.

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     proto::exchange::Answer,
     stream::{Reader, Streams, Writer},
-    wire::{Name, ProcessId, Request, RequestId},
+    wire::{Fault, Name, ProcessId, Request, RequestId},
 };
 
 /// What a listener is held to.
@@ -57,6 +57,8 @@ pub trait Ask: Send + Sync + 'static {
     fn stream_ended(&self, upstream: &Name);
     /// Counts a connection that was closed before its first request.
     fn turned_away(&self, reason: &'static str);
+    /// Counts what was refused before it was a request.
+    fn refused(&self, fault: &Fault);
     /// The number of connections, which the front keeps.
     fn connections(&self) -> &AtomicUsize;
 }

@@ -290,4 +290,4 @@ fn fault(code: Code, detail: &'static str) -> Fault {
 /// Our pseudonym in `Via`.
 const VIA: &str = "relay";
 /// A request target at most, in bytes.
-const MAX_TARGET: usize = 32 * 1024;
+pub(super) const MAX_TARGET: usize = 32 * 1024;

@@ -459,6 +459,11 @@ impl Ask for Asking {
         self.0.core.metrics.turn_away(reason);
     }
 
+    fn refused(&self, fault: &Fault) {
+        let labels = Faulted { code: Label(fault.code), raised_by: Label(fault.raised_by) };
+        self.0.core.metrics.faults.get_or_create(&labels).inc();
+    }
+
     fn served(&self, served: &Served) {
         let client = &self.0;
         if client.access_log {
