@@ -3,7 +3,8 @@
 //! # The life of a request
 //!
 //! A caller's connection comes in at [`front::entrance`]. [`front::opening`] finds out whose it is
-//! ([`front::proxy`]), speaks TLS ([`front::tls`]) and sees which HTTP it is; [`front::connection`] serves it.
+//! ([`front::proxy`]), speaks TLS ([`front::tls`]) and sees which HTTP it is; [`front::connection`] serves it,
+//! with a [`front::guard`] around HTTP/1.
 //! Each request is [`front::http`]'s, which checks what a caller may say (method, target, header block), reads
 //! the body within its limits ([`front::body`]) and applies the header rules ([`wire::headers`]). The result
 //! is a [`wire::Request`].

@@ -1,5 +1,5 @@
 //! The PROXY protocol, versions 1 and 2: what a load balancer in front says about a connection before the
-//! caller's first byte (https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt).
+//! caller's first byte (<https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt>).
 
 use std::{
     io,

@@ -47,6 +47,17 @@ async fn http_2_is_agreed_on_in_the_handshake() {
 }
 
 #[tokio::test]
+async fn a_proxy_may_tell_the_caller_before_the_handshake() {
+    let place = Place::new();
+    let flags = [&place.flags()[..], &["--proxy-protocol", "on", "--trusted-proxy", "127.0.0.1"]].concat();
+    let relay = Relay::to(Origin::echo().await).client(&flags).start().await;
+    assert_eq!(place.curl(&relay, &["--haproxy-protocol", "--http2", "-d", "data"]).await, "data");
+    let url = place.url(&relay).await;
+    let without = try_curl(&["--cacert", &place.cert(), "-4", &url]).await;
+    assert!(!without.status.success(), "{without:?}");
+}
+
+#[tokio::test]
 async fn a_handshake_that_fails_or_stalls_ends_and_is_counted() {
     let place = Place::new();
     let flags = [&place.flags()[..], &["--header-timeout", "500ms", "--log", "debug"]].concat();
