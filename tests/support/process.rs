@@ -210,6 +210,9 @@ fn guarded(command: Command) -> Command {
             None => guarded.env_remove(name),
         };
     }
+    if let Some(folder) = command.get_current_dir() {
+        guarded.current_dir(folder);
+    }
     guarded
 }
 
