@@ -170,7 +170,7 @@ async fn http_2_callers_reach_an_origin_of_http_1_1(stage: &Stage) {
 /// otherwise: curl's own second of waiting for 100 would only make the tests slow.
 pub fn curl(stage: &Stage, page: &str, flags: &[&str]) -> Command {
     let mut command = stage.program("curl");
-    command.args(["--disable", "--silent", "--show-error", "--no-buffer"]);
+    command.args(["--disable", "--silent", "--show-error", "--fail-with-body", "--no-buffer"]);
     command.arg("--cacert").arg(stage.path("certificate.pem"));
     if !flags.iter().any(|flag| flag.starts_with("Expect:")) {
         command.args(["--header", "Expect:"]);
