@@ -125,8 +125,23 @@ impl Process {
 
     /// Bytes of memory it has in use.
     pub fn memory(&self) -> u64 {
+        self.bytes_of("VmRSS:")
+    }
+
+    /// The most bytes of memory it has had in use.
+    pub fn peak_memory(&self) -> u64 {
+        self.bytes_of("VmHWM:")
+    }
+
+    /// Lets its peak be what it has in use now.
+    pub fn forget_peak(&self) {
+        // 5 is for the peak: proc_pid_clear_refs(5).
+        std::fs::write(format!("/proc/{}/clear_refs", self.id()), "5").expect("its peak can be reset");
+    }
+
+    fn bytes_of(&self, row: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix(row)).unwrap_or_default();
         line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
     }
 }
