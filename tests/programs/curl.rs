@@ -77,10 +77,11 @@ async fn a_body_that_is_refused_is_never_sent(stage: &Stage) {
         command.args(["--upload-file", "big", "--write-out", "%{http_code} %{size_upload}\n"]);
         command.args(["--output", "answer", "--max-time", "30"]);
         let said = run(command).await.1;
-        let line = said.lines().last().unwrap_or_default();
+        // What it says of the error may come before or after.
+        let line = said.lines().find(|line| line.starts_with(status)).unwrap_or_default();
         match status {
             // curl tries once more, without the expectation: RFC 9110, section 10.1.1.
-            "417" => assert!(line.starts_with("417 "), "{said}"),
+            "417" => assert!(!line.is_empty(), "{said}"),
             _ => {
                 assert_eq!(line, format!("{status} 0"), "{said}");
                 assert_eq!(fs::read_to_string(stage.path("answer")).unwrap(), "no, thank you\n");
