@@ -170,10 +170,7 @@ impl Bus {
 
     /// The largest payload the server takes, in bytes; 1 MiB until it has said so.
     pub fn max_payload(&self) -> usize {
-        match self.client.server_info().max_payload {
-            0 => 1024 * 1024,
-            bytes => bytes,
-        }
+        self.client.max_payload()
     }
 
     /// The server's version.
