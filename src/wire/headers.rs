@@ -3,19 +3,22 @@
 use std::{fmt, net::IpAddr};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header, header::Entry};
 
 /// Headers that concern one connection only (RFC 9110 §7.6.1), besides those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
 /// Headers that this file adds to a request.
 const ADDED: usize = 5;
@@ -56,7 +59,7 @@ impl fmt::Display for Peer {
 
 /// The headers of a request that may pass on.
 pub fn for_origin(headers: HeaderMap, caller: &Caller, via: &'static str) -> HeaderMap {
-    let mut kept = without(headers, |name| {
+    let mut kept = without(headers, ADDED, |name| {
         // An expectation is met here, where the body is read.
         *name == header::EXPECT
             || name.as_str().starts_with(RESERVED_PREFIX)
@@ -70,7 +73,7 @@ pub fn for_origin(headers: HeaderMap, caller: &Caller, via: &'static str) -> Hea
 
 /// The headers of a response that may pass on.
 pub fn for_caller(headers: HeaderMap, origin_version: Version, via: &'static str) -> HeaderMap {
-    let mut kept = end_to_end(headers);
+    let mut kept = without(headers, 1, |_| false);
     add_via(&mut kept, origin_version, via);
     kept
 }
@@ -98,20 +101,21 @@ fn list(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
 
 /// Everything but hop-by-hop headers.
 pub fn end_to_end(headers: HeaderMap) -> HeaderMap {
-    without(headers, |_| false)
+    without(headers, 0, |_| false)
 }
 
 /// Everything but hop-by-hop headers and those `drop` names, in the order it came.
 ///
 /// `HeaderMap::remove` swaps the last entry into the gap, so the order is kept by rebuilding, and only
-/// when there is something to leave out.
-fn without(headers: HeaderMap, drop: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+/// when there is something to leave out, with room for `more`.
+fn without(headers: HeaderMap, more: usize, drop: impl Fn(&HeaderName) -> bool) -> HeaderMap {
     let named = connection_options(&headers);
-    let leave = |name: &HeaderName| HOP_BY_HOP.contains(name) || named.contains(name) || drop(name);
-    if !headers.keys().any(leave) {
+    let leave = |name: &HeaderName| is_hop_by_hop(name) || named.contains(name) || drop(name);
+    let left_out = headers.keys().filter(|name| leave(name)).count();
+    if left_out == 0 {
         return headers;
     }
-    let mut kept = HeaderMap::with_capacity(headers.len() + 4);
+    let mut kept = HeaderMap::with_capacity(headers.len() - left_out + more);
     let mut keep = false;
     let mut last = None;
     for (name, value) in headers {
@@ -150,23 +154,45 @@ fn is_forwarding(name: &HeaderName) -> bool {
 fn add_forwarding(headers: &mut HeaderMap, caller: &Caller) {
     let scheme = if caller.tls { "https" } else { "http" };
     let host = headers.get(header::HOST).cloned();
-    let node = match caller.peer {
-        Peer::Address(IpAddr::V6(v6)) => format!("\"[{v6}]\""),
-        peer @ (Peer::Address(IpAddr::V4(_)) | Peer::Unknown) => peer.to_string(),
+    let address = text_of(caller.peer);
+    let before_host = match caller.peer {
+        Peer::Address(IpAddr::V6(_)) => ["for=\"[", &address, "]\";proto=", scheme],
+        Peer::Address(IpAddr::V4(_)) | Peer::Unknown => ["for=", &address, ";proto=", scheme],
     };
-    let mut element = format!("for={node};proto={scheme}");
+    let mut element = String::with_capacity(ROOM + host.as_ref().map_or(0, HeaderValue::len));
+    element.extend(before_host);
     if let Some(host) = host.as_ref().and_then(|h| h.to_str().ok()) {
         element.push_str(";host=");
         push_quoted(&mut element, host);
     }
     append_to_list(headers, header::FORWARDED, element);
-    append_to_list(headers, X_FORWARDED_FOR, caller.peer.to_string());
+    append_to_list(headers, X_FORWARDED_FOR, address);
     headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
     if let Some(host) = host {
         headers.entry(X_FORWARDED_HOST).or_insert(host);
     }
 }
 
+/// An address as text. IPv4 by hand: it comes with every request, and formatting each octet took as long as all
+/// the rest of its headers.
+fn text_of(peer: Peer) -> String {
+    let Peer::Address(IpAddr::V4(v4)) = peer else { return peer.to_string() };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for octet in v4.octets() {
+        if !text.is_empty() {
+            text.push('.');
+        }
+        for (power, next) in [(100, 1000), (10, 100), (1, 10)] {
+            if u16::from(octet) >= power || power == 1 {
+                text.push(char::from(b'0' + (u16::from(octet) % next / power) as u8));
+            }
+        }
+    }
+    text
+}
+
+/// What an element of `Forwarded` takes besides the host.
+const ROOM: usize = 96;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -195,19 +221,25 @@ fn add_via(headers: &mut HeaderMap, version: Version, via: &'static str) {
         Version::HTTP_3 => "3",
         _ => "1.1",
     };
-    append_to_list(headers, header::VIA, format!("{protocol} {via}"));
+    append_to_list(headers, header::VIA, [protocol, via].join(" "));
 }
 
 /// Adds an element to a comma-separated list, in one line with what is there.
 fn append_to_list(headers: &mut HeaderMap, name: HeaderName, element: String) {
-    let mut list = Vec::new();
-    for value in headers.get_all(&name) {
-        list.extend_from_slice(value.as_bytes());
-        list.extend_from_slice(b", ");
-    }
-    let list = if list.is_empty() { element.into_bytes() } else { [list, element.into_bytes()].concat() };
-    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(list)) {
-        headers.insert(name, value);
+    let element = element.into_bytes();
+    let value = |list| HeaderValue::from_maybe_shared(Bytes::from(list));
+    match headers.entry(name) {
+        Entry::Vacant(entry) => {
+            // It can't be refused: it is of names, addresses and a host that was a value already.
+            value(element).ok().map(|value| entry.insert(value));
+        }
+        Entry::Occupied(mut entry) => {
+            let mut list: Vec<&[u8]> = entry.iter().map(HeaderValue::as_bytes).collect();
+            list.push(&element);
+            if let Ok(value) = value(list.join(&b", "[..])) {
+                entry.insert(value);
+            }
+        }
     }
 }
 
@@ -262,6 +294,17 @@ mod tests {
         assert_eq!(kept["forwarded"], "for=192.0.2.7;proto=http;host=\"a.example:8000\"");
         assert!(!kept.contains_key("x-real-ip"));
         assert!(!kept.contains_key("x-relay-secret"));
+    }
+
+    #[test]
+    fn an_address_is_written_as_usual() {
+        for text in ["0.0.0.0", "192.0.2.7", "255.255.255.255", "10.100.20.109", "::1", "2001:db8::7"] {
+            assert_eq!(text_of(text.parse().unwrap()), text);
+        }
+        let caller = Caller { address: "2001:db8::7".parse().unwrap(), ..stranger() };
+        let kept = for_origin(map(&[("host", "inner")]), &caller, "relay");
+        assert_eq!(kept["forwarded"], "for=\"[2001:db8::7]\";proto=http;host=inner");
+        assert_eq!(kept["x-forwarded-for"], "2001:db8::7");
     }
 
     #[test]
