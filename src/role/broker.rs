@@ -115,8 +115,7 @@ impl Broker {
 
 /// Whether a hold's ids belong together: a client agent can only have its own requests held.
 fn is_own(hold: &Hold) -> bool {
-    hold.client_req_id.process() == hold.client_id.as_str()
-        && hold.client_req_id.upstream() == hold.upstream_target.as_str()
+    hold.client_req_id.is_of(&hold.client_id, &hold.upstream_target)
 }
 
 impl Shell for Broker {

@@ -81,7 +81,14 @@ pub struct RequestId {
 impl RequestId {
     /// The id of request `number` for `upstream` at `process`.
     pub fn new(process: &ProcessId, upstream: &Name, number: u64) -> Self {
-        RequestId { text: format!("{}.{}.{number:x}", process.as_str(), upstream.as_str()).into(), number }
+        let (process, upstream) = (process.as_str(), upstream.as_str());
+        let mut text = String::with_capacity(process.len() + upstream.len() + LONGEST_NUMBER + 2);
+        text.push_str(process);
+        text.push('.');
+        text.push_str(upstream);
+        text.push('.');
+        push_number(&mut text, number);
+        RequestId { text: text.into(), number }
     }
 
     /// The id as it stands in subjects and messages.
@@ -92,6 +99,12 @@ impl RequestId {
     /// The number that the minting process knows the request by.
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Whether `process` minted it for `upstream`.
+    pub fn is_of(&self, process: &ProcessId, upstream: &Name) -> bool {
+        let after = |text, token| str::strip_prefix(text, token)?.strip_prefix('.');
+        after(&self.text, process.as_str()).and_then(|rest| after(rest, upstream.as_str())).is_some()
     }
 
     /// The upstream the request is for.
@@ -110,25 +123,46 @@ impl FromStr for RequestId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let mut tokens = text.split('.');
-        let mut token = || tokens.next().filter(|t| is_token(t)).ok_or(InvalidId::Request);
+        let mut rest = text;
         for _ in 0..3 {
-            token()?;
+            let (_, after) = cut(rest).filter(|(token, _)| is_token(token)).ok_or(InvalidId::Request)?;
+            rest = after;
         }
-        let number = parse_number(token()?).ok_or(InvalidId::Request)?;
-        match tokens.next() {
-            None => Ok(RequestId { text: text.into(), number }),
-            Some(_) => Err(InvalidId::Request),
-        }
+        let number = parse_number(rest).ok_or(InvalidId::Request)?;
+        Ok(RequestId { text: text.into(), number })
     }
+}
+
+/// What is before the first dot, and what is after it. (`split_once` would search for a character with
+/// machinery that pays for texts longer than a token.)
+pub(super) fn cut(text: &str) -> Option<(&str, &str)> {
+    let dot = text.bytes().position(|b| b == b'.')?;
+    Some((&text[..dot], &text[dot + 1..]))
 }
 
 /// The number at the end of a request id; only its canonical form (lower-case hexadecimal without
 /// leading zeros) is a number, so that one request has one spelling.
 pub fn parse_number(token: &str) -> Option<u64> {
-    let canonical = matches!(token.as_bytes(), [b'0'] | [b'1'..=b'9' | b'a'..=b'f', ..])
-        && token.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    if canonical { u64::from_str_radix(token, 16).ok() } else { None }
+    let canonical = matches!(token.as_bytes(), [b'0'] | [b'1'..=b'9' | b'a'..=b'f', ..]);
+    if !canonical || token.len() > LONGEST_NUMBER {
+        return None;
+    }
+    token.bytes().try_fold(0, |number, b| {
+        let digit = match b {
+            b'0'..=b'9' => b - b'0',
+            b'a'..=b'f' => b - b'a' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u64::from(digit))
+    })
+}
+
+/// Writes a number in its canonical form.
+pub(super) fn push_number(text: &mut String, number: u64) {
+    let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(1);
+    text.extend(
+        (0..digits).rev().map(|at| char::from(b"0123456789abcdef"[(number >> (4 * at)) as usize & 0xf])),
+    );
 }
 
 /// Where request numbers come from: a counter in the low half and a keyed hash of it in the high
@@ -225,6 +259,8 @@ impl<T: FromStr<Err = InvalidId>> de::Visitor<'_> for TextVisitor<T> {
 }
 
 const MAX_TOKEN: usize = 64;
+/// The most digits of a request's number.
+pub(super) const LONGEST_NUMBER: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -248,6 +284,9 @@ mod tests {
         assert_eq!(id.as_str().parse::<RequestId>().unwrap(), id);
         assert_eq!(id.upstream(), "hello");
         assert_eq!(id.process(), process.as_str());
+        assert!(id.is_of(&process, &"hello".parse().unwrap()));
+        assert!(!id.is_of(&process, &"hell".parse().unwrap()));
+        assert!(!id.is_of(&"client.Ab".parse().unwrap(), &"hello".parse().unwrap()));
     }
 
     #[test]
@@ -260,8 +299,20 @@ mod tests {
             "client.Ab3.hello.2a.x",
             "client.*.hello.2a",
             "client..hello.2a",
+            "client.Ab3.hello.",
+            "client.Ab3.hello.12345678901234567",
         ] {
             assert!(bad.parse::<RequestId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_written_as_it_is_read() {
+        for number in [0, 1, 0xf, 0x10, 0xabc, u64::from(u32::MAX), u64::MAX] {
+            let mut text = String::new();
+            push_number(&mut text, number);
+            assert_eq!(text, format!("{number:x}"));
+            assert_eq!(parse_number(&text), Some(number));
         }
     }
 

@@ -5,7 +5,7 @@
 //! `relay.who`. Private subjects are for one process: `relay.<kind>.<realm>.<process>.<rest>`, all of
 //! them covered by that process's one subscription `relay.*.<realm>.<process>.>`.
 
-use super::ids::{Name, ProcessId, RequestId, parse_number};
+use super::ids::{LONGEST_NUMBER, Name, ProcessId, RequestId, cut, parse_number, push_number};
 
 /// The kinds of subject; each is the second token of its subjects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,7 +64,19 @@ impl Kind {
     }
 
     fn parse(token: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.as_str() == token)
+        Some(match token {
+            "req" => Kind::Req,
+            "ack" => Kind::Ack,
+            "resp" => Kind::Resp,
+            "body" => Kind::Body,
+            "hold" => Kind::Hold,
+            "lease" => Kind::Lease,
+            "probe" => Kind::Probe,
+            "here" => Kind::Here,
+            "gone" => Kind::Gone,
+            "who" => Kind::Who,
+            _ => return None,
+        })
     }
 }
 
@@ -137,6 +149,19 @@ impl Subjects {
         self.join(kind, id.as_str())
     }
 
+    /// `relay.<kind>.<own>.<upstream>.<number>`: [`Subjects::of_request`] for an id of one's own, which need
+    /// not be made for it.
+    pub fn of_own(&self, kind: Kind, own: &ProcessId, upstream: &Name, number: u64) -> String {
+        let (own, upstream) = (own.as_str(), upstream.as_str());
+        let mut subject = self.start(kind, own.len() + upstream.len() + LONGEST_NUMBER + 2);
+        subject.push_str(own);
+        subject.push('.');
+        subject.push_str(upstream);
+        subject.push('.');
+        push_number(&mut subject, number);
+        subject
+    }
+
     /// `relay.lease.<broker>.<upstream>.renew`
     pub fn renew(&self, broker: &ProcessId, upstream: &Name) -> String {
         self.join(Kind::Lease, &format!("{broker}.{upstream}.renew"))
@@ -206,10 +231,10 @@ impl Subjects {
     /// What a private subject of `own` is about; `None` for anything this version does not know.
     pub fn address<'a>(&self, own: &ProcessId, subject: &'a str) -> Option<Address<'a>> {
         let rest = subject.strip_prefix(self.prefix.as_str())?.strip_prefix('.')?;
-        let (kind, rest) = rest.split_once('.')?;
+        let (kind, rest) = cut(rest)?;
         let kind = Kind::parse(kind)?;
         let rest = rest.strip_prefix(own.as_str())?.strip_prefix('.')?;
-        let Some((first, tail)) = rest.split_once('.') else {
+        let Some((first, tail)) = cut(rest) else {
             return match (kind, rest) {
                 (Kind::Probe, upstream) => Some(Address::Probed { upstream }),
                 (Kind::Who, "ready") => Some(Address::Ready),
@@ -233,7 +258,7 @@ impl Subjects {
     /// Whether a private subject ends with `id`: a message's own id must be the one it was sent to.
     pub fn is_about(&self, subject: &str, id: &RequestId) -> bool {
         let rest = subject.strip_prefix(self.prefix.as_str()).and_then(|rest| rest.strip_prefix('.'));
-        let about = rest.and_then(|rest| rest.split_once('.')).map(|(_, about)| about);
+        let about = rest.and_then(cut).map(|(_, about)| about);
         about == Some(id.as_str())
     }
 
@@ -258,13 +283,19 @@ impl Subjects {
     }
 
     fn join(&self, kind: Kind, rest: &str) -> String {
-        let mut subject =
-            String::with_capacity(self.prefix.as_str().len() + rest.len() + kind.as_str().len() + 2);
-        subject.push_str(self.prefix.as_str());
-        subject.push('.');
-        subject.push_str(kind.as_str());
-        subject.push('.');
+        let mut subject = self.start(kind, rest.len());
         subject.push_str(rest);
+        subject
+    }
+
+    /// `relay.<kind>.` with room for `rest` more bytes.
+    fn start(&self, kind: Kind, rest: usize) -> String {
+        let (prefix, kind) = (self.prefix.as_str(), kind.as_str());
+        let mut subject = String::with_capacity(prefix.len() + kind.len() + rest + 2);
+        subject.push_str(prefix);
+        subject.push('.');
+        subject.push_str(kind);
+        subject.push('.');
         subject
     }
 }
