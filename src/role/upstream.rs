@@ -1,7 +1,6 @@
 //! The upstream agent: takes requests from its queue group and issues them to the origin.
 
 use std::{
-    collections::HashMap,
     pin::pin,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -27,7 +26,9 @@ use crate::{
     proto::serving::{self, Command, Input, Serving},
     stream::{self, Streams, Told},
     wire::{
-        Code, Fault, Kind, Name, Reply, Request, Side, StreamMessage, codec, ids::Numbers, subjects::Address,
+        Code, Fault, Kind, Name, Reply, Request, Side, StreamMessage, codec,
+        ids::{ByNumber, Numbers},
+        subjects::Address,
     },
 };
 
@@ -40,7 +41,7 @@ pub struct Upstream {
     limit: usize,
     origin: Origin,
     driver: Driver<Serving>,
-    calls: Mutex<HashMap<u64, AbortHandle>>,
+    calls: Mutex<ByNumber<AbortHandle>>,
     streams: Arc<Streams>,
     /// Bytes of a response's body at most.
     max_body: usize,
@@ -97,7 +98,7 @@ impl Upstream {
             limit: settings.max_in_flight,
             origin,
             driver: Driver::new(serving),
-            calls: Mutex::new(HashMap::new()),
+            calls: Mutex::new(ByNumber::default()),
             streams,
             max_body: usize::try_from(max_body).unwrap_or(usize::MAX),
             stream_idle: settings.origin.stream_idle,
@@ -266,9 +267,7 @@ async fn stopped_being(member: &mut watch::Receiver<bool>) {
 
 /// Whether a request's ids belong together, so that the answer goes where the request came from.
 fn is_own(request: &Request, upstream: &Name) -> bool {
-    request.upstream_target == *upstream
-        && request.client_req_id.upstream() == upstream.as_str()
-        && request.client_req_id.process() == request.client_id.as_str()
+    request.upstream_target == *upstream && request.client_req_id.is_of(&request.client_id, upstream)
 }
 
 impl Shell for Upstream {
@@ -295,18 +294,13 @@ impl Shell for Upstream {
             Command::Ack(ack) => {
                 core.publish(core.subjects.of_request(Kind::Ack, &ack.client_req_id), codec::encode(&ack));
             }
-            Command::Reply { reply, .. } => {
+            Command::Reply { number, to, payload, failed } => {
                 core.metrics.answered.inc();
-                if reply.error.is_some() {
+                if failed {
                     core.metrics.failed.inc();
                 }
-                let subject = core.subjects.of_request(Kind::Resp, &reply.client_req_id);
-                let body = reply.body.as_ref().map_or(0, Bytes::len);
-                let payload = codec::encode_with_room(&*reply, body);
-                match &reply.upstream_req_id {
-                    Some(own) => core.ask(subject, core.subjects.of_request(Kind::Resp, own), payload),
-                    None => core.publish(subject, payload),
-                }
+                let unheard = core.subjects.of_own(Kind::Resp, &core.id, &self.name, number);
+                core.ask(core.subjects.of_request(Kind::Resp, &to), unheard, payload);
             }
             Command::Join(here) => {
                 self.member.send_replace(true);

@@ -299,9 +299,9 @@ mod tests {
     #[test]
     fn an_address_is_written_as_usual() {
         for text in ["0.0.0.0", "192.0.2.7", "255.255.255.255", "10.100.20.109", "::1", "2001:db8::7"] {
-            assert_eq!(text_of(text.parse().unwrap()), text);
+            assert_eq!(text_of(Peer::Address(text.parse().unwrap())), text);
         }
-        let caller = Caller { address: "2001:db8::7".parse().unwrap(), ..stranger() };
+        let caller = Caller { peer: Peer::Address("2001:db8::7".parse().unwrap()), ..stranger() };
         let kept = for_origin(map(&[("host", "inner")]), &caller, "relay");
         assert_eq!(kept["forwarded"], "for=\"[2001:db8::7]\";proto=http;host=inner");
         assert_eq!(kept["x-forwarded-for"], "2001:db8::7");

@@ -1,6 +1,12 @@
 //! Names and ids: validated tokens, so that nothing a peer sends can widen a NATS subject.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{BuildHasherDefault, Hasher},
+    str::FromStr,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
@@ -183,6 +189,29 @@ impl<H: std::hash::BuildHasher> Numbers<H> {
         self.next = self.next.wrapping_add(1);
         let high = self.keyed.hash_one(self.next) & 0xffff_ffff_0000_0000;
         high | u64::from(self.next)
+    }
+}
+
+/// Things by the number that [`Numbers`] gave them. Nobody else chooses a key, and the numbers are as good as a
+/// hash of themselves.
+pub type ByNumber<T> = HashMap<u64, T, BuildHasherDefault<ItselfHash>>;
+
+/// The hash of a number: itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ItselfHash(u64);
+
+impl Hasher for ItselfHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Numbers come whole; anything else is hashed correctly, not well.
+        bytes.iter().for_each(|&byte| self.0 = self.0.rotate_left(8) ^ u64::from(byte));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
     }
 }
 

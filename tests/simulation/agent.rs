@@ -81,10 +81,9 @@ impl Agent {
                         codec::encode(&ack),
                     );
                 }
-                Command::Reply { reply, .. } => {
-                    let own = reply.upstream_req_id.as_ref().expect("an agent's reply says whose it is");
-                    let subject = core.subjects.of_request(Kind::Resp, &reply.client_req_id);
-                    core.ask(subject, core.subjects.of_request(Kind::Resp, own), codec::encode(&*reply));
+                Command::Reply { number, to, payload, .. } => {
+                    let reply = core.subjects.of_own(Kind::Resp, &core.id, &self.upstream, number);
+                    core.ask(core.subjects.of_request(Kind::Resp, &to), reply, payload);
                 }
                 Command::Join(here) => {
                     core.subscribe(core.subjects.req(&self.upstream), true);

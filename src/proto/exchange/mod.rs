@@ -21,7 +21,8 @@ use crate::{
         roster::{HEARTBEAT, Presence, Roster},
     },
     wire::{
-        Ack, Code, Fault, Here, Name, ProcessId, Reply, Request, RequestId, Side, State, ids::Numbers,
+        Ack, Code, Fault, Here, Name, ProcessId, Reply, Request, RequestId, Side, State,
+        ids::{ByNumber, Numbers},
         message::millis,
     },
 };
@@ -44,7 +45,7 @@ pub struct Exchanges<C, H = RandomState> {
     settings: Settings,
     own: ProcessId,
     numbers: Numbers<H>,
-    open: HashMap<u64, Exchange<C>>,
+    open: ByNumber<Exchange<C>>,
     /// Responses that are answered and still arriving.
     streaming: usize,
     per_upstream: HashMap<Name, usize>,
@@ -73,7 +74,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             settings,
             own,
             numbers,
-            open: HashMap::new(),
+            open: ByNumber::default(),
             streaming: 0,
             per_upstream: HashMap::new(),
             deadlines: Deadlines::default(),

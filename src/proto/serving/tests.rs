@@ -256,7 +256,7 @@ fn words(command: Command) -> String {
         Command::Call { .. } => "call".to_owned(),
         Command::Abort { .. } => "abort".to_owned(),
         Command::Ack(ack) => format!("{:?}", ack.state).to_lowercase(),
-        Command::Reply { reply, .. } => match &reply.error {
+        Command::Reply { payload, .. } => match codec::decode_reply(&payload).unwrap().error {
             None => "reply".to_owned(),
             Some(error) => format!("reply {}", error.code),
         },
