@@ -4,7 +4,10 @@ use std::{
     fmt, fs,
     io::{self, IoSlice},
     mem::MaybeUninit,
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt, PermissionsExt},
+        net::UnixDatagram,
+    },
     path::{Path, PathBuf},
     pin::Pin,
     task::{Context as TaskContext, Poll},
@@ -115,12 +118,15 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
     if !found.file_type().is_socket() {
         bail!("there is a file of that name, which is no socket");
     }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => bail!("another process listens there"),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+    // Of the wrong type, so that nobody who listens gets a connection of it, and none is waited for: a socket
+    // that is in use is told from one that is not before types are compared.
+    let refused = UnixDatagram::unbound()?.connect(path).err().map(|error| error.kind());
+    match refused {
+        Some(io::ErrorKind::ConnectionRefused) => {
             fs::remove_file(path).context("cannot remove the socket of a process that is gone")
         }
-        Err(error) => Err(error).context("there is a socket, and it can't be told whether it is in use"),
+        Some(io::ErrorKind::PermissionDenied) => bail!("there is a socket, and it may not be opened"),
+        Some(_) | None => bail!("another process listens there"),
     }
 }
 
