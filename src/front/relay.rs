@@ -134,7 +134,8 @@ impl<A: Ask> Front<A> {
                 let credit = if expects { 0 } else { FIRST_WINDOW };
                 let idle = if grpc { self.settings.stream_idle } else { self.settings.body.pause };
                 let begun = request.body.len();
-                self.ask_with_upload(request, Upload { body: rest, credit, idle, begun }).await?
+                self.ask_with_upload(request, Upload { body: rest, credit, idle, begun, asked: !expects })
+                    .await?
             }
         };
         drop(share);

@@ -29,6 +29,8 @@ pub struct Upload {
     pub idle: Duration,
     /// Bytes of the body that went before.
     pub begun: usize,
+    /// Whether the caller was asked for any of it.
+    pub asked: bool,
 }
 
 impl Upload {
@@ -51,7 +53,9 @@ impl Upload {
                 // Nobody waits for it once there is an answer.
                 failed.send(fault).ok();
             }
-            Err(Ended::Agent) => self.linger().await,
+            // A caller that was never told to go on sends nothing; to read would be to tell it.
+            Err(Ended::Agent) if self.asked => self.linger().await,
+            Err(Ended::Agent) => {}
         }
     }
 
@@ -89,6 +93,7 @@ impl Upload {
 
     /// The next part, unless the agent wants no more meanwhile.
     async fn next(&mut self, writer: &Writer) -> Result<Option<Frame<Bytes>>, Ended> {
+        self.asked = true;
         let body = &mut self.body;
         let frame = timeout(self.idle, async {
             let mut frame = std::pin::pin!(body.frame());
