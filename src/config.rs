@@ -83,7 +83,7 @@ pub struct Client {
     /// Bodies streamed at once at most; more are answered 503
     #[arg(long, value_name = "N", default_value = "20000", value_parser = parse_positive)]
     pub max_streams: usize,
-    /// How long an upgraded connection or a gRPC stream may be silent
+    /// How long gRPC and connections that switched protocols may be silent
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
     pub stream_idle: Duration,
     /// Bytes of whole bodies held in memory at most; more are answered 503
@@ -144,7 +144,8 @@ pub struct Upstream {
 /// The origin an upstream agent calls, and how.
 #[derive(Debug, Clone, Args)]
 pub struct Origin {
-    /// Origin to call, as `http://127.0.0.1:3000` or `https://example.com/path`; a bare port is one on 127.0.0.1
+    /// Origin to call: http://HOST[:PORT][/PATH], https://…, h2c://… for HTTP/2 without TLS, or unix:/PATH for a
+    /// socket; a bare port is one on 127.0.0.1
     #[arg(long, value_name = "URL")]
     pub to: OriginUrl,
     /// Host header the origin gets: the caller's ('keep'), or the origin's own ('rewrite')
@@ -162,12 +163,27 @@ pub struct Origin {
     /// Size of a response's body at most [default: any size]
     #[arg(long, value_name = "SIZE")]
     pub max_body: Option<ByteSize>,
-    /// How long an upgraded connection or a gRPC stream may be silent
+    /// How long the origin may pause in the middle of a response
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub idle_timeout: Duration,
+    /// How long event streams, gRPC and connections that switched protocols may be silent
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
     pub stream_idle: Duration,
     /// Certificate authorities for the origin, in PEM, besides the system's
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
+    /// Client certificate for the origin, in PEM
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Key of the client certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
+    /// Name to ask the origin for in TLS, and that its certificate must have, instead of the URL's host
+    #[arg(long, value_name = "NAME")]
+    pub sni: Option<String>,
+    /// Believe any certificate of this origin: for development only, anybody on the way can pose as the origin
+    #[arg(long, value_name = "on|off", num_args = 0..=1, default_value = "off", default_missing_value = "on")]
+    pub insecure: Switch,
 }
 
 /// The broker.
@@ -391,14 +407,21 @@ impl FromStr for Admin {
     }
 }
 
-/// The origin's URL: scheme, host and base path; nothing a request says can leave them.
+/// Where the origin is and what it speaks; nothing a request says can leave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OriginUrl(http::Uri);
+pub enum OriginUrl {
+    /// Over TCP: scheme (`http`, `https` or `h2c`), host and base path.
+    Tcp(http::Uri),
+    /// HTTP/1 over a UNIX socket.
+    Unix(PathBuf),
+}
 
-impl OriginUrl {
-    /// The URL.
-    pub fn uri(&self) -> &http::Uri {
-        &self.0
+impl std::fmt::Display for OriginUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            OriginUrl::Tcp(uri) => uri.fmt(f),
+            OriginUrl::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
     }
 }
 
@@ -406,6 +429,13 @@ impl FromStr for OriginUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(rest) = text.strip_prefix("unix:") {
+            let path = PathBuf::from(rest.strip_prefix("//").unwrap_or(rest));
+            return match path.is_absolute() {
+                true => Ok(OriginUrl::Unix(path)),
+                false => Err("write unix:/PATH, with the whole path of the socket".into()),
+            };
+        }
         // A bare port or host:port is what people type first.
         let url = match text {
             _ if text.parse::<u16>().is_ok() => format!("http://127.0.0.1:{text}"),
@@ -415,8 +445,8 @@ impl FromStr for OriginUrl {
         let uri: http::Uri =
             url.parse().map_err(|error| format!("{error}; write http://HOST[:PORT][/PATH]"))?;
         match uri.scheme_str() {
-            Some("http" | "https") => {}
-            _ => return Err("the scheme must be http or https".into()),
+            Some("http" | "https" | "h2c") => {}
+            _ => return Err("the scheme must be http, https, h2c or unix".into()),
         }
         let authority = uri.authority().map_or("", |a| a.as_str());
         if uri.host().is_none_or(str::is_empty) || authority.contains('@') {
@@ -425,7 +455,7 @@ impl FromStr for OriginUrl {
         if uri.query().is_some() {
             return Err("an origin has no query".into());
         }
-        Ok(OriginUrl(uri))
+        Ok(OriginUrl::Tcp(uri))
     }
 }
 

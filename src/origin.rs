@@ -1,35 +1,37 @@
 //! Calls to the origin: the only place that speaks HTTP outwards for a relayed request.
 //!
 //! The connection always goes to the configured origin; what a request brings is a path on it. Bodies
-//! stream both ways. `connect` makes connections, `pool` keeps them, `http1` speaks on them, `outgoing` is
-//! what is sent and `answer` what comes back.
+//! stream both ways. `connect` makes connections, with `tls` and on a `stream`; `pool` keeps them, `http1`
+//! and `http2` speak on them; `outgoing` is what is sent to a `target`, and `answer` what comes back.
 
-use std::sync::{Arc, Mutex};
+use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, response};
 use hyper::body::Incoming;
 
 use crate::{
-    config::{HostHeader, Origin as Settings},
+    config::{HostHeader, Origin as Settings, OriginUrl},
     wire::{Code, Fault, Side},
 };
 
 mod answer;
 mod connect;
 mod http1;
+mod http2;
 mod outgoing;
 mod pool;
 mod stream;
+mod switched;
 mod target;
+mod tls;
 
 pub use answer::{Answer, AnswerBody};
-pub use http1::Switched;
-pub use outgoing::{BodyCut, BoxedBody, Outgoing};
+pub use outgoing::{BodyCut, BoxedBody, OnContinue, Outgoing};
+pub use switched::Switched;
 
 use answer::Source;
-use connect::Connector;
-use http1::{Connection, Failure};
-use outgoing::Payload;
+use connect::{Connection, Connector, Offer};
+use outgoing::{Go, Payload};
 use pool::Pool;
 
 /// One origin and its connections.
@@ -39,6 +41,10 @@ pub struct Origin {
     base: String,
     authority: HeaderValue,
     host_header: HostHeader,
+    /// How long it may pause in the middle of a response.
+    idle: Duration,
+    /// The same for what is silent by nature.
+    stream_idle: Duration,
     pool: Arc<Pool>,
 }
 
@@ -50,7 +56,8 @@ pub struct Call {
     pub url: String,
     /// The headers. Those that frame the body are told anew; `te: trailers` passes.
     pub headers: HeaderMap,
-    /// The protocol to switch to, when one is asked for.
+    /// The protocol to switch to, when one is asked for. HTTP/2 has no such thing: an origin that speaks
+    /// nothing else gets an ordinary request.
     pub upgrade: Option<HeaderValue>,
     /// The body.
     pub body: Outgoing,
@@ -62,51 +69,61 @@ impl Origin {
     /// # Errors
     /// When certificates can't be read.
     pub fn new(settings: &Settings) -> anyhow::Result<Self> {
-        let uri = settings.to.uri();
-        let authority = uri.authority().map_or("", |a| a.as_str());
+        let (authority, base) = match &settings.to {
+            OriginUrl::Tcp(uri) => (uri.authority().map_or("", |a| a.as_str()), uri.path()),
+            OriginUrl::Unix(_) => ("localhost", ""),
+        };
+        let connector = Connector::new(settings)?;
+        let pool = Pool::new(settings.pool_size, settings.pool_idle, connector.may_multiplex());
         Ok(Origin {
-            connector: Connector::new(settings)?,
-            base: uri.path().trim_end_matches('/').to_owned(),
+            base: base.trim_end_matches('/').to_owned(),
             authority: HeaderValue::from_str(authority)?,
             host_header: settings.host_header,
-            pool: Arc::new(Pool::new(settings.pool_size, settings.pool_idle)),
+            idle: settings.idle_timeout,
+            stream_idle: settings.stream_idle,
+            pool: Arc::new(pool),
+            connector,
         })
     }
 
     /// Issues a request and returns when the head of its response is here. `on_continue` is called when the
-    /// origin sends `100 Continue`. Dropping the future, or the answer before its end, aborts the call.
+    /// origin sends `100 Continue`, which it need not do. Dropping the future, or the answer before its end,
+    /// aborts the call.
     ///
     /// # Errors
     /// A fault that says whether the origin may have seen the request.
-    pub async fn call(
-        &self,
-        call: Call,
-        on_continue: Option<Box<dyn FnOnce() + Send>>,
-    ) -> Result<Answer, Fault> {
-        let switches = call.upgrade.is_some();
+    pub async fn call(&self, call: Call, on_continue: Option<OnContinue>) -> Result<Answer, Fault> {
+        let upgrade = call.upgrade.clone();
         let mut request = self.request(call)?;
         if let Some(go) = on_continue {
-            tell_continue(&mut request, go);
+            request.extensions_mut().insert(Go::new(go));
         }
-        let idempotent = request.method().is_idempotent();
-        // A kept connection may have been closed by the origin while the request was on its way.
-        while let Some(mut connection) = self.pool.checkout() {
-            // What streams can be had once only: it is sent again only if all of it is still here.
-            let spare = if idempotent { outgoing::again(&request) } else { None };
-            match connection.head(request).await {
-                Ok(response) => return self.answer(connection, response, switches).await,
-                Err(Failure { unsent: Some(unsent), .. }) => request = unsent,
-                Err(Failure { fault, unsent: None }) => {
-                    request = spare.ok_or(fault)?;
-                    break;
+        if upgrade.is_some() && !self.connector.is_http2() {
+            return self.alone(request, upgrade, None).await;
+        }
+        for attempt in 0.. {
+            let connection = match self.pool.shared(&self.connector).await? {
+                Some(Connection::Http2(connection)) => connection,
+                Some(Connection::Http1(connection)) => {
+                    return self.alone(request, None, Some(connection)).await;
                 }
+                None => break,
+            };
+            let head = http2::head(&request, self.connector.scheme())?;
+            let go = request.extensions().get().cloned();
+            let (parts, body) = request.into_parts();
+            match connection.head(head, body, go.as_ref()).await {
+                Ok(response) => {
+                    let (head, body) = response.into_parts();
+                    return Ok(self.answer(head, Source::Http2(body)));
+                }
+                Err(http2::Failure { unsent: Some(body), .. }) if attempt < RETRIES => {
+                    request = Request::from_parts(parts, body);
+                }
+                Err(failure) => return Err(failure.fault),
             }
         }
-        let mut connection = self.connector.connect().await?;
-        match connection.head(request).await {
-            Ok(response) => self.answer(connection, response, switches).await,
-            Err(failure) => Err(failure.fault),
-        }
+        self.alone(request, None, None).await
     }
 
     /// Closes connections that have been idle for too long.
@@ -114,31 +131,73 @@ impl Origin {
         self.pool.close_idle();
     }
 
+    /// Issues a request on a connection that is its own: on `fresh`, when there is such.
+    async fn alone(
+        &self,
+        mut request: Request<Payload>,
+        upgrade: Option<HeaderValue>,
+        fresh: Option<http1::Connection>,
+    ) -> Result<Answer, Fault> {
+        let switches = upgrade.is_some();
+        http1::prepare(&mut request, upgrade);
+        let mut fresh = match fresh {
+            Some(connection) => connection,
+            None => {
+                let idempotent = request.method().is_idempotent();
+                // A kept connection may have been closed by the origin while the request was on its way.
+                while let Some(mut connection) = self.pool.checkout() {
+                    // What streams can be had once only: it is sent again only if all of it is still here.
+                    let spare = if idempotent { outgoing::again(&request) } else { None };
+                    match connection.head(request).await {
+                        Ok(response) => return self.answer_alone(connection, response, switches).await,
+                        Err(http1::Failure { unsent: Some(unsent), .. }) => request = unsent,
+                        Err(http1::Failure { fault, unsent: None }) => {
+                            request = spare.ok_or(fault)?;
+                            break;
+                        }
+                    }
+                }
+                match self.connector.connect(Offer::Http1).await? {
+                    Connection::Http1(connection) => connection,
+                    Connection::Http2(_) => {
+                        let detail = "the origin speaks HTTP/2 though it was offered HTTP/1 alone";
+                        return Err(Fault::new(Code::OriginUnreachable, Side::Upstream, detail));
+                    }
+                }
+            }
+        };
+        match fresh.head(request).await {
+            Ok(response) => self.answer_alone(fresh, response, switches).await,
+            Err(failure) => Err(failure.fault),
+        }
+    }
+
     fn request(&self, call: Call) -> Result<Request<Payload>, Fault> {
         let target = target::target(&self.base, &call.method, &call.url)?;
-        let mut request = Request::new(Payload::from(call.body));
-        *request.method_mut() = call.method;
-        *request.uri_mut() = target;
         let mut headers = call.headers;
         outgoing::strip(&mut headers);
-        outgoing::tell_length(&mut headers, request.body());
+        let mut request = Request::new(Payload::new(call.body, &mut headers));
         if self.host_header == HostHeader::Rewrite || !headers.contains_key(header::HOST) {
             headers.insert(header::HOST, self.authority.clone());
         }
+        *request.method_mut() = call.method;
+        *request.uri_mut() = target;
         *request.headers_mut() = headers;
-        http1::prepare(&mut request, call.upgrade);
         Ok(request)
     }
 
-    async fn answer(
+    async fn answer_alone(
         &self,
-        connection: Connection,
+        connection: http1::Connection,
         response: Response<Incoming>,
         switches: bool,
     ) -> Result<Answer, Fault> {
         let (head, body) = response.into_parts();
         let source = match (head.status, switches) {
-            (StatusCode::SWITCHING_PROTOCOLS, true) => Source::Switched(connection.into_switched().await),
+            (StatusCode::SWITCHING_PROTOCOLS, true) => {
+                let (early, stream) = connection.into_parts().await;
+                Source::Switched(Switched::new(early, stream, self.stream_idle))
+            }
             (StatusCode::SWITCHING_PROTOCOLS, false) => {
                 let detail = "the origin switched protocols, which it was not asked to";
                 return Err(Fault::new(Code::OriginBroken, Side::Upstream, detail));
@@ -149,40 +208,31 @@ impl Origin {
                 Source::Http1 { body, connection, pool: again.then(|| Arc::clone(&self.pool)) }
             }
         };
-        Ok(Answer {
+        Ok(self.answer(head, source))
+    }
+
+    fn answer(&self, head: response::Parts, source: Source) -> Answer {
+        let pause = if is_silent_by_nature(&head.headers) {
+            (self.stream_idle, "--stream-idle")
+        } else {
+            (self.idle, "--idle-timeout")
+        };
+        Answer {
             status: head.status,
             version: head.version,
             headers: head.headers,
-            body: AnswerBody::new(source, IDLE),
-        })
-    }
-}
-
-/// Has `go` called once, when the origin says that it wants the body.
-fn tell_continue(request: &mut Request<Payload>, go: Box<dyn FnOnce() + Send>) {
-    let go = Mutex::new(Some(go));
-    hyper::ext::on_informational(request, move |response| {
-        if response.status() == StatusCode::CONTINUE
-            && let Some(go) = go.lock().ok().and_then(|mut go| go.take())
-        {
-            go();
+            body: AnswerBody::new(source, pause),
         }
-    });
+    }
 }
 
-/// The fault of a connection that broke. Nothing tells how far the origin got.
-fn broken(error: &hyper::Error) -> Fault {
-    let source = std::error::Error::source(error);
-    if let Some(BodyCut(fault)) = source.and_then(|source| source.downcast_ref()) {
-        return Fault { maybe_seen: true, ..fault.clone() };
-    }
-    let mut detail = String::from("the origin's answer was not complete HTTP: ");
-    detail.push_str(&error.to_string());
-    if let Some(source) = source {
-        detail.push_str(": ");
-        detail.push_str(&source.to_string());
-    }
-    Fault::new(Code::OriginBroken, Side::Upstream, detail)
+/// Whether such a response may say nothing for a long time.
+fn is_silent_by_nature(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    [&b"text/event-stream"[..], b"application/grpc"]
+        .iter()
+        .any(|silent| kind.get(..silent.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(silent)))
 }
 
-const IDLE: std::time::Duration = std::time::Duration::from_secs(60);
+/// How often a request is sent again over HTTP/2.
+const RETRIES: u32 = 2;

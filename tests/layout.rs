@@ -65,6 +65,7 @@ fn only_the_bus_knows_the_nats_client() {
 fn only_the_origin_calls_out_for_a_relayed_request() {
     // hyper's client, however it is imported.
     assert_eq!(naming(&["hyper", "client::conn"]), ["src/origin/http1.rs"]);
+    assert_eq!(naming(&["h2::", "client"]), ["src/origin/http2.rs"]);
     // The command line's own questions to an admin address are the one other use of HTTP outwards.
     assert_eq!(naming(&["reqwest"]), ["src/role/tools.rs"]);
 }

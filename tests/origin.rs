@@ -9,3 +9,9 @@ mod bodies;
 mod calls;
 #[path = "origin/http1.rs"]
 mod http1;
+#[path = "origin/http2.rs"]
+mod http2;
+#[path = "origin/tls.rs"]
+mod tls;
+#[path = "origin/waits.rs"]
+mod waits;

@@ -96,12 +96,21 @@ fn requests_come_in_at_an_address_or_at_a_unix_socket() {
 
 #[test]
 fn an_origin_is_a_scheme_a_host_and_a_path() {
-    for good in
-        ["http://127.0.0.1:3000", "https://example.com/base", "3000", "127.0.0.1:3000", "http://[::1]:1/"]
-    {
-        assert!(good.parse::<OriginUrl>().is_ok(), "{good}");
+    for (good, shown) in [
+        ("http://127.0.0.1:3000", "http://127.0.0.1:3000/"),
+        ("https://example.com/base", "https://example.com/base"),
+        ("h2c://example.com:50051", "h2c://example.com:50051/"),
+        ("3000", "http://127.0.0.1:3000/"),
+        ("127.0.0.1:3000", "http://127.0.0.1:3000/"),
+        ("http://[::1]:1/", "http://[::1]:1/"),
+        ("unix:/run/app.sock", "unix:/run/app.sock"),
+        ("unix:///run/app.sock", "unix:/run/app.sock"),
+    ] {
+        assert_eq!(good.parse::<OriginUrl>().map(|url| url.to_string()), Ok(shown.to_owned()), "{good}");
     }
-    for bad in ["ftp://x", "http://", "http://u:p@x", "http://x/?a=b", "", "http://x y"] {
+    for bad in
+        ["ftp://x", "http://", "http://u:p@x", "http://x/?a=b", "", "http://x y", "unix:", "unix:app.sock"]
+    {
         assert!(bad.parse::<OriginUrl>().is_err(), "{bad}");
     }
 }

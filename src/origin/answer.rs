@@ -14,10 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::{
-    http1::{self, Switched},
-    pool::Pool,
-};
+use super::{http1, http2, pool::Pool, switched::Switched};
 use crate::wire::{Code, Fault, Side};
 
 /// A response whose head is here. Dropping it aborts the call.
@@ -36,8 +33,8 @@ pub struct Answer {
 /// its end aborts the call.
 pub struct AnswerBody {
     source: Source,
-    /// How long the origin may pause.
-    idle: Duration,
+    /// How long the origin may pause, and the flag that says so.
+    idle: (Duration, &'static str),
     /// Runs while a frame is waited for.
     pause: Option<Pin<Box<Sleep>>>,
     waiting: bool,
@@ -56,6 +53,8 @@ pub(super) enum Source {
         /// Where the connection goes at the end, when it may be used again.
         pool: Option<Arc<Pool>>,
     },
+    /// A stream of an HTTP/2 connection.
+    Http2(http2::Body),
     /// No frames: another protocol, after 101.
     Switched(Switched),
 }
@@ -65,13 +64,13 @@ impl Answer {
     pub fn into_upgraded(self) -> Option<Switched> {
         match self.body.source {
             Source::Switched(switched) => Some(switched),
-            Source::Ended | Source::Http1 { .. } => None,
+            Source::Ended | Source::Http1 { .. } | Source::Http2(_) => None,
         }
     }
 }
 
 impl AnswerBody {
-    pub(super) fn new(source: Source, idle: Duration) -> Self {
+    pub(super) fn new(source: Source, idle: (Duration, &'static str)) -> Self {
         let mut body = AnswerBody { source, idle, pause: None, waiting: false };
         body.settle();
         body
@@ -90,6 +89,7 @@ impl AnswerBody {
         let polled = match &mut self.source {
             Source::Ended | Source::Switched(_) => return Poll::Ready(None),
             Source::Http1 { body, connection, .. } => connection.poll_frame(body, cx),
+            Source::Http2(body) => body.poll_frame(cx),
         };
         let Poll::Ready(frame) = polled else { return self.poll_pause(cx) };
         self.waiting = false;
@@ -106,6 +106,7 @@ impl AnswerBody {
         match &self.source {
             Source::Ended | Source::Switched(_) => SizeHint::with_exact(0),
             Source::Http1 { body, .. } => body.size_hint(),
+            Source::Http2(body) => body.size_hint(),
         }
     }
 
@@ -114,6 +115,7 @@ impl AnswerBody {
         match &self.source {
             Source::Ended | Source::Switched(_) => true,
             Source::Http1 { body, .. } => body.is_end_stream(),
+            Source::Http2(body) => body.is_end_stream(),
         }
     }
 
@@ -133,17 +135,18 @@ impl AnswerBody {
 
     /// Nothing is here: how long has that been so?
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.idle)));
+        let (idle, flag) = self.idle;
+        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
         if !self.waiting {
             self.waiting = true;
-            pause.as_mut().reset(Instant::now() + self.idle);
+            pause.as_mut().reset(Instant::now() + idle);
         }
         if pause.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
         self.source = Source::Ended;
-        let idle = humantime::format_duration(self.idle);
-        let detail = format!("the origin sent nothing for {idle} in the middle of its response");
-        Poll::Ready(Some(Err(Fault::new(Code::ResponseTimeout, Side::Upstream, detail))))
+        let idle = humantime::format_duration(idle);
+        let detail = format!("the origin sent nothing for {idle} in the middle of its response ({flag})");
+        Poll::Ready(Some(Err(Fault::new(Code::OriginSilent, Side::Upstream, detail))))
     }
 }

@@ -1,57 +1,115 @@
-//! Connections to the origin: names, addresses, TLS.
+//! Connections to the origin: names, addresses, sockets, and which HTTP is spoken on them.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
-use anyhow::Context;
-use tokio::net::TcpStream;
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{
-        ClientConfig, RootCertStore,
-        pki_types::{CertificateDer, ServerName, pem::PemObject},
-    },
+use tokio::net::{TcpStream, UnixStream};
+
+use super::{
+    http1, http2,
+    stream::{Carrier, Stream},
+    tls::{self, Tls},
 };
-
-use super::{http1::Connection, stream::Carrier};
 use crate::{
-    config::Origin as Settings,
+    config::{Origin as Settings, OriginUrl},
     wire::{Code, Fault, Side},
 };
 
 /// Makes connections to one origin.
 pub struct Connector {
-    host: String,
-    port: u16,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    place: Place,
+    speech: Speech,
     timeout: Duration,
+}
+
+/// Where the origin is.
+enum Place {
+    Tcp { host: String, port: u16 },
+    Unix(PathBuf),
+}
+
+/// How what is spoken is agreed on.
+enum Speech {
+    /// HTTP/1, always.
+    Http1,
+    /// HTTP/2, always.
+    Http2,
+    /// What the origin chooses, over TLS.
+    Chosen(Tls),
+}
+
+/// Which HTTP is offered to an origin that chooses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// HTTP/2 and HTTP/1.
+    Any,
+    /// HTTP/1.
+    Http1,
+}
+
+/// A new connection, ready for a request.
+pub enum Connection {
+    /// One request at a time.
+    Http1(http1::Connection),
+    /// Many at once.
+    Http2(http2::Connection),
 }
 
 impl Connector {
     /// A connector for the origin that `settings` describe.
     ///
     /// # Errors
-    /// When certificates can't be read.
+    /// When certificates can't be read, or are for an origin without TLS.
     pub fn new(settings: &Settings) -> anyhow::Result<Self> {
-        let uri = settings.to.uri();
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let https = uri.scheme_str() == Some("https");
-        let tls = if https {
-            let name =
-                ServerName::try_from(host.clone()).with_context(|| format!("'{host}' can't be verified"))?;
-            Some((TlsConnector::from(Arc::new(tls_config(settings)?)), name))
-        } else {
-            None
+        let (place, speech) = match &settings.to {
+            OriginUrl::Unix(path) => (Place::Unix(path.clone()), Speech::Http1),
+            OriginUrl::Tcp(uri) => {
+                let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+                let (port, speech) = match uri.scheme_str() {
+                    Some("https") => (443, Speech::Chosen(Tls::new(settings, &host)?)),
+                    Some("h2c") => (80, Speech::Http2),
+                    _ => (80, Speech::Http1),
+                };
+                (Place::Tcp { host, port: uri.port_u16().unwrap_or(port) }, speech)
+            }
         };
-        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
-        Ok(Connector { host, port, tls, timeout: settings.connect_timeout })
+        if !matches!(speech, Speech::Chosen(_)) {
+            tls::refuse(settings)?;
+        }
+        Ok(Connector { place, speech, timeout: settings.connect_timeout })
     }
 
-    /// A new connection, ready for a request.
+    /// Whether the origin may speak HTTP/2.
+    pub fn may_multiplex(&self) -> bool {
+        !matches!(self.speech, Speech::Http1)
+    }
+
+    /// Whether the origin speaks nothing but HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        matches!(self.speech, Speech::Http2)
+    }
+
+    /// The scheme of a request to the origin.
+    pub fn scheme(&self) -> http::uri::Scheme {
+        match self.speech {
+            Speech::Chosen(_) => http::uri::Scheme::HTTPS,
+            Speech::Http1 | Speech::Http2 => http::uri::Scheme::HTTP,
+        }
+    }
+
+    /// A new connection.
     ///
     /// # Errors
     /// A fault that says what failed: the name, the address, the time, TLS.
-    pub async fn connect(&self) -> Result<Connection, Fault> {
-        let late = || {
+    pub async fn connect(&self, offer: Offer) -> Result<Connection, Fault> {
+        self.in_time(self.open(offer)).await?
+    }
+
+    /// What `work` comes to, which is part of connecting.
+    ///
+    /// # Errors
+    /// When it takes too long.
+    pub async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, Fault> {
+        let late = |_| {
             let detail = format!(
                 "the origin {} did not accept the connection within {} (--connect-timeout)",
                 self.shown(),
@@ -59,30 +117,51 @@ impl Connector {
             );
             Fault::new(Code::OriginConnectTimeout, Side::Upstream, detail)
         };
-        tokio::time::timeout(self.timeout, self.open()).await.map_err(|_| late())?
+        tokio::time::timeout(self.timeout, work).await.map_err(late)
     }
 
-    async fn open(&self) -> Result<Connection, Fault> {
-        let tcp = self.tcp().await?;
-        let carrier = match &self.tls {
-            None => Carrier::Plain(tcp),
-            Some((tls, name)) => {
-                let shaken = tls.connect(name.clone(), tcp).await.map_err(|error| {
+    async fn open(&self, offer: Offer) -> Result<Connection, Fault> {
+        let carrier = match &self.place {
+            Place::Tcp { host, port } => Carrier::Tcp(self.tcp(host, *port).await?),
+            Place::Unix(path) => {
+                let connected = UnixStream::connect(path).await;
+                Carrier::Unix(connected.map_err(|error| unreachable(&error, &self.shown()))?)
+            }
+        };
+        match (&self.speech, carrier) {
+            (Speech::Chosen(tls), Carrier::Tcp(tcp)) => {
+                let connector = if offer == Offer::Any { &tls.any } else { &tls.http1 };
+                let shaken = connector.connect(tls.name.clone(), tcp).await.map_err(|error| {
                     let detail = format!("TLS with the origin {} failed: {error}", self.shown());
                     Fault::new(Code::OriginTls, Side::Upstream, detail)
                 })?;
-                Carrier::Tls(Box::new(shaken))
+                let chosen = shaken.get_ref().1.alpn_protocol() == Some(b"h2");
+                let stream = Carrier::Tls(Box::new(shaken)).into();
+                if chosen { self.http2(stream).await } else { self.http1(stream).await }
             }
-        };
-        Connection::open(carrier.into()).await.map_err(|error| {
-            let detail = format!("the origin {} could not be spoken to: {error}", self.shown());
-            Fault::new(Code::OriginUnreachable, Side::Upstream, detail)
-        })
+            (Speech::Http2, carrier) => self.http2(carrier.into()).await,
+            (Speech::Http1 | Speech::Chosen(_), carrier) => self.http1(carrier.into()).await,
+        }
     }
 
-    async fn tcp(&self) -> Result<TcpStream, Fault> {
-        let addresses = tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(|error| {
-            let detail = format!("the origin's host name '{}' could not be resolved: {error}", self.host);
+    async fn http1(&self, stream: Stream) -> Result<Connection, Fault> {
+        let opened = http1::Connection::open(stream).await;
+        opened.map(Connection::Http1).map_err(|error| self.unspoken(&error))
+    }
+
+    async fn http2(&self, stream: Stream) -> Result<Connection, Fault> {
+        let opened = http2::Connection::open(stream).await;
+        opened.map(Connection::Http2).map_err(|error| self.unspoken(&error))
+    }
+
+    fn unspoken(&self, error: &dyn std::error::Error) -> Fault {
+        let detail = format!("the origin {} could not be spoken to: {error}", self.shown());
+        Fault::new(Code::OriginUnreachable, Side::Upstream, detail)
+    }
+
+    async fn tcp(&self, host: &str, port: u16) -> Result<TcpStream, Fault> {
+        let addresses = tokio::net::lookup_host((host, port)).await.map_err(|error| {
+            let detail = format!("the origin's host name '{host}' could not be resolved: {error}");
             Fault::new(Code::OriginDns, Side::Upstream, detail)
         })?;
         let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
@@ -100,7 +179,10 @@ impl Connector {
     }
 
     fn shown(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+        match &self.place {
+            Place::Tcp { host, port } => format!("{host}:{port}"),
+            Place::Unix(path) => path.display().to_string(),
+        }
     }
 }
 
@@ -112,32 +194,4 @@ fn unreachable(error: &io::Error, target: &str) -> Fault {
         _ => (Code::OriginUnreachable, "could not be reached"),
     };
     Fault::new(code, Side::Upstream, format!("the origin {target} {what}: {error}"))
-}
-
-fn tls_config(settings: &Settings) -> anyhow::Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(system.certs);
-    if let Some(ca) = &settings.ca {
-        let certs =
-            CertificateDer::pem_file_iter(ca).with_context(|| format!("cannot read {}", ca.display()))?;
-        for cert in certs {
-            let cert = cert.with_context(|| format!("{} is not PEM certificates", ca.display()))?;
-            roots
-                .add(cert)
-                .with_context(|| format!("{} has a certificate that is no authority", ca.display()))?;
-        }
-    }
-    anyhow::ensure!(
-        !roots.is_empty(),
-        "no certificate authorities found: install ca-certificates or give --ca FILE"
-    );
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .context("TLS has no protocol versions")?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
 }

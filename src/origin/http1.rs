@@ -3,7 +3,6 @@
 
 use std::{
     future::{Future, poll_fn},
-    io,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
@@ -13,14 +12,12 @@ use http::{HeaderValue, Request, Response, header};
 use http_body::{Body, Frame};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    broken,
-    outgoing::{Payload, declared_length},
+    outgoing::{BodyCut, Go, Payload},
     stream::Stream,
 };
-use crate::wire::Fault;
+use crate::wire::{Code, Fault, Side};
 
 /// Both halves of a connection, so that one task can drive them.
 pub struct Connection {
@@ -97,8 +94,8 @@ impl Connection {
         }))
     }
 
-    /// The bytes themselves, after 101.
-    pub async fn into_switched(mut self) -> Switched {
+    /// The bytes themselves, after 101: what has been read of them, and the rest.
+    pub async fn into_parts(mut self) -> (Bytes, Stream) {
         // It ends when all of the request has been sent.
         poll_fn(|cx| {
             self.drive(cx);
@@ -106,7 +103,7 @@ impl Connection {
         })
         .await;
         let parts = self.driver.into_parts();
-        Switched { early: parts.read_buf, stream: parts.io.into_inner() }
+        (parts.read_buf, parts.io.into_inner())
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) {
@@ -119,46 +116,16 @@ impl Connection {
     }
 }
 
-/// A connection that speaks another protocol now.
-pub struct Switched {
-    /// What came together with the head.
-    early: Bytes,
-    stream: Stream,
-}
-
-impl AsyncRead for Switched {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.early.is_empty() {
-            return Pin::new(&mut this.stream).poll_read(cx, buf);
-        }
-        let length = this.early.len().min(buf.remaining());
-        buf.put_slice(&this.early.split_to(length));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Switched {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-}
-
 /// Adds what only HTTP/1 says with headers.
 pub fn prepare(request: &mut Request<Payload>, upgrade: Option<HeaderValue>) {
     let chunked = match request.body() {
         Payload::Whole(_) => false,
         Payload::Trailed(..) => true,
-        Payload::Stream(_) => declared_length(request.headers()).is_none(),
+        Payload::Stream(_) => !request.headers().contains_key(header::CONTENT_LENGTH),
     };
+    if let Some(go) = request.extensions().get::<Go>().cloned() {
+        hyper::ext::on_informational(request, move |interim| go.on(interim.status()));
+    }
     let headers = request.headers_mut();
     if chunked {
         // hyper would send GET without a body.
@@ -171,4 +138,19 @@ pub fn prepare(request: &mut Request<Payload>, upgrade: Option<HeaderValue>) {
         // RFC 9110 §10.1.4.
         headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
+}
+
+/// The fault of a connection that broke. Nothing tells how far the origin got.
+fn broken(error: &hyper::Error) -> Fault {
+    let source = std::error::Error::source(error);
+    if let Some(BodyCut(fault)) = source.and_then(|source| source.downcast_ref()) {
+        return Fault { maybe_seen: true, ..fault.clone() };
+    }
+    let mut detail = String::from("the origin's answer was not complete HTTP: ");
+    detail.push_str(&error.to_string());
+    if let Some(source) = source {
+        detail.push_str(": ");
+        detail.push_str(&source.to_string());
+    }
+    Fault::new(Code::OriginBroken, Side::Upstream, detail)
 }

@@ -2,14 +2,15 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    sync::{Arc, Mutex},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 
-use crate::wire::Fault;
+use crate::wire::{Code, Fault, Side};
 
 /// A body that arrives piece by piece.
 pub type BoxedBody = Pin<Box<dyn Body<Data = Bytes, Error = BodyCut> + Send>>;
@@ -40,22 +41,74 @@ pub enum Payload {
     /// All of it and trailers.
     Trailed(Bytes, Option<HeaderMap>),
     /// What is on its way.
-    Stream(BoxedBody),
+    Stream(Measured),
 }
 
-impl From<Outgoing> for Payload {
-    fn from(outgoing: Outgoing) -> Self {
-        match outgoing {
-            Outgoing::Whole { body, trailers: None } => Payload::Whole(body),
-            Outgoing::Whole { body, trailers: Some(trailers) } => Payload::Trailed(body, Some(trailers)),
-            Outgoing::Stream(body) => Payload::Stream(body),
+/// A body that is cut when it does not have the length that was told.
+pub struct Measured {
+    body: BoxedBody,
+    left: Option<u64>,
+}
+
+/// What is called when the origin says `100 Continue`.
+pub type OnContinue = Box<dyn FnOnce() + Send>;
+
+/// Whom to tell, once, that the origin wants the body.
+#[derive(Clone)]
+pub struct Go(Arc<Mutex<Option<OnContinue>>>);
+
+impl Go {
+    /// Will tell `go`.
+    pub fn new(go: OnContinue) -> Self {
+        Go(Arc::new(Mutex::new(Some(go))))
+    }
+
+    /// The origin has sent an interim response.
+    pub fn on(&self, status: StatusCode) {
+        let taken = || self.0.lock().expect("nothing happens while it is locked").take();
+        if status == StatusCode::CONTINUE
+            && let Some(go) = taken()
+        {
+            go();
         }
     }
 }
 
 impl Payload {
+    /// What is sent, and its headers: they tell its length in one way, when it is known.
+    pub fn new(outgoing: Outgoing, headers: &mut HeaderMap) -> Self {
+        match outgoing {
+            Outgoing::Whole { body, trailers: None } => {
+                // Without the header hyper tells the length of what is there.
+                if headers.contains_key(header::CONTENT_LENGTH)
+                    && declared_length(headers) != Some(body.len() as u64)
+                {
+                    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+                }
+                Payload::Whole(body)
+            }
+            Outgoing::Whole { body, trailers: Some(trailers) } => {
+                headers.remove(header::CONTENT_LENGTH);
+                if !headers.contains_key(header::TRAILER) {
+                    for name in trailers.keys() {
+                        headers.append(header::TRAILER, HeaderValue::from(name.clone()));
+                    }
+                }
+                Payload::Trailed(body, Some(trailers))
+            }
+            Outgoing::Stream(body) => {
+                let left = declared_length(headers).or_else(|| body.size_hint().exact());
+                match left {
+                    Some(length) => headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length)),
+                    None => headers.remove(header::CONTENT_LENGTH),
+                };
+                Payload::Stream(Measured { body, left })
+            }
+        }
+    }
+
     /// The same body again, unless it can be had once only.
-    fn again(&self) -> Option<Payload> {
+    pub fn again(&self) -> Option<Payload> {
         match self {
             Payload::Whole(body) => Some(Payload::Whole(body.clone())),
             Payload::Trailed(body, trailers) => Some(Payload::Trailed(body.clone(), trailers.clone())),
@@ -75,7 +128,7 @@ impl Body for Payload {
             Payload::Trailed(body, trailers) => {
                 Poll::Ready(next(body).or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
             }
-            Payload::Stream(body) => body.as_mut().poll_frame(cx),
+            Payload::Stream(body) => body.poll_frame(cx),
         }
     }
 
@@ -83,7 +136,6 @@ impl Body for Payload {
         match self {
             Payload::Whole(body) => body.is_empty(),
             Payload::Trailed(body, trailers) => body.is_empty() && trailers.is_none(),
-            // Asked before the end, hyper would take a body shorter than its content-length for whole.
             Payload::Stream(_) => false,
         }
     }
@@ -93,8 +145,29 @@ impl Body for Payload {
             Payload::Whole(body) => SizeHint::with_exact(body.len() as u64),
             // HTTP/1 has trailers only after chunks.
             Payload::Trailed(..) => SizeHint::default(),
-            Payload::Stream(body) => body.size_hint(),
+            Payload::Stream(body) => body.left.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
+    }
+}
+
+impl Measured {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyCut>>> {
+        let frame = ready!(self.body.as_mut().poll_frame(cx));
+        let length = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map(Bytes::len);
+        let wrong = match (&mut self.left, &frame, length) {
+            (Some(left), _, Some(length)) => {
+                let rest = left.checked_sub(length as u64);
+                *left = rest.unwrap_or(0);
+                rest.is_none()
+            }
+            (Some(left), None, None) => *left > 0,
+            _ => false,
+        };
+        if wrong {
+            let detail = "the request's body was not as long as its content-length told";
+            return Poll::Ready(Some(Err(BodyCut(Fault::new(Code::BadRequest, Side::Upstream, detail)))));
+        }
+        Poll::Ready(frame)
     }
 }
 
@@ -116,37 +189,6 @@ pub fn strip(headers: &mut HeaderMap) {
     let trailers = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"trailers");
     if headers.get(header::TE).is_some_and(|value| !trailers(value)) {
         headers.remove(header::TE);
-    }
-}
-
-/// Says how long the body is, in one way: a length when it is known.
-pub fn tell_length(headers: &mut HeaderMap, payload: &Payload) {
-    match payload {
-        Payload::Whole(body) => {
-            // Without one hyper tells the length of what is there.
-            if headers.contains_key(header::CONTENT_LENGTH)
-                && declared_length(headers) != Some(body.len() as u64)
-            {
-                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-            }
-        }
-        Payload::Trailed(_, trailers) => {
-            headers.remove(header::CONTENT_LENGTH);
-            if !headers.contains_key(header::TRAILER) {
-                for name in trailers.iter().flat_map(HeaderMap::keys) {
-                    headers.append(header::TRAILER, HeaderValue::from(name.clone()));
-                }
-            }
-        }
-        Payload::Stream(body) => match declared_length(headers) {
-            Some(_) => {}
-            None => {
-                headers.remove(header::CONTENT_LENGTH);
-                if let Some(length) = body.size_hint().exact() {
-                    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-                }
-            }
-        },
     }
 }
 

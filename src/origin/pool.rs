@@ -1,17 +1,30 @@
-//! Connections that are kept for the next request.
+//! Connections that are kept for the next request: HTTP/1 when they are idle, HTTP/2 as long as they are open.
 
 use std::{
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use super::http1;
+use super::{
+    connect::{Connection, Connector, Offer},
+    http1,
+    http2::{self, Lines},
+};
+use crate::wire::Fault;
 
-/// Idle connections to one origin, a bounded number.
+/// The connections to one origin, a bounded number.
 pub struct Pool {
     idle: Mutex<Vec<Idle>>,
     size: usize,
     keep: Duration,
+    lines: Mutex<Lines>,
+    /// Whether the origin speaks HTTP/2, as far as is known.
+    multiplexes: AtomicBool,
+    /// Held while a connection for many is made: the others wait for it.
+    dialling: tokio::sync::Mutex<()>,
 }
 
 struct Idle {
@@ -20,9 +33,16 @@ struct Idle {
 }
 
 impl Pool {
-    /// A pool of at most `size` connections, each kept for `keep`.
-    pub fn new(size: usize, keep: Duration) -> Self {
-        Pool { idle: Mutex::new(Vec::new()), size, keep }
+    /// A pool of at most `size` idle connections, each kept for `keep`.
+    pub fn new(size: usize, keep: Duration, multiplexes: bool) -> Self {
+        Pool {
+            idle: Mutex::new(Vec::new()),
+            size,
+            keep,
+            lines: Mutex::new(Lines::new()),
+            multiplexes: AtomicBool::new(multiplexes),
+            dialling: tokio::sync::Mutex::new(()),
+        }
     }
 
     /// The connection that was used last: it is the least likely to have been closed.
@@ -45,9 +65,44 @@ impl Pool {
         }
     }
 
+    /// A seat on a connection for many, or a new connection for one when the origin has just chosen so;
+    /// nothing when it is known to speak HTTP/1.
+    ///
+    /// # Errors
+    /// When the origin can't be reached.
+    pub async fn shared(&self, connector: &Connector) -> Result<Option<Connection>, Fault> {
+        if !self.multiplexes.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        if let Some(seat) = self.seat() {
+            return Ok(Some(Connection::Http2(seat)));
+        }
+        // Whoever waits finds what the one before has got.
+        let _alone = connector.in_time(self.dialling.lock()).await?;
+        if !self.multiplexes.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        if let Some(seat) = self.seat() {
+            return Ok(Some(Connection::Http2(seat)));
+        }
+        let connection = connector.connect(Offer::Any).await?;
+        match &connection {
+            Connection::Http2(line) => {
+                self.lines.lock().expect("no panic while the pool is locked").add(line);
+            }
+            Connection::Http1(_) => self.multiplexes.store(false, Ordering::Relaxed),
+        }
+        Ok(Some(connection))
+    }
+
     /// Closes connections that have been idle for too long.
     pub fn close_idle(&self) {
         let mut idle = self.idle.lock().expect("no panic while the pool is locked");
         idle.retain(|idle| idle.since.elapsed() < self.keep);
+        self.lines.lock().expect("no panic while the pool is locked").close_idle(self.keep);
+    }
+
+    fn seat(&self) -> Option<http2::Connection> {
+        self.lines.lock().expect("no panic while the pool is locked").seat()
     }
 }

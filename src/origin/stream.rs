@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
 };
 use tokio_rustls::client::TlsStream;
 
@@ -25,9 +25,11 @@ pub struct Stream {
 
 /// What carries the bytes.
 pub enum Carrier {
-    /// They go as they are.
-    Plain(TcpStream),
-    /// Through TLS.
+    /// TCP.
+    Tcp(TcpStream),
+    /// A UNIX socket.
+    Unix(UnixStream),
+    /// TLS over TCP.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -41,7 +43,8 @@ impl From<Carrier> for Stream {
 macro_rules! carried {
     ($stream:expr, $method:ident $(, $argument:expr)*) => {
         match &mut $stream.carrier {
-            Carrier::Plain(tcp) => Pin::new(tcp).$method($($argument),*),
+            Carrier::Tcp(tcp) => Pin::new(tcp).$method($($argument),*),
+            Carrier::Unix(unix) => Pin::new(unix).$method($($argument),*),
             Carrier::Tls(tls) => Pin::new(tls).$method($($argument),*),
         }
     };
@@ -96,7 +99,8 @@ impl AsyncWrite for Stream {
 
     fn is_write_vectored(&self) -> bool {
         match &self.carrier {
-            Carrier::Plain(tcp) => tcp.is_write_vectored(),
+            Carrier::Tcp(tcp) => tcp.is_write_vectored(),
+            Carrier::Unix(unix) => unix.is_write_vectored(),
             Carrier::Tls(tls) => tls.is_write_vectored(),
         }
     }
@@ -116,3 +120,41 @@ impl AsyncWrite for Stream {
 
 /// Up to how many bytes are written as one buffer.
 const FLAT: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_written_in_pieces_arrives_in_order() {
+        for size in [0, 1, 1000, FLAT / 3, FLAT / 3 + 1, FLAT] {
+            let (near, mut far) = UnixStream::pair().unwrap();
+            let mut stream = Stream::from(Carrier::Unix(near));
+            let pieces = [vec![1; size], vec![2; size], vec![3; size]];
+            let written = stream.write_vectored(&pieces.each_ref().map(|piece| IoSlice::new(piece))).await;
+            assert_eq!(written.unwrap(), 3 * size);
+            drop(stream);
+            let mut read = Vec::new();
+            far.read_to_end(&mut read).await.unwrap();
+            assert_eq!(read, pieces.concat());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_other_side_said_is_read_though_it_listens_no_more() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut stream = Stream::from(Carrier::Unix(near));
+        far.write_all(b"no").await.unwrap();
+        drop(far);
+        for size in [1, 2 * FLAT] {
+            let piece = vec![0; size];
+            assert_eq!(stream.write_vectored(&[IoSlice::new(&piece)]).await.unwrap(), size);
+            stream.flush().await.unwrap();
+        }
+        let mut read = Vec::new();
+        stream.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, b"no");
+    }
+}

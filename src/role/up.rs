@@ -48,7 +48,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         }
     };
     let origin = match &settings.url {
-        Some(url) => url.uri().to_string(),
+        Some(url) => url.to_string(),
         None => start_demo()?,
     };
     let parts = start_parts(&settings, &server, &origin, listener).await?;

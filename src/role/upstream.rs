@@ -133,7 +133,7 @@ impl Upstream {
         tokio::spawn(async move { timers.run_timers().await });
         tokio::spawn(Arc::clone(self).close_idle());
         tokio::spawn(Arc::clone(&self.streams).run());
-        tracing::info!(upstream = %self.name, origin = %settings.origin.to.uri(), "upstream agent starts");
+        tracing::info!(upstream = %self.name, origin = %settings.origin.to, "upstream agent starts");
         Ok(leaving)
     }
 

@@ -175,16 +175,19 @@ async fn a_cut_body_never_looks_whole_to_the_origin() {
 }
 
 #[tokio::test]
-async fn a_body_shorter_than_its_length_is_a_cut_one() {
-    let server = Origin::echo().await;
-    let origin = origin(&server.url(), &[]);
-    let (feed, mut call) = feed();
-    call.headers.insert("content-length", 100.into());
-    feed.data("short");
-    drop(feed);
-    assert_eq!(timely(origin.call(call, None)).await.err().expect("no answer").code, Code::OriginBroken);
-    eventually("the connection is closed", || server.connected() == 0).await;
-    assert_eq!(server.hits(), 0);
+async fn a_body_of_another_length_than_told_is_a_cut_one() {
+    for length in [3, 100] {
+        let server = Origin::echo().await;
+        let origin = origin(&server.url(), &[]);
+        let (feed, mut call) = feed();
+        call.headers.insert("content-length", length.into());
+        feed.data("short");
+        drop(feed);
+        let fault = timely(origin.call(call, None)).await.err().expect("no answer");
+        assert_eq!((fault.code, fault.maybe_seen), (Code::BadRequest, true));
+        eventually("the connection is closed", || server.connected() == 0).await;
+        assert_eq!(server.hits(), 0);
+    }
 }
 
 #[tokio::test]

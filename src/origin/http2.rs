@@ -1,0 +1,382 @@
+//! HTTP/2 to the origin: many calls share a connection, which has a task of its own. A call's own task sends
+//! its body and reads its response.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use h2::{
+    Reason, RecvStream, SendStream,
+    client::{self, ResponseFuture, SendRequest},
+};
+use http::{Request, Response, Uri, header, uri::Scheme};
+use http_body::{Body as _, Frame, SizeHint};
+use tokio::sync::oneshot;
+
+use super::{
+    outgoing::{BodyCut, Go, Payload, declared_length},
+    stream::Stream,
+};
+use crate::wire::{Code, Fault, Side};
+
+/// A connection, and a seat on it for one call.
+pub struct Connection {
+    sender: SendRequest<Bytes>,
+    seats: Arc<Seats>,
+}
+
+/// Who is on a connection.
+struct Seats {
+    taken: AtomicUsize,
+    closed: AtomicBool,
+}
+
+/// The connections to one origin, a bounded number.
+pub struct Lines {
+    lines: Vec<Line>,
+}
+
+struct Line {
+    sender: SendRequest<Bytes>,
+    seats: Arc<Seats>,
+    used: Instant,
+}
+
+/// Why there is no response, and the body when the request may be sent again.
+pub struct Failure {
+    /// What is told to whoever asked.
+    pub fault: Fault,
+    /// The body, as it was.
+    pub unsent: Option<Payload>,
+}
+
+/// The body of a response, and what is left of the request's.
+pub struct Body {
+    receive: RecvStream,
+    /// Whether there is nothing but trailers to come.
+    data_done: bool,
+    left: Option<u64>,
+    upload: Option<Upload>,
+    _seat: Connection,
+}
+
+/// The body of a request while it is sent.
+struct Upload {
+    stream: SendStream<Bytes>,
+    body: Payload,
+    /// What waits until the origin has room for it.
+    piece: Bytes,
+    /// Whether something was taken from the body.
+    touched: bool,
+}
+
+impl Lines {
+    /// None yet.
+    pub fn new() -> Self {
+        Lines { lines: Vec::new() }
+    }
+
+    /// A seat on a connection: where one is free, or where fewest wait when there are as many connections
+    /// as there may be.
+    pub fn seat(&mut self) -> Option<Connection> {
+        self.lines.retain(|line| !line.seats.closed.load(Ordering::Relaxed));
+        let full = self.lines.len() >= MAX_CONNECTIONS;
+        let fewest = self.lines.iter_mut().min_by_key(|line| line.taken())?;
+        if fewest.taken() >= fewest.sender.current_max_send_streams().min(MAX_STREAMS) && !full {
+            return None;
+        }
+        fewest.used = Instant::now();
+        Some(Connection::on(&fewest.sender, &fewest.seats))
+    }
+
+    /// Keeps a connection for others.
+    pub fn add(&mut self, connection: &Connection) {
+        let (sender, seats) = (connection.sender.clone(), Arc::clone(&connection.seats));
+        self.lines.push(Line { sender, seats, used: Instant::now() });
+    }
+
+    /// Closes connections that nobody has used for as long.
+    pub fn close_idle(&mut self, keep: Duration) {
+        self.lines.retain(|line| line.taken() > 0 || line.used.elapsed() < keep);
+    }
+}
+
+impl Line {
+    fn taken(&self) -> usize {
+        self.seats.taken.load(Ordering::Relaxed)
+    }
+}
+
+impl Connection {
+    /// Begins to speak HTTP/2, and waits until the origin has said what it takes.
+    ///
+    /// # Errors
+    /// When it says something else.
+    pub async fn open(stream: Stream) -> Result<Self, h2::Error> {
+        let (sender, connection) = client::Builder::new()
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(STREAM_WINDOW * MAX_STREAMS as u32)
+            .max_header_list_size(MAX_HEADER_BYTES)
+            .initial_max_send_streams(UNTOLD)
+            .handshake(stream)
+            .await?;
+        let seats = Arc::new(Seats { taken: AtomicUsize::new(0), closed: AtomicBool::new(false) });
+        let (told, ready) = oneshot::channel();
+        tokio::spawn(drive(connection, Arc::clone(&seats), told));
+        match ready.await {
+            Ok(Ok(())) => Ok(Connection::on(&sender, &seats)),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(Reason::CONNECT_ERROR.into()),
+        }
+    }
+
+    fn on(sender: &SendRequest<Bytes>, seats: &Arc<Seats>) -> Self {
+        seats.taken.fetch_add(1, Ordering::Relaxed);
+        Connection { sender: sender.clone(), seats: Arc::clone(seats) }
+    }
+
+    /// Sends a request and waits for the head of its response. Its body may still be on its way then.
+    ///
+    /// # Errors
+    /// When there is none. The body comes back when the origin has not touched the request, or when the
+    /// connection is lost and the method is idempotent.
+    pub async fn head(
+        mut self,
+        head: Request<()>,
+        body: Payload,
+        go: Option<&Go>,
+    ) -> Result<Response<Body>, Failure> {
+        let ends = body.is_end_stream();
+        let idempotent = head.method().is_idempotent();
+        let spare = body.again();
+        let (mut response, stream) = match self.sender.send_request(head, ends) {
+            Ok(sent) => sent,
+            Err(error) => {
+                let fault = Fault { maybe_seen: false, ..broken(&error) };
+                return Err(Failure { fault, unsent: Some(body) });
+            }
+        };
+        let mut upload = (!ends).then(|| Upload { stream, body, piece: Bytes::new(), touched: false });
+        let outcome = poll_fn(|cx| {
+            if let Poll::Ready(Err(fault)) = send(&mut upload, cx) {
+                return Poll::Ready(Err((fault, false)));
+            }
+            hear(&mut response, go, cx);
+            let response = ready!(Pin::new(&mut response).poll(cx));
+            Poll::Ready(response.map_err(|error| {
+                let again = is_untouched(&error) || (idempotent && error.is_io());
+                (broken(&error), again)
+            }))
+        });
+        match outcome.await {
+            Ok(response) => {
+                let left = declared_length(response.headers());
+                let body = |receive| Body { receive, data_done: false, left, upload, _seat: self };
+                Ok(response.map(body))
+            }
+            Err((fault, false)) => Err(Failure { fault, unsent: None }),
+            Err((fault, true)) => {
+                let here = upload.filter(|upload| !upload.touched).map(|upload| upload.body);
+                Err(Failure { fault, unsent: spare.or(here) })
+            }
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.seats.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The head of a request as HTTP/2 has it: the `Host` header is the authority, and what frames an HTTP/1
+/// message or concerns its connection is left out.
+///
+/// # Errors
+/// When the `Host` header is no authority.
+pub fn head(request: &Request<Payload>, scheme: Scheme) -> Result<Request<()>, Fault> {
+    let mut head = Request::new(());
+    let mut headers = request.headers().clone();
+    for name in [header::TRANSFER_ENCODING, header::CONNECTION, header::UPGRADE] {
+        headers.remove(name);
+    }
+    let refused = |_| Fault::new(Code::BadRequest, Side::Upstream, "the Host header is not a host");
+    let host = headers.remove(header::HOST);
+    let mut parts = request.uri().clone().into_parts();
+    parts.authority =
+        Some(host.as_ref().map_or(&b""[..], |host| host.as_bytes()).try_into().map_err(refused)?);
+    parts.scheme = Some(scheme);
+    *head.uri_mut() = Uri::from_parts(parts)
+        .map_err(|_| Fault::new(Code::BadTarget, Side::Upstream, "the request target is not a valid path"))?;
+    if let Payload::Whole(body) = request.body()
+        && !body.is_empty()
+    {
+        headers.insert(header::CONTENT_LENGTH, body.len().into());
+    }
+    *head.method_mut() = request.method().clone();
+    *head.headers_mut() = headers;
+    *head.version_mut() = http::Version::HTTP_2;
+    Ok(head)
+}
+
+impl Body {
+    /// The next frame. What is left of the request's body is sent meanwhile.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        if let Poll::Ready(Err(fault)) = send(&mut self.upload, cx) {
+            return Poll::Ready(Some(Err(fault)));
+        }
+        if !self.data_done {
+            match ready!(self.receive.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    // It has been taken: the origin may send as much again.
+                    self.receive.flow_control().release_capacity(data.len()).ok();
+                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Some(Err(error)) => return Poll::Ready(end(error)),
+                None => self.data_done = true,
+            }
+        }
+        Poll::Ready(match ready!(self.receive.poll_trailers(cx)) {
+            Ok(trailers) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
+            Err(error) => end(error),
+        })
+    }
+
+    /// What is known of the length that is left.
+    pub fn size_hint(&self) -> SizeHint {
+        match self.left {
+            Some(left) => SizeHint::with_exact(left),
+            None => SizeHint::default(),
+        }
+    }
+
+    /// Whether no frame will come, as far as is known.
+    pub fn is_end_stream(&self) -> bool {
+        self.receive.is_end_stream()
+    }
+}
+
+impl Upload {
+    /// Sends as much as is here and as the origin has room for; ready when that was all.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        loop {
+            // Who wants no more of it says so; why, the response tells.
+            if self.stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            if !self.piece.is_empty() {
+                self.stream.reserve_capacity(self.piece.len());
+                while self.stream.capacity() == 0 {
+                    let Some(Ok(_)) = ready!(self.stream.poll_capacity(cx)) else {
+                        return Poll::Ready(Ok(()));
+                    };
+                }
+                let part = self.piece.split_to(self.stream.capacity().min(self.piece.len()));
+                let last = self.piece.is_empty() && self.body.is_end_stream();
+                if self.stream.send_data(part, last).is_err() || last {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+            self.touched = true;
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => self.piece = data,
+                Some(Ok(Err(frame))) => {
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    self.stream.reserve_capacity(0);
+                    self.stream.send_trailers(trailers).ok();
+                    return Poll::Ready(Ok(()));
+                }
+                Some(Err(BodyCut(fault))) => {
+                    self.stream.send_reset(Reason::CANCEL);
+                    return Poll::Ready(Err(Fault { maybe_seen: true, ..fault }));
+                }
+                None => {
+                    self.stream.send_data(Bytes::new(), true).ok();
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+}
+
+/// Goes on with a request's body, if there is more of it.
+fn send(upload: &mut Option<Upload>, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+    let Some(sending) = upload else { return Poll::Ready(Ok(())) };
+    let sent = ready!(sending.poll(cx));
+    *upload = None;
+    Poll::Ready(sent)
+}
+
+/// Listens for `100 Continue`.
+fn hear(response: &mut ResponseFuture, go: Option<&Go>, cx: &mut Context<'_>) {
+    let Some(go) = go else { return };
+    while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
+        go.on(interim.status());
+    }
+}
+
+/// Drives a connection to its end, and tells once the origin has sent its settings.
+async fn drive(
+    mut connection: client::Connection<Stream, Bytes>,
+    seats: Arc<Seats>,
+    told: oneshot::Sender<Result<(), h2::Error>>,
+) {
+    let mut told = Some(told);
+    let end = poll_fn(|cx| {
+        let end = Pin::new(&mut connection).poll(cx);
+        if connection.max_concurrent_send_streams() != UNTOLD
+            && let Some(told) = told.take()
+        {
+            told.send(Ok(())).ok();
+        }
+        end
+    })
+    .await;
+    seats.closed.store(true, Ordering::Relaxed);
+    if let (Some(told), Err(error)) = (told, end) {
+        told.send(Err(error)).ok();
+    }
+}
+
+/// The end of a response that was reset: without an error when only the rest of the request is not wanted
+/// (RFC 9113 section 8.1).
+fn end(error: h2::Error) -> Option<Result<Frame<Bytes>, Fault>> {
+    (error.reason() != Some(Reason::NO_ERROR)).then(|| Err(broken(&error)))
+}
+
+/// Whether the origin says that it has done nothing with the request (RFC 9113 sections 6.8 and 8.7).
+fn is_untouched(error: &h2::Error) -> bool {
+    let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+    error.is_remote() && (refused || error.is_go_away())
+}
+
+fn broken(error: &h2::Error) -> Fault {
+    let untouched = is_untouched(error);
+    let detail = format!("the origin's answer was not complete HTTP/2: {error}");
+    let fault = Fault::new(Code::OriginBroken, Side::Upstream, detail);
+    Fault { maybe_seen: fault.maybe_seen && !untouched, ..fault }
+}
+
+/// How much of one response waits here until it is read. All streams of a connection together may have as
+/// much, so that one that nobody reads does not stop the others.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// Calls on one connection at most; the origin may allow fewer.
+const MAX_STREAMS: usize = 100;
+/// Connections at most; more calls wait on them.
+const MAX_CONNECTIONS: usize = 16;
+/// A response's header block at most.
+const MAX_HEADER_BYTES: u32 = 256 * 1024;
+/// What stands for a number of streams that the origin has not told yet.
+const UNTOLD: usize = 0x7fff_fff1;

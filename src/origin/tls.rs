@@ -1,0 +1,152 @@
+//! TLS to an origin: which authorities are believed, which certificate is shown, which name is asked for.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{
+        ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        crypto::{self, CryptoProvider},
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    },
+};
+
+use crate::config::{Origin as Settings, Switch};
+
+/// How TLS is begun with one origin.
+pub struct Tls {
+    /// The name that is asked for, and that the certificate must have.
+    pub name: ServerName<'static>,
+    /// Offers HTTP/2 and HTTP/1.
+    pub any: TlsConnector,
+    /// Offers HTTP/1 alone.
+    pub http1: TlsConnector,
+}
+
+impl Tls {
+    /// TLS with the origin called `host`, as `settings` say.
+    ///
+    /// # Errors
+    /// When certificates can't be read or a name can't be verified.
+    pub fn new(settings: &Settings, host: &str) -> anyhow::Result<Self> {
+        let name = settings.sni.as_deref().unwrap_or(host).to_owned();
+        let shown = format!("'{name}' can't be verified");
+        let mut config = config(settings)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let http1 = TlsConnector::from(Arc::new(config.clone()));
+        config.alpn_protocols.insert(0, b"h2".to_vec());
+        Ok(Tls {
+            name: ServerName::try_from(name).context(shown)?,
+            any: TlsConnector::from(Arc::new(config)),
+            http1,
+        })
+    }
+}
+
+/// Refuses settings of TLS for an origin without it.
+///
+/// # Errors
+/// When there is one.
+pub fn refuse(settings: &Settings) -> anyhow::Result<()> {
+    let given = [
+        ("--cert", settings.cert.is_some()),
+        ("--sni", settings.sni.is_some()),
+        ("--insecure", settings.insecure == Switch::On),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((flag, _)) => anyhow::bail!("{flag} is for https origins, not for {}", settings.to),
+        None => Ok(()),
+    }
+}
+
+fn config(settings: &Settings) -> anyhow::Result<ClientConfig> {
+    let provider = Arc::new(crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .context("TLS has no protocol versions")?;
+    let builder = match settings.insecure {
+        Switch::Off => builder.with_root_certificates(roots(settings)?),
+        Switch::On => {
+            tracing::warn!(
+                origin = %settings.to,
+                "CERTIFICATES ARE NOT VERIFIED (--insecure): anybody on the way can pose as this origin; \
+                 for development only"
+            );
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+        }
+    };
+    let (Some(cert), Some(key)) = (&settings.cert, &settings.key) else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let chain: Vec<_> = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect)
+        .with_context(|| format!("cannot read certificates from {}", cert.display()))?;
+    let private = PrivateKeyDer::from_pem_file(key)
+        .with_context(|| format!("cannot read a private key from {}", key.display()))?;
+    builder
+        .with_client_auth_cert(chain, private)
+        .with_context(|| format!("{} and {} do not go together", cert.display(), key.display()))
+}
+
+fn roots(settings: &Settings) -> anyhow::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(ca) = &settings.ca {
+        let certs =
+            CertificateDer::pem_file_iter(ca).with_context(|| format!("cannot read {}", ca.display()))?;
+        for cert in certs {
+            let cert = cert.with_context(|| format!("{} is not PEM certificates", ca.display()))?;
+            roots
+                .add(cert)
+                .with_context(|| format!("{} has a certificate that is no authority", ca.display()))?;
+        }
+    }
+    anyhow::ensure!(
+        !roots.is_empty(),
+        "no certificate authorities found: install ca-certificates or give --ca FILE"
+    );
+    Ok(roots)
+}
+
+/// Believes every certificate, but only of who has its key.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        crypto::verify_tls12_signature(message, cert, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        crypto::verify_tls13_signature(message, cert, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
