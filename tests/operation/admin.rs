@@ -22,7 +22,7 @@ async fn every_process_tells_that_it_is_alive_and_ready() {
 async fn metrics_count_what_happened() {
     let origin =
         Origin::start(|seen| async move { answer(if seen.target == "/missing" { 404 } else { 200 }, "") });
-    let relay = Relay::to(origin.await).start().await;
+    let relay = Relay::to(origin.await).client(&["--max-body", "512KiB"]).start().await;
     for path in ["/", "/", "/missing"] {
         relay.get(path).await;
     }
