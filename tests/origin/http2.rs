@@ -118,9 +118,15 @@ async fn an_answer_that_comes_early_ends_the_request() {
 async fn a_cut_body_resets_its_stream_and_no_other() {
     let server = H2::start(|mut exchange| async move {
         let path = exchange.request.uri().path().to_owned();
-        while let Some(Ok(_)) = exchange.body.data().await {}
+        let end = loop {
+            match exchange.body.data().await {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => break error.reason(),
+                None => break None,
+            }
+        };
         match path.as_str() {
-            "/" => exchange.tell_reset().await,
+            "/" => exchange.tell(format!("{end:?}")),
             _ => exchange.respond.answer(200, "other".to_owned()).await,
         }
     })
@@ -131,7 +137,7 @@ async fn a_cut_body_resets_its_stream_and_no_other() {
     feed.cut();
     let fault = timely(origin.call(call, None)).await.err().unwrap();
     assert_eq!((fault.code, fault.maybe_seen), (Code::BodyTimeout, true));
-    assert_eq!(server.told().await, "CANCEL");
+    assert_eq!(server.told().await, "Some(CANCEL)", "it never looks whole");
     ends_with(timely(origin.call(get("/other"), None)).await.unwrap(), "other").await;
     assert_eq!(server.connections(), 1);
 }
@@ -254,6 +260,39 @@ async fn a_request_that_the_origin_may_have_touched_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn only_what_is_idempotent_is_sent_again_when_the_connection_is_lost() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    let server = H2::start(move |mut exchange| {
+        let lost = exchange.request.uri().path() == "/lost";
+        let first = lost && count.fetch_add(1, Ordering::Relaxed) == 0;
+        async move {
+            if first {
+                exchange.hang_up.send_replace(true);
+                return std::future::pending().await;
+            }
+            exchange.respond.answer(200, "again".to_owned()).await;
+        }
+    })
+    .await;
+    for method in [Method::PUT, Method::POST] {
+        connections.store(0, Ordering::Relaxed);
+        let origin = origin(&server.url(""), &[]);
+        ends_with(timely(origin.call(get("/"), None)).await.unwrap(), "again").await;
+        let whole = Outgoing::Whole { body: "x".into(), trailers: None };
+        match timely(origin.call(call(method.clone(), "/lost", whole), None)).await {
+            Ok(answer) => {
+                assert_eq!(method, Method::PUT);
+                ends_with(answer, "again").await;
+            }
+            Err(fault) => {
+                assert_eq!((method, fault.code, fault.maybe_seen), (Method::POST, Code::OriginBroken, true));
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_connection_that_goes_away_is_followed_by_another() {
     let server = H2::start(|mut exchange| async move {
         if exchange.request.uri().path() == "/last" {
@@ -294,6 +333,8 @@ pub struct Exchange {
     pub respond: Respond,
     /// Ends the connection, in good order.
     pub leave: watch::Sender<bool>,
+    /// Ends the connection at once.
+    pub hang_up: watch::Sender<bool>,
     told: mpsc::UnboundedSender<String>,
 }
 
@@ -422,7 +463,8 @@ pub async fn serve<S, F>(
     // Whoever speaks something else is not served.
     let Ok(mut connection) = settings.handshake::<_, Bytes>(stream).await else { return };
     let leave = watch::Sender::new(false);
-    let mut leaving = leave.subscribe();
+    let hang_up = watch::Sender::new(false);
+    let (mut leaving, mut hanging_up) = (leave.subscribe(), hang_up.subscribe());
     let mut left = false;
     loop {
         tokio::select! {
@@ -430,10 +472,11 @@ pub async fn serve<S, F>(
                 let Some(Ok((request, respond))) = accepted else { return };
                 let (head, body) = request.into_parts();
                 let request = Request::from_parts(head, ());
-                let (leave, told) = (leave.clone(), told.clone());
+                let (leave, hang_up, told) = (leave.clone(), hang_up.clone(), told.clone());
                 let respond = Respond(respond);
-                tokio::spawn(handler(Exchange { request, body, respond, leave, told }));
+                tokio::spawn(handler(Exchange { request, body, respond, leave, hang_up, told }));
             }
+            _ = hanging_up.wait_for(|hang_up| *hang_up) => return,
             _ = leaving.wait_for(|leave| *leave), if !left => {
                 left = true;
                 connection.graceful_shutdown();
