@@ -16,7 +16,9 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use async_nats::{ConnectOptions, Event as NatsEvent, ServerError, StatusCode, Subject};
+use async_nats::{
+    ConnectOptions, Event as NatsEvent, ServerError, StatusCode, Subject, connection::State,
+};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
@@ -188,6 +190,11 @@ impl Bus {
         self.dropped.load(Ordering::Relaxed)
     }
 }
+    /// Whether the connection is there.
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
 
 impl Subscription {
     /// The next message; `None` when the subscription or the connection has ended.

@@ -113,7 +113,8 @@ pub enum Command {
         /// Whether it is an error.
         failed: bool,
     },
-    /// Join the queue group (again), then say so with [`Command::Announce`]'s message.
+    /// It takes requests (again): say so as with [`Command::Announce`], once a round trip has shown that its
+    /// subscription is in force.
     Join(Here),
     /// Leave the queue group.
     Leave,

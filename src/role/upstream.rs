@@ -102,7 +102,7 @@ impl Upstream {
             streams,
             max_body: usize::try_from(max_body).unwrap_or(usize::MAX),
             stream_idle: settings.origin.stream_idle,
-            member: watch::Sender::new(false),
+            member: watch::Sender::new(true),
             this: this.clone(),
         });
         Ok((agent, events))
@@ -122,8 +122,10 @@ impl Upstream {
         settings: &Settings,
         events: mpsc::Receiver<Event>,
     ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
-        let member = self.member.subscribe();
-        let leaving = tokio::spawn(Arc::clone(self).follow_membership(member));
+        // Before the process says that it is ready: the round trip it waits for then shows that this
+        // subscription is in force too.
+        let requests = self.core.bus.join(self.core.subjects.req(&self.name)).await?;
+        let leaving = tokio::spawn(Arc::clone(self).read_requests(requests));
         for subject in [self.core.subjects.who(), self.core.subjects.who_of(&self.name)] {
             let questions = self.core.bus.subscribe(subject).await?;
             tokio::spawn(Arc::clone(self).answer_who(questions));
@@ -149,28 +151,9 @@ impl Upstream {
         self.core.bus.flush().await;
     }
 
-    /// Joins the queue group when the machine decides so, and leaves it to stop.
-    async fn follow_membership(self: Arc<Self>, mut member: watch::Receiver<bool>) {
-        loop {
-            if !*member.borrow_and_update() {
-                tokio::select! {
-                    biased;
-                    () = self.core.stopping() => return,
-                    changed = member.changed() => if changed.is_err() { return },
-                }
-                continue;
-            }
-            match self.core.bus.join(self.core.subjects.req(&self.name)).await {
-                Ok(requests) => self.read_requests(requests, &mut member).await,
-                Err(error) => {
-                    tracing::error!(%error, "cannot join the queue group");
-                    return;
-                }
-            }
-        }
-    }
-
-    async fn read_requests(&self, mut requests: Subscription, member: &mut watch::Receiver<bool>) {
+    /// Takes what the queue group has for it, until it is to leave.
+    async fn read_requests(self: Arc<Self>, mut requests: Subscription) {
+        let mut member = self.member.subscribe();
         loop {
             tokio::select! {
                 biased;
@@ -178,10 +161,13 @@ impl Upstream {
                     Some(message) => self.on_request(&message),
                     None => return,
                 },
-                () = stopped_being(member) => break,
+                () = stopped_being(&mut member) => break,
             }
         }
-        self.leave(requests).await;
+        // Without NATS nothing is on its way.
+        if self.core.bus.is_connected() {
+            self.leave(requests).await;
+        }
     }
 
     /// Leaves the queue group without losing what NATS has already sent: whoever asked would wait in vain,
@@ -200,7 +186,6 @@ impl Upstream {
                     Some(message) => self.on_request(&message),
                     None => return,
                 },
-                // Without NATS nothing is on its way.
                 _ = &mut round_trip => break,
             }
             arrived += 1;
@@ -303,7 +288,6 @@ impl Shell for Upstream {
                 core.ask(core.subjects.of_request(Kind::Resp, &to), unheard, payload);
             }
             Command::Join(here) => {
-                self.member.send_replace(true);
                 if let Some(agent) = self.this.upgrade() {
                     // Said only when it is true: others would send requests into the void.
                     tokio::spawn(async move {

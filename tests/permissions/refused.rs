@@ -76,8 +76,10 @@ async fn an_answer_to_payrolls_request_is_payrolls_agents_alone() {
     let gate = watch::Sender::new(false);
     let origin = Origin::gated(&gate).await;
     let (_agent, client) = tokio::join!(accounts.agent("payroll", &origin), accounts.client("payroll"));
-    let (mut thief, observer) = (accounts.person("agent_billing").await, accounts.person("observer").await);
+    let (mut thief, mut observer) =
+        (accounts.person("agent_billing").await, accounts.person("observer").await);
     let mut requests = observer.bus.subscribe("relay.req.payroll".into()).await.unwrap();
+    assert!(observer.may_subscribe("relay.>").await, "NATS answers in order: the one before is in force");
     let forge = async {
         let request = requests.next().await.expect("a request");
         let id = codec::decode_request(&request.payload).unwrap().client_req_id;
@@ -183,8 +185,8 @@ async fn checked(value: impl Fn(&str) -> Option<String>) -> Result<(), String> {
 
 /// It says what it was refused, it says it once, and it never says that it is ready.
 async fn not_ready(process: &Role, refused: &str) {
-    let line = process.says("refuse a subscription").await;
-    assert!(line.contains(refused) && line.contains("--realm"), "{line}");
+    let line = process.says(refused).await;
+    assert!(line.contains("refuse a subscription") && line.contains("--realm"), "{line}");
     for _ in 0..100 {
         let (status, text) = process.page("/readyz").await;
         assert_eq!(status, 503, "{text}");

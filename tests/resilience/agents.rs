@@ -35,6 +35,17 @@ async fn an_agent_that_says_it_is_ready_gets_requests() {
 }
 
 #[tokio::test]
+async fn an_agent_far_away_is_ready_when_it_gets_requests_and_not_before() {
+    let nats = Nats::start().await;
+    let origin = Origin::echo().await;
+    let far = Distance::to(nats.address(), Duration::from_millis(100)).await;
+    let client = nats.client(&["--upstream", "hello"]).await;
+    let agent = Role::spawn(&far.url(), "upstream", &["--name", "hello", "--to", &origin.url()], &[]);
+    let _agent = agent.ready().await;
+    assert_eq!(client.get("/").await.status(), 200);
+}
+
+#[tokio::test]
 async fn either_of_two_agents_may_be_killed_under_load() {
     let origin = Origin::start(|seen| async move {
         tokio::time::sleep(Duration::from_millis(40)).await;

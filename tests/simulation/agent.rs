@@ -43,6 +43,7 @@ impl Agent {
     pub fn new(core: &mut Core, upstream: &Name, settings: &Settings, key: Keyed) -> Self {
         core.subscribe(core.subjects.who(), false);
         core.subscribe(core.subjects.who_of(upstream), false);
+        core.subscribe(core.subjects.req(upstream), true);
         let settings = serving::Settings { upstream: upstream.clone(), ..settings.agent.clone() };
         let machine = Serving::new(settings, core.id.clone(), Numbers::new(key));
         Agent { machine, upstream: upstream.clone(), joins: Vec::new(), leaving: Leaving::No }
@@ -86,7 +87,6 @@ impl Agent {
                     core.ask(core.subjects.of_request(Kind::Resp, &to), reply, payload);
                 }
                 Command::Join(here) => {
-                    core.subscribe(core.subjects.req(&self.upstream), true);
                     self.joins.push(here);
                     core.start_round_trip();
                 }
