@@ -17,7 +17,8 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use async_nats::{
-    ConnectOptions, Event as NatsEvent, ServerError, StatusCode, Subject, connection::State,
+    ClientError, ConnectErrorKind, ConnectOptions, Event as NatsEvent, ServerError, StatusCode, Subject,
+    connection::State,
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -48,6 +49,7 @@ pub struct Credentials {
 #[derive(Clone)]
 pub struct Bus {
     client: async_nats::Client,
+    credentials: Arc<Credentials>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -64,6 +66,11 @@ pub enum Event {
     SubscribeDenied(String),
     /// This process read too slowly and messages were dropped.
     Dropped,
+    /// The server refused what we say we are; the client library keeps trying.
+    LoginRefused(String),
+    /// No connection can be made, in the client library's few words: [`Bus::why_unreachable`] finds more. It
+    /// keeps trying.
+    Unreachable(String),
     /// Anything else worth a log line.
     Trouble(String),
 }
@@ -102,7 +109,7 @@ impl Bus {
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&dropped);
-        let options = options(credentials).await?.event_callback(move |event| {
+        let options = options(credentials).await?.retry_on_initial_connect().event_callback(move |event| {
             if matches!(event, NatsEvent::SlowConsumer(_)) {
                 counter.fetch_add(1, Ordering::Relaxed);
             }
@@ -114,16 +121,22 @@ impl Bus {
                 }
             }
         });
-        let servers: Vec<async_nats::ServerAddr> = credentials
-            .servers
-            .split(',')
-            .map(|url| url.trim().parse().with_context(|| format!("'{url}' is not a NATS URL")))
-            .collect::<anyhow::Result<_>>()?;
         let client = options
-            .connect(servers)
+            .connect(servers(credentials)?)
             .await
             .with_context(|| format!("cannot connect to NATS at {}", credentials.servers))?;
-        Ok((Bus { client, dropped }, receiver))
+        Ok((Bus { client, credentials: Arc::new(credentials.clone()), dropped }, receiver))
+    }
+
+    /// Why no connection can be made, with the cause; `None` when one can by now. async-nats 0.51 tells of an
+    /// attempt only what kind of error it was ("IO error", for a certificate too), so this makes one of its own.
+    pub async fn why_unreachable(&self) -> Option<String> {
+        let options = options(&self.credentials).await;
+        let attempt = match (options, servers(&self.credentials)) {
+            (Ok(options), Ok(servers)) => options.connect(servers).await,
+            (Err(error), _) | (_, Err(error)) => return Some(format!("{error:#}")),
+        };
+        attempt.err().map(|error| error.to_string())
     }
 
     /// Publishes now or says that it can't.
@@ -175,6 +188,11 @@ impl Bus {
         self.client.max_payload()
     }
 
+    /// Whether the connection is there.
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
     /// The server's version.
     pub fn server_version(&self) -> String {
         self.client.server_info().version
@@ -190,11 +208,6 @@ impl Bus {
         self.dropped.load(Ordering::Relaxed)
     }
 }
-    /// Whether the connection is there.
-    pub fn is_connected(&self) -> bool {
-        self.client.connection_state() == State::Connected
-    }
-
 
 impl Subscription {
     /// The next message; `None` when the subscription or the connection has ended.
@@ -237,7 +250,6 @@ fn now_or_full<T, E>(publish: impl Future<Output = Result<T, E>>) -> Result<(), 
 async fn options(credentials: &Credentials) -> anyhow::Result<ConnectOptions> {
     let mut options = ConnectOptions::new()
         .name(&credentials.name)
-        .retry_on_initial_connect()
         .ping_interval(PING)
         .client_capacity(COMMAND_QUEUE)
         .subscription_capacity(MESSAGE_QUEUE)
@@ -270,6 +282,11 @@ async fn options(credentials: &Credentials) -> anyhow::Result<ConnectOptions> {
     Ok(options)
 }
 
+fn servers(credentials: &Credentials) -> anyhow::Result<Vec<async_nats::ServerAddr>> {
+    let urls = credentials.servers.split(',').map(str::trim);
+    urls.map(|url| url.parse().with_context(|| format!("'{url}' is not a NATS URL"))).collect()
+}
+
 fn require_file(path: &PathBuf) -> anyhow::Result<()> {
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_file() => Ok(()),
@@ -297,6 +314,13 @@ fn translate(event: NatsEvent) -> Option<Event> {
             Some(denied(&text).unwrap_or(Event::Trouble(text)))
         }
         NatsEvent::ServerError(error) => Some(Event::Trouble(error.to_string())),
+        NatsEvent::ClientError(ClientError::Other(what))
+            if what == ConnectErrorKind::AuthorizationViolation.to_string() =>
+        {
+            Some(Event::LoginRefused(what))
+        }
+        // Told of nothing but attempts to connect.
+        NatsEvent::ClientError(ClientError::Other(what)) => Some(Event::Unreachable(what)),
         NatsEvent::ClientError(error) => Some(Event::Trouble(error.to_string())),
     }
 }

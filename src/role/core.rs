@@ -41,6 +41,7 @@ pub struct Core {
     /// When it started.
     pub started: Instant,
     state: AtomicU8,
+    login_refused: AtomicBool,
     warned_of_version: AtomicBool,
     heard_itself: Notify,
     stop: watch::Sender<bool>,
@@ -108,6 +109,7 @@ impl Core {
             metrics: Metrics::new(role),
             started: Instant::now(),
             state: AtomicU8::new(CONNECTING),
+            login_refused: AtomicBool::new(false),
             warned_of_version: AtomicBool::new(false),
             heard_itself: Notify::new(),
             stop: watch::Sender::new(false),
@@ -175,6 +177,11 @@ impl Core {
     /// Whether NATS is there and what is sent arrives.
     pub fn is_ready(&self) -> bool {
         self.state.load(Ordering::Relaxed) == READY
+    }
+
+    /// Whether NATS refused to let this process in when it last tried.
+    pub fn is_login_refused(&self) -> bool {
+        self.login_refused.load(Ordering::Relaxed)
     }
 
     /// Whether the process is being stopped.
@@ -257,6 +264,7 @@ async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
             None => return,
             Some(Event::Connected) => {
                 trouble = None;
+                core.login_refused.store(false, Ordering::Relaxed);
                 proof.set(Some(core.round_trip()));
             }
             Some(Event::Disconnected) => {
@@ -289,13 +297,31 @@ async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
                 tracing::warn!("messages were dropped: this process can't keep up");
             }
             // Said again at every attempt to connect; the first word on it is enough.
-            Some(Event::Trouble(what)) if trouble.as_ref() == Some(&what) => tracing::debug!(%what, "NATS"),
+            Some(Event::LoginRefused(what) | Event::Unreachable(what) | Event::Trouble(what))
+                if trouble.as_ref() == Some(&what) =>
+            {
+                tracing::debug!(%what, "NATS");
+            }
+            Some(Event::LoginRefused(what)) => {
+                tracing::warn!(%what, "NATS refuses the credentials");
+                core.login_refused.store(true, Ordering::Relaxed);
+                trouble = Some(what);
+            }
+            Some(Event::Unreachable(what)) => {
+                tokio::spawn(say_why_unreachable(core.bus.clone(), what.clone()));
+                trouble = Some(what);
+            }
             Some(Event::Trouble(what)) => {
                 tracing::warn!(%what, "NATS");
                 trouble = Some(what);
             }
         }
     }
+}
+
+async fn say_why_unreachable(bus: Bus, what: String) {
+    let why = bus.why_unreachable().await.unwrap_or(what);
+    tracing::warn!(%why, "NATS can't be reached; trying again");
 }
 
 fn link_up<R: Role>(role: &R, ever: &mut bool) {

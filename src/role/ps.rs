@@ -45,7 +45,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         while let Some(event) = events.recv().await {
             match event {
                 Event::Connected => return Ok(()),
-                Event::Trouble(why) => {
+                Event::LoginRefused(why) | Event::Trouble(why) => {
+                    anyhow::bail!("cannot connect to NATS at {}: {why}", credentials.servers)
+                }
+                Event::Unreachable(what) => {
+                    let why = bus.why_unreachable().await.unwrap_or(what);
                     anyhow::bail!("cannot connect to NATS at {}: {why}", credentials.servers)
                 }
                 _ => {}

@@ -112,7 +112,7 @@ async fn start_parts(
     let opening = client::opening(&client_settings)?;
     let handle = std::sync::Arc::clone(&asking);
     serving.spawn(async move { handle.serve(listener, opening, &client_settings, events).await });
-    ready(&asking, &agent).await?;
+    ready(&asking, &agent, server).await?;
     Ok(Parts { client: asking, upstream: agent, leaving, serving })
 }
 
@@ -121,15 +121,21 @@ fn parse(role: &str, flags: &[&str]) -> anyhow::Result<config::Command> {
     config::from_flags(&[&["relay", role], flags].concat())
 }
 
-async fn ready(client: &Client, upstream: &Upstream) -> anyhow::Result<()> {
+async fn ready(client: &Client, upstream: &Upstream, server: &str) -> anyhow::Result<()> {
     let both = async {
         while !(client.process().is_ready() && upstream.process().is_ready()) {
+            if client.process().is_login_refused() {
+                let server = config::shown(server);
+                bail!(
+                    "NATS at {server} refuses the credentials; are the user and the password in --server right?"
+                );
+            }
             tokio::time::sleep(READY_CHECK).await;
         }
+        Ok(())
     };
-    tokio::time::timeout(START, both)
-        .await
-        .map_err(|_| anyhow!("NATS could not be reached; is --server right?"))
+    let late = || anyhow!("NATS could not be reached; is --server right?");
+    tokio::time::timeout(START, both).await.map_err(|_| late())?
 }
 
 impl Parts {

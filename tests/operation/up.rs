@@ -50,6 +50,17 @@ async fn up_uses_a_nats_server_of_ones_own() {
 }
 
 #[tokio::test]
+async fn up_says_at_once_that_the_credentials_are_refused() {
+    let nats = Nats::with(r#"authorization { user: "me", password: "s3cret" }"#).await;
+    let up = up(&["--listen", "127.0.0.1:0", "--server", &nats.url().replace("//", "//me:wr0ng@")]);
+    let ended = within(Duration::from_secs(8), "it ends before it has waited for NATS", up.ended());
+    assert!(!ended.await.success());
+    let said = up.log();
+    assert!(said.contains("refuses the credentials") && said.contains(&nats.url()), "{said}");
+    assert!(!said.contains("wr0ng"), "{said}");
+}
+
+#[tokio::test]
 async fn a_second_up_on_the_same_port_says_what_to_do() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -92,7 +92,9 @@ impl Nats {
         loop {
             match events.recv().await {
                 Some(Event::Connected) => break,
-                Some(Event::Trouble(why)) => panic!("cannot connect to NATS: {why}"),
+                Some(Event::LoginRefused(why) | Event::Unreachable(why) | Event::Trouble(why)) => {
+                    panic!("cannot connect to NATS: {why}")
+                }
                 Some(_) => {}
                 None => panic!("the connection to NATS is closed"),
             }
