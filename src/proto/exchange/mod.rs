@@ -38,7 +38,7 @@ pub use one::nobody_there;
 
 use leases::{Leases, sorted};
 use one::{Exchange, Kept, Phase, Watch};
-use watching::MAX_ASKS;
+use watching::{MAX_ASKS, until};
 
 /// Every request of one client agent that is not answered.
 pub struct Exchanges<C, H = RandomState> {
@@ -182,7 +182,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             State::Draining => self.refused(number, true, now),
             State::Held => self.held_by(number, ack, now),
             State::Unheld => self.unheld(number, now),
-            State::Wake => self.woken(number, now),
+            State::Wake => self.woken(number, &ack, now),
         }
     }
 
@@ -241,9 +241,14 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         }
     }
 
-    fn woken(&mut self, number: u64, now: Instant) {
+    fn woken(&mut self, number: u64, ack: &Ack, now: Instant) {
         let up = self.up();
         let Some(exchange) = self.open.get_mut(&number) else { return };
+        if let Watch::Held { hold, waits, .. } = &mut exchange.watch
+            && ack.broker_req_id.as_ref() == Some(hold)
+        {
+            *waits = until(ack.broker_req_ttl, now);
+        }
         if !matches!(exchange.phase, Phase::Waiting { .. }) || !up {
             return;
         }
@@ -262,12 +267,17 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         let Some(exchange) = self.open.get_mut(&number) else { return };
         let left = millis(exchange.ends.saturating_duration_since(now));
         let held = match &exchange.watch {
-            Watch::Held { broker, hold, .. } => Some((broker.clone(), hold.clone())),
+            Watch::Held { broker, hold, waits, .. } => Some((broker.clone(), hold.clone(), *waits)),
             Watch::Patience { .. } | Watch::Asked { .. } | Watch::NoBroker { .. } => None,
         };
         exchange.request.rewrite(|request| {
             request.client_req_ttl = left;
-            (request.broker_id, request.broker_req_id) = held.unzip();
+            (request.broker_id, request.broker_req_id, request.broker_req_ttl) = match held {
+                Some((broker, hold, waits)) => {
+                    (Some(broker), Some(hold), waits.map(|at| millis(at.saturating_duration_since(now))))
+                }
+                None => (None, None, None),
+            };
         });
         exchange.published = true;
         exchange.phase = Phase::Sent;

@@ -84,8 +84,8 @@ pub(super) enum Watch {
     Patience { until: Instant },
     /// A broker was asked and has not said yes.
     Asked { until: Instant },
-    /// This broker holds it and was last told `told`.
-    Held { broker: ProcessId, hold: RequestId, told: Told },
+    /// This broker holds it and was last told `told`; it last said that it waits until `waits`.
+    Held { broker: ProcessId, hold: RequestId, told: Told, waits: Option<Instant> },
     /// No broker takes it; ask again then.
     NoBroker { retry: Instant },
 }

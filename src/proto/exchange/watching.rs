@@ -35,7 +35,8 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         let (Watch::Asked { .. }, Some(told)) = (&exchange.watch, exchange.asked) else {
             return; // A broker that was asked in vain before: it forgets what is not renewed.
         };
-        exchange.watch = Watch::Held { broker: broker.clone(), hold: hold.clone(), told };
+        let waits = until(ack.broker_req_ttl, now);
+        exchange.watch = Watch::Held { broker: broker.clone(), hold: hold.clone(), told, waits };
         exchange.asks = 0;
         let upstream = exchange.request.upstream_target.clone();
         self.leases.add(broker, upstream, hold.number(), number, now);
@@ -166,6 +167,11 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
     }
 }
 
+/// When the time that a broker said is left runs out; a time that is out of all reason has no end.
+pub(super) fn until(left: Option<u64>, now: Instant) -> Option<Instant> {
+    left.and_then(|left| now.checked_add(Duration::from_millis(left)))
+}
+
 /// How long a broker may take to say that it holds a request before another is asked.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How often brokers are asked before the silence means that there is none: NATS says so at once, unless
@@ -173,3 +179,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 pub(super) const MAX_ASKS: u32 = 10;
 /// Holds in one renewal at most.
 const MAX_LEASE: usize = 1000;
+
+#[cfg(test)]
+mod tests;
