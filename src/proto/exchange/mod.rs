@@ -48,7 +48,7 @@ pub struct Exchanges<C, H = RandomState> {
     open: ByNumber<Exchange<C>>,
     /// Responses that are answered and still arriving.
     streaming: usize,
-    per_upstream: HashMap<Name, usize>,
+    per_upstream: HashMap<Name, PerUpstream>,
     deadlines: Deadlines,
     leases: Leases,
     /// Which agents there are. Where none is known, nothing is published until a broker, or NATS in its place,
@@ -58,6 +58,14 @@ pub struct Exchanges<C, H = RandomState> {
     sweep: Option<Instant>,
     link: Link,
     commands: VecDeque<Command<C>>,
+}
+
+#[derive(Default)]
+struct PerUpstream {
+    /// Requests that are not answered.
+    open: usize,
+    /// Whether agents have been heard of requests since NATS last refused one: it let them through.
+    got_through: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -104,7 +112,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
     /// Whether nothing is open and nothing is kept.
     pub fn is_idle(&self) -> bool {
         self.in_flight() == 0
-            && self.per_upstream.is_empty()
+            && self.per_upstream.values().all(|upstream| upstream.open == 0)
             && self.deadlines.next().is_none()
             && self.leases.is_idle()
             && self.commands.is_empty()
@@ -116,7 +124,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             self.commands.push_back(Command::Answer { caller, number, answer: Answer::Fault(fault) });
             return;
         }
-        *self.per_upstream.entry(request.upstream_target.clone()).or_default() += 1;
+        self.per_upstream.entry(request.upstream_target.clone()).or_default().open += 1;
         let known = self.roster.presence(&request.upstream_target) != Presence::Absent;
         let mut exchange =
             Exchange::new(Kept::new(request), caller, self.settings.ttl, self.settings.patience, now);
@@ -162,7 +170,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         if self.in_flight() >= self.settings.max_in_flight {
             return full(self.settings.max_in_flight, "--max-in-flight");
         }
-        if self.per_upstream.get(upstream).is_some_and(|&n| n >= self.settings.max_per_upstream) {
+        if self.per_upstream.get(upstream).is_some_and(|of| of.open >= self.settings.max_per_upstream) {
             return full(self.settings.max_per_upstream, "--max-in-flight-per-upstream");
         }
         Ok(())
@@ -314,14 +322,25 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         }
     }
 
-    fn forbidden(&mut self, upstream: &Name) {
-        let of_upstream = |e: &Exchange<C>| {
-            e.request.upstream_target == *upstream && !matches!(e.phase, Phase::Taken { .. })
-        };
-        let numbers = self.open.iter().filter(|(_, e)| of_upstream(e)).map(|(number, _)| *number);
-        for number in sorted(numbers) {
+    /// NATS refused a request, or to ask brokers about one, and does not say which.
+    fn forbidden(&mut self, upstream: &Name, now: Instant) {
+        let of_upstream = |e: &&Exchange<C>| e.request.upstream_target == *upstream;
+        let before = self.per_upstream.get(upstream).is_some_and(|upstream| upstream.got_through);
+        let got_through = before || self.open.values().filter(of_upstream).any(Exchange::got_through);
+        let numbers = self.open.iter().filter(|(_, e)| of_upstream(e)).filter(|(_, e)| !e.is_taken());
+        for number in sorted(numbers.map(|(number, _)| *number)) {
             let detail = format!("NATS permissions do not let this client agent ask for '{upstream}'");
-            self.answer(number, Answer::Fault(Fault::new(Code::NotAllowed, Side::Client, detail)));
+            let mut fault = Fault::new(Code::NotAllowed, Side::Client, detail);
+            // The permission may have been withdrawn after this one was sent: others got through, or it has had
+            // the time of a refusal.
+            let patience = self.settings.patience;
+            fault.maybe_seen = self.open.get(&number).is_some_and(|e| {
+                matches!(e.phase, Phase::Sent) && (got_through || now >= e.since + patience)
+            });
+            self.answer(number, Answer::Fault(fault));
+        }
+        if let Some(upstream) = self.per_upstream.get_mut(upstream) {
+            upstream.got_through = false;
         }
     }
 
@@ -356,7 +375,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         if let Some(exchange) = self.forget(number, failed) {
             if streams {
                 self.streaming += 1;
-                *self.per_upstream.entry(exchange.request.upstream_target.clone()).or_default() += 1;
+                self.per_upstream.entry(exchange.request.upstream_target.clone()).or_default().open += 1;
             }
             // A fault speaks of the last try; an agent that had an earlier one may have called the origin.
             if let Answer::Fault(fault) = &mut answer {
@@ -366,24 +385,19 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         }
     }
 
-    fn forget(&mut self, number: u64, cancel: bool) -> Option<Exchange<C>> {
+    fn forget(&mut self, number: u64, failed: bool) -> Option<Exchange<C>> {
         self.release(number);
         let exchange = self.open.remove(&number)?;
         self.deadlines.drop(exchange.deadline, number);
-        self.count_down(&exchange.request.upstream_target);
-        if let (true, Phase::Taken { at_agent, .. }) = (cancel, &exchange.phase) {
+        let upstream = &exchange.request.upstream_target;
+        if let Some(upstream) = self.per_upstream.get_mut(upstream) {
+            upstream.open -= 1;
+            upstream.got_through |= !failed || exchange.got_through();
+        }
+        if let (true, Phase::Taken { at_agent, .. }) = (failed, &exchange.phase) {
             self.commands.push_back(Command::Cancel { to: at_agent.clone() });
         }
         Some(exchange)
-    }
-
-    fn count_down(&mut self, upstream: &Name) {
-        if let Some(count) = self.per_upstream.get_mut(upstream) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_upstream.remove(upstream);
-            }
-        }
     }
 
     /// While a body moves, nobody has to answer yet.
@@ -399,7 +413,9 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
 
     fn stream_ended(&mut self, upstream: &Name) {
         self.streaming = self.streaming.saturating_sub(1);
-        self.count_down(upstream);
+        if let Some(upstream) = self.per_upstream.get_mut(upstream) {
+            upstream.open -= 1;
+        }
     }
 
     fn schedule(&mut self, number: u64) {
@@ -432,7 +448,7 @@ impl<C, H: BuildHasher> Machine for Exchanges<C, H> {
             Input::BrokerGone { broker } => self.broker_gone(&broker, now),
             Input::Lost { broker, holds } => self.lost(&broker, &holds, now),
             Input::Link { up } => self.link(up, now),
-            Input::Forbidden { upstream } => self.forbidden(&upstream),
+            Input::Forbidden { upstream } => self.forbidden(&upstream, now),
             Input::Here(here) => self.here(here, now),
             Input::Gone { upstream, agent } => self.roster.remove(&upstream, &agent),
         }

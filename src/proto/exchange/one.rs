@@ -133,6 +133,16 @@ impl<C> Exchange<C> {
         }
     }
 
+    /// Whether an agent took it.
+    pub fn is_taken(&self) -> bool {
+        matches!(self.phase, Phase::Taken { .. })
+    }
+
+    /// Whether an agent is known to have had it in its hands.
+    pub fn got_through(&self) -> bool {
+        self.is_taken() || self.refusals > 0
+    }
+
     /// Whether a fault speaks of what this request is doing now. A broker decides on what it was last
     /// told; when that is overtaken (it gave up waiting while its own wake-up was being followed, say)
     /// its word must not end the request: "no agent" would claim that the origin can't have seen it.

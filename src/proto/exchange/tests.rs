@@ -245,6 +245,33 @@ fn an_upstream_that_nats_forbids_is_told_to_be_so() {
     assert_eq!(client.does(), ["answer: not_allowed, unseen"]);
 }
 
+#[test]
+fn a_request_that_may_have_got_through_before_nats_refused_another_may_have_been_seen() {
+    let mut client = Client::new();
+    let forbid = |client: &mut Client| client.feed(Input::Forbidden { upstream: upstream() });
+    // Longer ago than a refusal takes: it was not refused itself.
+    client.open(Method::POST);
+    client.pass(249);
+    client.open(Method::POST);
+    client.pass(1);
+    client.does();
+    forbid(&mut client);
+    let mut answers = client.does();
+    answers.sort();
+    assert_eq!(answers, ["answer: not_allowed, seen", "answer: not_allowed, unseen"]);
+    // Others have got through.
+    let answered = client.open(Method::POST);
+    client.respond(&answered);
+    client.open(Method::POST);
+    client.does();
+    forbid(&mut client);
+    assert_eq!(client.does(), ["answer: not_allowed, seen"]);
+    client.open(Method::POST);
+    client.does();
+    forbid(&mut client);
+    assert_eq!(client.does(), ["answer: not_allowed, unseen"], "none since the last refusal");
+}
+
 /// A client agent with a patience of 250 ms and a TTL of 5 s, at a time of its own.
 pub(super) struct Client {
     pub(super) machine: Exchanges<()>,
