@@ -123,6 +123,27 @@ fn agents_at_their_limit_come_and_go_and_every_request_is_answered_by_one() {
 }
 
 #[test]
+fn an_agent_at_its_limit_beside_one_with_room_costs_no_request_without_a_broker() {
+    Scenario {
+        name: "an_agent_at_its_limit_beside_one_with_room_costs_no_request_without_a_broker",
+        runs: 200,
+        plan: |chance| {
+            let mut plan = Plan::draw(chance, 2, 1, 2, 0);
+            // Nothing ends before all are there: one agent is full, the other has as much room as is asked for.
+            plan.settings.agent.max_in_flight = 10;
+            plan.settings.agent.ttl = Duration::from_secs(6);
+            plan.settings.client.ttl = Duration::from_secs(12);
+            plan.temper.takes = vec![(2 * SECOND, 3 * SECOND)];
+            // After a heartbeat everybody has heard of everybody.
+            plan.ask(chance, 18, 6 * SECOND, 6 * SECOND + 500 * MS);
+            plan
+        },
+        expect: |world| all(world, "the origin's response", Asked::has_response),
+    }
+    .check();
+}
+
+#[test]
 fn an_agent_that_dies_costs_no_more_than_a_502_for_what_it_took() {
     Scenario {
         name: "an_agent_that_dies_costs_no_more_than_a_502_for_what_it_took",

@@ -1,5 +1,7 @@
 //! Whether a request may be sent again: the one place that decides it.
 
+use std::time::Duration;
+
 use http::Method;
 
 use crate::wire::{Code, Fault};
@@ -26,17 +28,40 @@ pub fn after_fault(fault: &Fault, method: &Method, streamed: bool, attempt: u32)
     }
 }
 
+/// What to do with a request that agents refused before they started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterRefusal {
+    /// Send it again.
+    Again,
+    /// Send it again after a pause.
+    AgainIn(Duration),
+    /// A broker is the better judge of when to send it again.
+    Wait,
+}
+
 /// Decides on the `refusals`th refusal by agents that did not start. Another member of the queue group may
-/// have room; when several have not, the broker is the better judge. An agent that drains is a member for a
-/// moment only, but NATS may pick it again and again until then.
-pub fn after_refusal(leaving: bool, refusals: u32) -> Verdict {
-    let most = if leaving { MAX_REFUSALS_BY_LEAVING } else { MAX_REFUSALS };
-    if refusals <= most { Verdict::Again } else { Verdict::Answer }
+/// have room. An agent that drains is a member for a moment only, but NATS may pick it again and again until
+/// then. A full agent stays a member, and NATS picks it as often as one with room: where some agent says
+/// that it accepts requests (`elsewhere`), it is worth more tries, with pauses, since it may be gone
+/// without a word.
+pub fn after_refusal(leaving: bool, elsewhere: bool, refusals: u32) -> AfterRefusal {
+    let at_once = if leaving { MAX_REFUSALS_BY_LEAVING } else { MAX_REFUSALS };
+    if refusals <= at_once {
+        AfterRefusal::Again
+    } else if elsewhere && refusals <= MAX_REFUSALS_BY_SOME {
+        let doubled = FIRST_REFUSED_PAUSE * 2_u32.pow(refusals - at_once - 1);
+        AfterRefusal::AgainIn(doubled.min(LAST_REFUSED_PAUSE))
+    } else {
+        AfterRefusal::Wait
+    }
 }
 
 const MAX_ATTEMPTS: u32 = 2;
 const MAX_REFUSALS: u32 = 3;
 const MAX_REFUSALS_BY_LEAVING: u32 = 16;
+const MAX_REFUSALS_BY_SOME: u32 = 20;
+const FIRST_REFUSED_PAUSE: Duration = Duration::from_millis(2);
+const LAST_REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
@@ -57,6 +82,26 @@ mod tests {
     fn a_streamed_body_is_not_sent_again() {
         let gone = Fault::new(Code::AgentGone, Side::Broker, "gone");
         assert_eq!(after_fault(&gone, &Method::PUT, true, 1), Verdict::Answer);
+    }
+
+    #[test]
+    fn a_full_agent_is_passed_by_while_another_says_it_has_room() {
+        let tries = |leaving, elsewhere| {
+            let decided = (1..).map(|refusals| after_refusal(leaving, elsewhere, refusals));
+            decided.take_while(|verdict| *verdict != AfterRefusal::Wait).collect::<Vec<_>>()
+        };
+        assert_eq!(tries(false, false), [AfterRefusal::Again; 3]);
+        assert_eq!(tries(true, false), [AfterRefusal::Again; 16]);
+        let pauses = |tries: Vec<_>| {
+            let pauses = tries.into_iter().filter_map(|verdict| match verdict {
+                AfterRefusal::AgainIn(pause) => Some(pause),
+                AfterRefusal::Again | AfterRefusal::Wait => None,
+            });
+            (pauses.clone().count(), pauses.sum::<Duration>())
+        };
+        // With one of two agents full, all of these refuse one request in two million.
+        assert_eq!((tries(false, true).len(), tries(true, true).len()), (20, 20));
+        assert_eq!(pauses(tries(false, true)), (17, Duration::from_millis(2 + 4 + 8 + 16 + 32 + 12 * 50)));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
     proto::{
         Machine,
         deadlines::Deadlines,
-        retry,
+        retry::{self, AfterRefusal},
         roster::{HEARTBEAT, Presence, Roster},
     },
     wire::{
@@ -215,7 +215,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
                 self.tell_broker(number, now);
             }
             // It is out of turn: not the agent that has it, so it must not go on.
-            Phase::Taken { .. } | Phase::Waiting { .. } => {
+            Phase::Taken { .. } | Phase::Refused { .. } | Phase::Waiting { .. } => {
                 self.commands.push_back(Command::Cancel { to: at_agent });
             }
         }
@@ -227,11 +227,19 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             return;
         }
         exchange.refusals += 1;
-        if retry::after_refusal(leaving, exchange.refusals) == retry::Verdict::Again {
-            self.publish_again(number, now);
-            self.tell_broker(number, now);
-        } else {
-            self.wait(number, true, now);
+        let elsewhere = self.roster.presence(&exchange.request.upstream_target) == Presence::Accepting;
+        match retry::after_refusal(leaving, elsewhere, exchange.refusals) {
+            AfterRefusal::Again => {
+                self.publish_again(number, now);
+                self.tell_broker(number, now);
+            }
+            AfterRefusal::AgainIn(pause) => {
+                exchange.phase = Phase::Refused { again: now + pause };
+                exchange.since = now;
+                self.schedule(number);
+                self.tell_broker(number, now);
+            }
+            AfterRefusal::Wait => self.wait(number, true, now),
         }
     }
 
@@ -257,7 +265,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         {
             *waits = until(ack.broker_req_ttl, now);
         }
-        if !matches!(exchange.phase, Phase::Waiting { .. }) || !up {
+        if !matches!(exchange.phase, Phase::Waiting { .. } | Phase::Refused { .. }) || !up {
             return;
         }
         // In a cluster, the broker may hear of an agent before our server knows of its subscription: somebody who
@@ -350,6 +358,18 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             self.expire(number, now);
             return;
         }
+        if let Phase::Refused { again } = exchange.phase
+            && again <= now
+        {
+            if self.up() {
+                self.publish_again(number, now);
+                self.tell_broker(number, now);
+            } else {
+                self.wait(number, true, now);
+            }
+            self.schedule(number);
+            return;
+        }
         match exchange.watch {
             Watch::Asked { until } if until <= now && exchange.asks >= MAX_ASKS => {
                 self.nobody_holds(number, now)
@@ -426,7 +446,11 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             Watch::NoBroker { retry } => retry,
             Watch::Held { .. } => exchange.ends,
         };
-        exchange.deadline = next.min(exchange.ends);
+        let again = match exchange.phase {
+            Phase::Refused { again } => again,
+            Phase::Sent | Phase::Taken { .. } | Phase::Waiting { .. } => exchange.ends,
+        };
+        exchange.deadline = next.min(again).min(exchange.ends);
         self.deadlines.add(exchange.deadline, number);
     }
 }

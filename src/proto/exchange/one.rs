@@ -74,6 +74,8 @@ pub(super) enum Phase {
     Sent,
     /// An agent took it.
     Taken { agent: ProcessId, at_agent: RequestId },
+    /// An agent refused it and another says that it accepts requests: it is published again then.
+    Refused { again: Instant },
     /// It reached nobody, or only agents that refused; it waits to be woken.
     Waiting { refused: bool },
 }
@@ -156,7 +158,7 @@ impl<C> Exchange<C> {
             Side::Broker => {
                 let held_there = matches!(&self.watch, Watch::Held { hold: ours, .. } if Some(ours) == hold);
                 let fits = match &self.phase {
-                    Phase::Waiting { .. } => !fault.maybe_seen,
+                    Phase::Waiting { .. } | Phase::Refused { .. } => !fault.maybe_seen,
                     Phase::Sent => fault.code == Code::AckTimeout,
                     Phase::Taken { .. } => matches!(fault.code, Code::ResponseTimeout | Code::AgentGone),
                 };
@@ -165,7 +167,7 @@ impl<C> Exchange<C> {
             Side::Client | Side::Upstream => match &self.phase {
                 Phase::Taken { at_agent: ours, .. } => Some(ours) == at_agent,
                 Phase::Sent => true,
-                Phase::Waiting { .. } => false,
+                Phase::Waiting { .. } | Phase::Refused { .. } => false,
             },
         }
     }
@@ -180,7 +182,7 @@ impl<C> Exchange<C> {
             Phase::Sent => Known::Sent,
             Phase::Taken { .. } => Known::Taken,
             Phase::Waiting { refused: false } => Known::Nobody,
-            Phase::Waiting { refused: true } => Known::Refused,
+            Phase::Waiting { refused: true } | Phase::Refused { .. } => Known::Refused,
         }
     }
 
@@ -188,7 +190,7 @@ impl<C> Exchange<C> {
     pub fn hold(&self, own: &ProcessId, now: Instant) -> Hold {
         let upstream_id = match &self.phase {
             Phase::Taken { agent, .. } => Some(agent.clone()),
-            Phase::Sent | Phase::Waiting { .. } => None,
+            Phase::Sent | Phase::Refused { .. } | Phase::Waiting { .. } => None,
         };
         Hold {
             v: VERSION,
@@ -208,6 +210,7 @@ impl<C> Exchange<C> {
         let waited = now.duration_since(self.opened).as_secs_f32();
         match &self.phase {
             Phase::Waiting { refused } => nobody_there(&self.request.upstream_target, *refused),
+            Phase::Refused { .. } => nobody_there(&self.request.upstream_target, true),
             Phase::Sent => {
                 let detail =
                     format!("no agent acknowledged the request in {waited:.1} s, the client agent's --ttl");

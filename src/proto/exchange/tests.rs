@@ -73,6 +73,7 @@ fn only_a_request_that_nobody_has_is_published_when_it_is_woken() {
 #[test]
 fn a_refused_request_goes_to_others_and_then_waits_at_a_broker() {
     let mut client = Client::new();
+    client.full("agent.a");
     let request = client.open(Method::POST);
     for state in [State::Full, State::Draining, State::Full] {
         client.ack(&request, state);
@@ -82,6 +83,55 @@ fn a_refused_request_goes_to_others_and_then_waits_at_a_broker() {
     assert_eq!(client.does(), ["hold refused"]);
     client.feed(Input::NoBroker { number: request.number() });
     assert_eq!(client.does(), ["answer: agents_full, unseen"]);
+}
+
+#[test]
+fn a_full_agent_is_passed_by_while_another_says_it_has_room() {
+    let mut client = Client::new();
+    client.here("agent.b");
+    client.full("agent.a");
+    let request = client.open(Method::POST);
+    let refuse = |client: &mut Client, times: u32| {
+        for _ in 0..times {
+            client.ack(&request, State::Full);
+            client.ack(&request, State::Full);
+            client.pass(50);
+        }
+    };
+    refuse(&mut client, 4);
+    assert_eq!(client.does(), ["publish"; 7], "a refusal in a pause is of a publication before");
+    client.pass(50);
+    client.held(&request, "broker.a", 1);
+    assert_eq!(client.does(), ["hold sent"]);
+    client.ack(&request, State::Full);
+    client.pass(15);
+    assert_eq!(client.does(), ["update refused"]);
+    client.pass(1);
+    assert_eq!(client.does(), ["publish", "update sent"]);
+    client.full("agent.b");
+    client.ack(&request, State::Full);
+    client.pass(100);
+    assert_eq!(client.does(), ["update refused"], "nobody has room: from now on the broker says when");
+}
+
+#[test]
+fn a_pause_is_not_the_end_where_there_is_no_broker() {
+    let mut client = Client::new();
+    let request = client.open(Method::POST);
+    for _ in 0..19 {
+        client.ack(&request, State::Full);
+        client.feed(Input::NoBroker { number: request.number() });
+        client.pass(50);
+    }
+    let does = client.does();
+    assert_eq!(does.iter().filter(|what| *what == "publish").count(), 20);
+    assert!(
+        does.iter().all(|what| ["publish", "hold refused", "hold sent"].contains(&what.as_str())),
+        "{does:?}"
+    );
+    client.respond(&request);
+    assert_eq!(client.does(), ["answer: response"]);
+    assert!(client.machine.is_idle());
 }
 
 #[test]
@@ -303,6 +353,10 @@ impl Client {
 
     pub(super) fn here(&mut self, agent: &str) {
         self.announce(agent, true);
+    }
+
+    pub(super) fn full(&mut self, agent: &str) {
+        self.announce(agent, false);
     }
 
     pub(super) fn announce(&mut self, agent: &str, accepting: bool) {

@@ -71,7 +71,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
                 self.publish_again(number, now);
             }
             Phase::Waiting { .. } if !settling => self.answer(number, Answer::Fault(fault)),
-            Phase::Waiting { .. } | Phase::Sent | Phase::Taken { .. } => {
+            Phase::Waiting { .. } | Phase::Refused { .. } | Phase::Sent | Phase::Taken { .. } => {
                 let pause = if settling { ASK_AGAIN / 4 } else { ASK_AGAIN };
                 exchange.watch = Watch::NoBroker { retry: now + pause };
                 self.schedule(number);
