@@ -98,9 +98,15 @@ impl Origin {
         if let Some(go) = on_continue {
             request.extensions_mut().insert(Go::new(go));
         }
-        if upgrade.is_some() && !self.connector.is_http2() {
+        if !self.connector.may_multiplex() || (upgrade.is_some() && !self.connector.is_http2()) {
             return self.alone(request, upgrade, None).await;
         }
+        // Boxed, as all that is not the usual case here: every request would take the room of it.
+        Box::pin(self.shared(request)).await
+    }
+
+    /// Issues a request on a connection that it may share with others.
+    async fn shared(&self, mut request: Request<Payload>) -> Result<Answer, Fault> {
         for attempt in 0.. {
             let connection = match self.pool.shared(&self.connector).await? {
                 Some(Connection::Http2(connection)) => connection,
@@ -140,35 +146,37 @@ impl Origin {
     ) -> Result<Answer, Fault> {
         let switches = upgrade.is_some();
         http1::prepare(&mut request, upgrade);
-        let mut fresh = match fresh {
-            Some(connection) => connection,
-            None => {
-                let idempotent = request.method().is_idempotent();
-                // A kept connection may have been closed by the origin while the request was on its way.
-                while let Some(mut connection) = self.pool.checkout() {
-                    // What streams can be had once only: it is sent again only if all of it is still here.
-                    let spare = if idempotent { outgoing::again(&request) } else { None };
-                    match connection.head(request).await {
-                        Ok(response) => return self.answer_alone(connection, response, switches).await,
-                        Err(http1::Failure { unsent: Some(unsent), .. }) => request = unsent,
-                        Err(http1::Failure { fault, unsent: None }) => {
-                            request = spare.ok_or(fault)?;
-                            break;
-                        }
-                    }
-                }
-                match self.connector.connect(Offer::Http1).await? {
-                    Connection::Http1(connection) => connection,
-                    Connection::Http2(_) => {
-                        let detail = "the origin speaks HTTP/2 though it was offered HTTP/1 alone";
-                        return Err(Fault::new(Code::OriginUnreachable, Side::Upstream, detail));
-                    }
+        let mut fresh = fresh;
+        let mut may_keep = fresh.is_none();
+        loop {
+            // A kept connection may have been closed by the origin while the request was on its way.
+            let kept = if may_keep { self.pool.checkout() } else { None };
+            let is_kept = kept.is_some();
+            let mut connection = match kept.or(fresh.take()) {
+                Some(connection) => connection,
+                None => Box::pin(self.dial()).await?,
+            };
+            // What streams can be had once only: it is sent again only if all of it is still here.
+            let spare = (is_kept && request.method().is_idempotent())
+                .then(|| outgoing::again(&request).map(Box::new));
+            match connection.head(request).await {
+                Ok(response) => return self.answer_alone(connection, response, switches).await,
+                Err(http1::Failure { unsent: Some(unsent), .. }) if is_kept => request = *unsent,
+                Err(http1::Failure { fault, .. }) => {
+                    request = *spare.flatten().ok_or(fault)?;
+                    may_keep = false;
                 }
             }
-        };
-        match fresh.head(request).await {
-            Ok(response) => self.answer_alone(fresh, response, switches).await,
-            Err(failure) => Err(failure.fault),
+        }
+    }
+
+    async fn dial(&self) -> Result<http1::Connection, Fault> {
+        match self.connector.connect(Offer::Http1).await? {
+            Connection::Http1(connection) => Ok(connection),
+            Connection::Http2(_) => {
+                let detail = "the origin speaks HTTP/2 though it was offered HTTP/1 alone";
+                Err(Fault::new(Code::OriginUnreachable, Side::Upstream, detail))
+            }
         }
     }
 
@@ -195,7 +203,7 @@ impl Origin {
         let (head, body) = response.into_parts();
         let source = match (head.status, switches) {
             (StatusCode::SWITCHING_PROTOCOLS, true) => {
-                let (early, stream) = connection.into_parts().await;
+                let (early, stream) = Box::pin(connection.into_parts()).await;
                 Source::Switched(Switched::new(early, stream, self.stream_idle))
             }
             (StatusCode::SWITCHING_PROTOCOLS, false) => {

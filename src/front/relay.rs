@@ -134,8 +134,9 @@ impl<A: Ask> Front<A> {
                 let credit = if expects { 0 } else { FIRST_WINDOW };
                 let idle = if grpc { self.settings.stream_idle } else { self.settings.body.pause };
                 let begun = request.body.len();
-                self.ask_with_upload(request, Upload { body: rest, credit, idle, begun, asked: !expects })
-                    .await?
+                let upload = Upload { body: rest, credit, idle, begun, asked: !expects };
+                // Boxed: every request would take the room of it.
+                Box::pin(self.ask_with_upload(request, upload)).await?
             }
         };
         drop(share);

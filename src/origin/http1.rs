@@ -34,7 +34,7 @@ pub struct Failure {
     /// What is told to whoever asked.
     pub fault: Fault,
     /// The request itself.
-    pub unsent: Option<Request<Payload>>,
+    pub unsent: Option<Box<Request<Payload>>>,
 }
 
 impl Connection {
@@ -58,20 +58,27 @@ impl Connection {
     ///
     /// # Errors
     /// When there is none.
-    pub async fn head(&mut self, request: Request<Payload>) -> Result<Response<Incoming>, Failure> {
-        let mut response = pin!(self.sender.try_send_request(request));
+    pub fn head(
+        &mut self,
+        request: Request<Payload>,
+    ) -> impl Future<Output = Result<Response<Incoming>, Failure>> {
+        // Handed over at once: what waits does not hold the request.
+        let response = self.sender.try_send_request(request);
         let (driver, closed) = (&mut self.driver, &mut self.closed);
-        let outcome = poll_fn(|cx| {
-            if !*closed {
-                // When the connection ends, its error is told to the response as well.
-                *closed = Pin::new(&mut **driver).poll(cx).is_ready();
-            }
-            response.as_mut().poll(cx)
-        });
-        outcome.await.map_err(|mut error| {
-            let unsent = error.take_message();
-            Failure { fault: broken(error.error()), unsent }
-        })
+        async move {
+            let mut response = pin!(response);
+            let outcome = poll_fn(|cx| {
+                if !*closed {
+                    // When the connection ends, its error is told to the response as well.
+                    *closed = Pin::new(&mut **driver).poll(cx).is_ready();
+                }
+                response.as_mut().poll(cx)
+            });
+            outcome.await.map_err(|mut error| {
+                let unsent = error.take_message().map(Box::new);
+                Failure { fault: broken(error.error()), unsent }
+            })
+        }
     }
 
     /// The next frame of the response's body. What is left of the request's body is sent meanwhile.

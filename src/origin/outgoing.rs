@@ -39,9 +39,9 @@ pub enum Payload {
     /// All of it.
     Whole(Bytes),
     /// All of it and trailers.
-    Trailed(Bytes, Option<HeaderMap>),
+    Trailed(Bytes, Option<Box<HeaderMap>>),
     /// What is on its way.
-    Stream(Measured),
+    Stream(Box<Measured>),
 }
 
 /// A body that is cut when it does not have the length that was told.
@@ -94,7 +94,7 @@ impl Payload {
                         headers.append(header::TRAILER, HeaderValue::from(name.clone()));
                     }
                 }
-                Payload::Trailed(body, Some(trailers))
+                Payload::Trailed(body, Some(Box::new(trailers)))
             }
             Outgoing::Stream(body) => {
                 let left = declared_length(headers).or_else(|| body.size_hint().exact());
@@ -102,7 +102,7 @@ impl Payload {
                     Some(length) => headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length)),
                     None => headers.remove(header::CONTENT_LENGTH),
                 };
-                Payload::Stream(Measured { body, left })
+                Payload::Stream(Box::new(Measured { body, left }))
             }
         }
     }
@@ -125,9 +125,9 @@ impl Body for Payload {
         let next = |body: &mut Bytes| (!body.is_empty()).then(|| Frame::data(std::mem::take(body)));
         match self.get_mut() {
             Payload::Whole(body) => Poll::Ready(next(body).map(Ok)),
-            Payload::Trailed(body, trailers) => {
-                Poll::Ready(next(body).or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
-            }
+            Payload::Trailed(body, trailers) => Poll::Ready(
+                next(body).or_else(|| trailers.take().map(|trailers| Frame::trailers(*trailers))).map(Ok),
+            ),
             Payload::Stream(body) => body.poll_frame(cx),
         }
     }

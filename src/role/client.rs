@@ -422,17 +422,22 @@ impl Ask for Asking {
         self.0.driver.with(|exchanges| exchanges.mint(upstream))
     }
 
-    async fn ask(&self, request: Request) -> Answered {
+    fn ask(&self, request: Request) -> impl Future<Output = Answered> + Send {
         let (caller, answer) = oneshot::channel();
         let number = request.client_req_id.number();
-        let mut waiting = Waiting { client: &self.0, number, answer, answered: false };
+        let waiting = Waiting { client: &self.0, number, answer, answered: false };
+        // Opened at once: what waits does not hold the request.
         self.0.feed(Input::Open { request, caller });
-        let answered = (&mut waiting.answer).await;
-        waiting.answered = true;
-        answered.unwrap_or_else(|_| {
-            let lost = Fault::new(Code::Internal, Side::Client, "the request was dropped without an answer");
-            Answered { answer: Answer::Fault(lost), reader: None, writer: None }
-        })
+        async move {
+            let mut waiting = waiting;
+            let answered = (&mut waiting.answer).await;
+            waiting.answered = true;
+            answered.unwrap_or_else(|_| {
+                let lost = "the request was dropped without an answer";
+                let fault = Fault::new(Code::Internal, Side::Client, lost);
+                Answered { answer: Answer::Fault(fault), reader: None, writer: None }
+            })
+        }
     }
 
     fn streams(&self) -> &Arc<Streams> {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Upstream;
 use crate::{
-    origin::{Answer, AnswerBody, BodyCut, Call, Outgoing},
+    origin::{Answer, AnswerBody, BodyCut, Call, OnContinue, Outgoing},
     proto::{
         flow::{FIRST_WINDOW, INLINE},
         serving::Input,
@@ -39,9 +39,12 @@ impl Upstream {
                 return Some(Input::Done { number, reply: Reply::error(request.client_req_id, &fault) });
             }
         };
+        let id = request.client_req_id.clone();
+        let on_continue = upload.as_ref().and_then(Upload::on_continue);
+        let call = call_of(request, upload);
         let mut calls = self.calls.lock().expect("no panic while calls are listed");
         // A task's cell is aligned to 128 bytes, which the allocator has at hand only in small sizes.
-        let task = tokio::spawn(Box::pin(agent.serve(number, request, upload)));
+        let task = tokio::spawn(Box::pin(agent.serve(number, id, call, on_continue)));
         calls.insert(number, task.abort_handle());
         None
     }
@@ -62,9 +65,8 @@ impl Upstream {
         Ok(stream)
     }
 
-    async fn serve(self: Arc<Self>, number: u64, request: Request, upload: Option<Upload>) {
-        let id = request.client_req_id.clone();
-        let outcome = match self.issue(request, upload).await {
+    async fn serve(self: Arc<Self>, number: u64, id: RequestId, call: Call, on_continue: Option<OnContinue>) {
+        let outcome = match self.origin.call(call, on_continue).await {
             Ok(answer) => self.answer(number, &id, answer).await,
             Err(fault) => Err(fault),
         };
@@ -81,20 +83,6 @@ impl Upstream {
         self.feed(input);
     }
 
-    async fn issue(&self, request: Request, upload: Option<Upload>) -> Result<Answer, Fault> {
-        let on_continue = upload.as_ref().and_then(Upload::on_continue);
-        let body = match upload {
-            Some(upload) => Outgoing::Stream(Box::pin(upload.map_err(BodyCut))),
-            None => {
-                let trailers = (!request.trailers.is_empty()).then_some(request.trailers);
-                Outgoing::Whole { body: request.body, trailers }
-            }
-        };
-        let (method, url, headers) = (request.method, request.url, request.headers);
-        let call = Call { method, url, headers, upgrade: request.upgrade, body };
-        self.origin.call(call, on_continue).await
-    }
-
     /// The reply when it is all of the response; otherwise streams what the reply does not hold.
     async fn answer(
         self: &Arc<Self>,
@@ -103,7 +91,8 @@ impl Upstream {
         mut answer: Answer,
     ) -> Result<Option<Reply>, Fault> {
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
-            self.tunnel(number, id, answer).await?;
+            // Boxed, as all that is not the usual case here: every request would take the room of it.
+            Box::pin(self.tunnel(number, id, answer)).await?;
             return Ok(None);
         }
         let begun = self.gather(&mut answer.body).await?;
@@ -120,7 +109,7 @@ impl Upstream {
         let sent = reply.body.as_ref().map_or(0, Bytes::len);
         reply.stream = true;
         self.feed(Input::Head { number, reply });
-        self.pump(answer.body, writer, sent).await;
+        Box::pin(self.pump(answer.body, writer, sent)).await;
         Ok(None)
     }
 
@@ -142,7 +131,7 @@ impl Upstream {
                 Some(frame) => frame,
                 None if small => {
                     let until = *deadline.get_or_insert_with(|| Instant::now() + SOON);
-                    let Ok(frame) = timeout_at(until, body.frame()).await else { break };
+                    let Ok(frame) = Box::pin(timeout_at(until, body.frame())).await else { break };
                     frame
                 }
                 None => break,
@@ -234,6 +223,18 @@ impl Upstream {
         let detail = format!("the response's body is over {max} bytes, the agent's --max-body");
         Fault::new(Code::ResponseTooLarge, Side::Upstream, detail)
     }
+}
+
+fn call_of(request: Request, upload: Option<Upload>) -> Call {
+    let body = match upload {
+        Some(upload) => Outgoing::Stream(Box::pin(upload.map_err(BodyCut))),
+        None => {
+            let trailers = (!request.trailers.is_empty()).then_some(request.trailers);
+            Outgoing::Whole { body: request.body, trailers }
+        }
+    };
+    let (method, url, headers) = (request.method, request.url, request.headers);
+    Call { method, url, headers, upgrade: request.upgrade, body }
 }
 
 fn seen(fault: Fault) -> Fault {
