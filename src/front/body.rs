@@ -2,6 +2,8 @@
 //! arrives. What is in memory is counted against one budget.
 
 use std::{
+    error::Error,
+    io,
     pin::Pin,
     sync::{
         Arc,
@@ -101,13 +103,13 @@ pub async fn begin(
     limits: Limits,
     inline: usize,
     budget: &Budget,
-) -> Result<Begun, Fault> {
+) -> Result<Begun, Unread> {
     if body.is_end_stream() {
         return Ok(Begun { bytes: Bytes::new(), trailers: HeaderMap::new(), rest: None, share: None });
     }
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > limits.max {
-        return Err(too_large(limits.max));
+        return Err(too_large(limits.max).into());
     }
     let sized = body.size_hint().exact().is_some();
     let whole = sized && announced <= inline && !expects;
@@ -135,7 +137,7 @@ pub async fn begin(
     }
     let bytes = gathered.freeze();
     if bytes.len() > limits.max {
-        return Err(too_large(limits.max));
+        return Err(too_large(limits.max).into());
     }
     share.fit(bytes.len());
     Ok(Begun { bytes, trailers, rest: (!ended).then_some(body), share: Some(share) })
@@ -155,17 +157,45 @@ impl Share {
 ///
 /// # Errors
 /// A fault when it pauses for longer, or breaks off.
-pub async fn next(body: &mut Incoming, pause: Duration) -> Result<Option<Frame<Bytes>>, Fault> {
+async fn next(body: &mut Incoming, pause: Duration) -> Result<Option<Frame<Bytes>>, Unread> {
     match tokio::time::timeout(pause, body.frame()).await {
         Ok(frame) => frame.transpose().map_err(|error| unreadable(&error)),
-        Err(_) => Err(paused(pause)),
+        Err(_) => Err(paused(pause).into()),
     }
 }
 
-/// The fault of a body that breaks off, or is not framed as HTTP frames bodies.
-pub fn unreadable(error: &hyper::Error) -> Fault {
+/// Why a request's body was not read to its end.
+pub struct Unread {
+    /// What is answered, should there be somebody.
+    pub fault: Fault,
+    /// Whether the caller went away.
+    pub gone: bool,
+}
+
+impl From<Fault> for Unread {
+    fn from(fault: Fault) -> Self {
+        Unread { fault, gone: false }
+    }
+}
+
+/// What comes of a body that breaks off, or is not framed as HTTP frames bodies.
+pub fn unreadable(error: &hyper::Error) -> Unread {
     let detail = format!("the request's body could not be read: {error}");
-    Fault::new(Code::BadRequest, Side::Client, detail)
+    Unread { fault: Fault::new(Code::BadRequest, Side::Client, detail), gone: broke_off(error) }
+}
+
+/// Whether the connection, or the stream on it, has ended. Bad framing is an `io::Error` as well, but of
+/// another kind.
+fn broke_off(error: &hyper::Error) -> bool {
+    let Some(source) = error.source() else { return false };
+    if let Some(error) = source.downcast_ref::<h2::Error>() {
+        return error.is_reset() || error.is_io();
+    }
+    let kind = source.downcast_ref().map(io::Error::kind);
+    matches!(
+        kind,
+        Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+    )
 }
 
 /// The fault of a body that stopped arriving.

@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request as HttpRequest, Response, StatusCode, Version, header};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::{
+    body::{Body, Incoming},
+    upgrade::OnUpgrade,
+};
 use tokio::sync::oneshot;
 
 use super::{
-    body::{self, Begun, Held, Outgoing, Streamed},
+    body::{self, Begun, Held, Outgoing, Streamed, Unread},
     http::{Answered, Ask, Front},
     problem,
     served::{Decision, Told},
@@ -99,7 +102,8 @@ impl<A: Ask> Front<A> {
         let url = self.check(&mut head)?;
         let expects = head.headers.contains_key(header::EXPECT);
         let grpc = headers::is_grpc(&head.headers);
-        let begun = body::begin(body, expects, self.settings.body, self.ask.inline(), &self.budget).await?;
+        let begun = body::begin(body, expects, self.settings.body, self.ask.inline(), &self.budget).await;
+        let begun = begun.map_err(|unread| told.unread(unread))?;
         let Begun { bytes, trailers, rest, share } = begun;
         told.served.bytes_in = bytes.len() as u64;
         let caller = Caller { version: head.version, ..caller };
@@ -136,7 +140,8 @@ impl<A: Ask> Front<A> {
                 let begun = request.body.len();
                 let upload = Upload { body: rest, credit, idle, begun, asked: !expects };
                 // Boxed: every request would take the room of it.
-                Box::pin(self.ask_with_upload(request, upload)).await?
+                let answered = Box::pin(self.ask_with_upload(request, upload)).await;
+                answered.map_err(|unread| told.unread(unread))?
             }
         };
         drop(share);
@@ -159,7 +164,7 @@ impl<A: Ask> Front<A> {
     }
 
     /// Asks while the rest of the request's body is sent.
-    async fn ask_with_upload(self: &Arc<Self>, request: Request, upload: Upload) -> Result<Answered, Fault> {
+    async fn ask_with_upload(self: &Arc<Self>, request: Request, upload: Upload) -> Result<Answered, Unread> {
         let stream = self.ask.streams().open(&request.client_req_id)?;
         let writer = stream.writer(upload.credit);
         let (failed, failure) = oneshot::channel();
@@ -167,7 +172,7 @@ impl<A: Ask> Front<A> {
         tokio::spawn(upload.run(writer, Arc::clone(&self.ask), limits, failed));
         tokio::select! {
             answered = self.ask.ask(request) => Ok(answered),
-            Ok(fault) = failure => Err(fault),
+            Ok(unread) = failure => Err(unread),
         }
     }
 

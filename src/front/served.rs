@@ -7,7 +7,7 @@ use std::{
 
 use http::{Method, StatusCode};
 
-use super::http::Ask;
+use super::{body::Unread, http::Ask};
 use crate::wire::{Code, Fault, Name, ProcessId, RequestId, Side, headers::Peer};
 
 /// One request as the access log and the metrics see it.
@@ -56,6 +56,7 @@ pub struct Told<A: Ask> {
     /// What will be told.
     pub served: Served,
     streamed: bool,
+    gone: bool,
 }
 
 impl<A: Ask> Told<A> {
@@ -74,7 +75,7 @@ impl<A: Ask> Told<A> {
             bytes_out: 0,
             peer,
         };
-        Told { ask, served, streamed: false }
+        Told { ask, served, streamed: false, gone: false }
     }
 
     /// The response's head goes out.
@@ -88,6 +89,12 @@ impl<A: Ask> Told<A> {
         self.streamed = true;
     }
 
+    /// The request's body was not read to its end. A caller that went away gets no answer, whatever it is.
+    pub fn unread(&mut self, unread: Unread) -> Fault {
+        self.gone = unread.gone;
+        unread.fault
+    }
+
     /// The response broke off because of `fault`.
     pub fn cut(&mut self, fault: &Fault) {
         self.served.decision = Decision::Cut(fault.code, fault.raised_by);
@@ -96,6 +103,10 @@ impl<A: Ask> Told<A> {
 
 impl<A: Ask> Drop for Told<A> {
     fn drop(&mut self) {
+        if self.gone {
+            self.served.status = CALLER_GONE;
+            self.served.decision = Decision::Abandoned;
+        }
         self.ask.served(&self.served);
         if self.streamed {
             self.ask.stream_ended(&self.served.upstream);

@@ -14,10 +14,10 @@ use hyper::body::{Body, Frame, Incoming};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
-    body::{self, Limits},
+    body::{self, Limits, Unread},
     http::Ask,
 };
-use crate::{stream::Writer, wire::Fault};
+use crate::stream::Writer;
 
 /// The rest of a request's body.
 pub struct Upload {
@@ -41,17 +41,17 @@ impl Upload {
         mut writer: Writer,
         ask: Arc<A>,
         limits: Limits,
-        failed: oneshot::Sender<Fault>,
+        failed: oneshot::Sender<Unread>,
     ) {
         match self.send(&mut writer, &*ask, limits).await {
             Ok(trailers) => {
                 // The answer tells what became of it.
                 writer.finish(trailers).await.ok();
             }
-            Err(Ended::Caller(fault)) => {
-                writer.cut(fault.clone());
+            Err(Ended::Caller(unread)) => {
+                writer.cut(unread.fault.clone());
                 // Nobody waits for it once there is an answer.
-                failed.send(fault).ok();
+                failed.send(unread).ok();
             }
             // A caller that was never told to go on sends nothing; to read would be to tell it.
             Err(Ended::Agent) if self.asked => self.linger().await,
@@ -76,10 +76,10 @@ impl Upload {
                 Ok(data) => {
                     sent += data.len();
                     if sent > limits.max {
-                        return Err(Ended::Caller(body::too_large(limits.max)));
+                        return Err(Ended::Caller(body::too_large(limits.max).into()));
                     }
                     if sized && !pace.keeps(data.len()) {
-                        return Err(Ended::Caller(body::paused(self.idle)));
+                        return Err(Ended::Caller(body::paused(self.idle).into()));
                     }
                     writer.send(data).await.map_err(|_| Ended::Agent)?;
                     if pace.is_second() {
@@ -106,7 +106,7 @@ impl Upload {
         match frame.await {
             Ok(Ok(frame)) => frame.transpose().map_err(|error| Ended::Caller(body::unreadable(&error))),
             Ok(Err(_)) => Err(Ended::Agent),
-            Err(_) => Err(Ended::Caller(body::paused(self.idle))),
+            Err(_) => Err(Ended::Caller(body::paused(self.idle).into())),
         }
     }
 
@@ -121,7 +121,7 @@ impl Upload {
 /// Why a body was not sent to its end.
 enum Ended {
     /// The caller broke a rule, or is gone.
-    Caller(Fault),
+    Caller(Unread),
     /// The agent wants no more, or is gone.
     Agent,
 }
