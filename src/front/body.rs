@@ -223,16 +223,21 @@ pub enum Outgoing<A: Ask> {
 pub struct Streamed<A: Ask> {
     first: Option<Bytes>,
     reader: Reader,
+    /// What broke it off, until hyper has written what came before.
+    broken: Option<Fault>,
     told: Told<A>,
 }
 
 impl<A: Ask> Streamed<A> {
     /// The body that begins with `first` and goes on with what `reader` reads.
     pub fn new(first: Bytes, reader: Reader, told: Told<A>) -> Self {
-        Streamed { first: (!first.is_empty()).then_some(first), reader, told }
+        Streamed { first: (!first.is_empty()).then_some(first), reader, broken: None, told }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        if let Some(fault) = self.broken.take() {
+            return Poll::Ready(Some(Err(fault)));
+        }
         let frame = match self.first.take() {
             Some(first) => Some(Ok(Frame::data(first))),
             None => ready!(self.reader.poll_data(cx)),
@@ -241,11 +246,18 @@ impl<A: Ask> Streamed<A> {
             Some(Ok(frame)) => {
                 self.told.served.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
             }
-            Some(Err(fault)) => self.told.cut(fault),
+            Some(Err(fault)) => {
+                self.told.cut(fault);
+                // At an error hyper drops what it has not written, the head included; when it has to wait, it
+                // writes first.
+                self.broken = Some(fault.clone());
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             None => {}
         }
         // hyper asks no more once it has all the bytes that Content-Length announced.
-        if self.reader.is_finished() && !matches!(frame, Some(Err(_))) {
+        if self.reader.is_finished() {
             self.told.served.decision = Decision::Response;
         }
         Poll::Ready(frame)
