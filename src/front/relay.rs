@@ -171,8 +171,11 @@ impl<A: Ask> Front<A> {
         let limits = self.settings.body;
         tokio::spawn(upload.run(writer, Arc::clone(&self.ask), limits, failed));
         tokio::select! {
+            biased;
             answered = self.ask.ask(request) => Ok(answered),
             Ok(unread) = failure => Err(unread),
+            // Nobody else need notice: there may be no broker, or none that can be asked.
+            fault = stream.lost() => Err(fault.into()),
         }
     }
 

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    future::poll_fn,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -380,6 +381,21 @@ impl Stream {
         }
         state.writer = Some(cx.waker().clone());
         Poll::Pending
+    }
+
+    /// Waits until the stream is cut, which is for whoever waits for what comes before a reader.
+    pub async fn lost(&self) -> Fault {
+        poll_fn(|cx| {
+            let mut state = self.state();
+            match &state.cut {
+                Some(fault) => Poll::Ready(fault.clone()),
+                None => {
+                    state.reader = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
     }
 
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<usize, Over>> {
