@@ -57,7 +57,12 @@ async fn send(mut from: impl AsyncRead + Unpin, mut writer: Writer, count: &Atom
             return over.into_fault();
         }
         buffer.reserve(room);
-        let bytes = match from.read_buf(&mut buffer).await {
+        let read = tokio::select! {
+            read = from.read_buf(&mut buffer) => read,
+            // The other direction may have ended before, and then nobody else sees it.
+            over = writer.over() => return over.into_fault(),
+        };
+        let bytes = match read {
             Ok(0) => break,
             Ok(bytes) => bytes,
             Err(error) => {
