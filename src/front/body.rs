@@ -92,6 +92,13 @@ pub struct Begun {
     pub share: Option<Share>,
 }
 
+impl Begun {
+    /// No body.
+    pub fn nothing() -> Self {
+        Begun { bytes: Bytes::new(), trailers: HeaderMap::new(), rest: None, share: None }
+    }
+}
+
 /// Reads what goes into a request's message: a body of no more than `inline` bytes whole, otherwise what is
 /// here already. With `expects`, nothing: to read is to ask the caller to send.
 ///
@@ -104,9 +111,6 @@ pub async fn begin(
     inline: usize,
     budget: &Budget,
 ) -> Result<Begun, Unread> {
-    if body.is_end_stream() {
-        return Ok(Begun { bytes: Bytes::new(), trailers: HeaderMap::new(), rest: None, share: None });
-    }
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > limits.max {
         return Err(too_large(limits.max).into());

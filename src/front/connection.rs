@@ -41,7 +41,8 @@ impl<A: Ask> Front<A> {
         let mut drain = std::pin::pin!(drain);
         let opened = tokio::select! {
             biased;
-            opened = self.opening.open(socket, peer) => opened,
+            // Boxed, as all that a usual connection does not need for long: it would keep the room of it.
+            opened = Box::pin(self.opening.open(socket, peer)) => opened,
             // Nothing was asked yet.
             () = &mut drain => return,
         };
@@ -56,7 +57,7 @@ impl<A: Ask> Front<A> {
             }
         };
         let end = match caller.version {
-            Version::HTTP_2 => self.serve_http2(stream, caller, over, drain).await,
+            Version::HTTP_2 => Box::pin(self.serve_http2(stream, caller, over, drain)).await,
             _ => self.serve_http1(stream, caller, over, drain).await,
         };
         // What goes wrong on a caller's connection is the caller's business; it has had its answer.

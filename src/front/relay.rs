@@ -102,8 +102,13 @@ impl<A: Ask> Front<A> {
         let url = self.check(&mut head)?;
         let expects = head.headers.contains_key(header::EXPECT);
         let grpc = headers::is_grpc(&head.headers);
-        let begun = body::begin(body, expects, self.settings.body, self.ask.inline(), &self.budget).await;
-        let begun = begun.map_err(|unread| told.unread(unread))?;
+        let begun = if body.is_end_stream() {
+            Begun::nothing()
+        } else {
+            let (limits, inline) = (self.settings.body, self.ask.inline());
+            let begun = Box::pin(body::begin(body, expects, limits, inline, &self.budget)).await;
+            begun.map_err(|unread| told.unread(unread))?
+        };
         let Begun { bytes, trailers, rest, share } = begun;
         told.served.bytes_in = bytes.len() as u64;
         let caller = Caller { version: head.version, ..caller };

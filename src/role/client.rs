@@ -160,7 +160,8 @@ impl Client {
         let mut connections = JoinSet::new();
         listen::accept(listener, self.core.stopping(), |stream, peer| {
             let drain = self.core.stopping();
-            connections.spawn(Arc::clone(&front).serve(stream, peer, drain));
+            // A task's cell is aligned to 128 bytes, which the allocator has at hand only in small sizes.
+            connections.spawn(Box::pin(Arc::clone(&front).serve(stream, peer, drain)));
             while connections.try_join_next().is_some() {}
         })
         .await;
