@@ -5,15 +5,20 @@
 //! A caller's connection comes in at [`front::entrance`]. [`front::opening`] finds out whose it is
 //! ([`front::proxy`]), speaks TLS ([`front::tls`]) and sees which HTTP it is; [`front::connection`] serves it,
 //! with a [`front::guard`] around HTTP/1.
-//! Each request is [`front::http`]'s, which checks what a caller may say (method, target, header block), reads
-//! the body within its limits ([`front::body`]) and applies the header rules ([`wire::headers`]). The result
-//! is a [`wire::Request`].
+//! Each request is [`front::relay`]'s, which checks what a caller may say (method, target, header block), reads
+//! the body as far as it fits in a message ([`front::body`]) and applies the header rules ([`wire::headers`]).
+//! The result is a [`wire::Request`].
 //!
 //! [`role::client`] gives it to the client agent's decisions, [`proto::exchange`], which publish it on
 //! `relay.req.<upstream>` ([`wire::subjects`], [`wire::codec`], [`bus`]). NATS hands it to one member of the
 //! queue group: an upstream agent, [`role::upstream`], whose decisions are in [`proto::serving`]. It issues
 //! the request to the real server ([`origin`]) and publishes the response on `relay.resp.<id>`, where the
 //! client agent's one subscription finds it. That is the whole way of a request that is answered at once.
+//!
+//! A body that does not fit follows in frames on `relay.body.<id>` ([`wire::stream`]), under a credit that
+//! [`proto::flow`] keeps; [`stream`] joins that to whoever reads and writes: [`front::upload`] and
+//! `role::upstream::call` send, a response's body and the origin's connection receive, and
+//! [`stream::tunnel`] carries WebSocket and whatever else follows a 101.
 //!
 //! What is not answered within the patience, or reached nobody, is watched by a broker: [`role::broker`],
 //! whose decisions are in [`proto::supervision`]. The broker never carries a body. It enforces three waits
@@ -25,7 +30,7 @@
 //!
 //! # Layout
 //!
-//! Imports run one way: `bin` → [`role`] → {[`front`], [`bus`], [`origin`], [`proto`]} → [`wire`];
+//! Imports run one way: `bin` → [`role`] → {[`front`], [`origin`]} → [`stream`] → {[`bus`], [`proto`]} → [`wire`];
 //! [`config`] and [`telemetry`] are leaves that roles and fronts share. A test checks it.
 
 pub mod bus;

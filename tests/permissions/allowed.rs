@@ -44,6 +44,18 @@ async fn every_caller_reaches_its_own_upstream() {
 }
 
 #[tokio::test]
+async fn large_bodies_stream_both_ways() {
+    let accounts = Accounts::start().await;
+    let origin = Origin::echo().await;
+    let (agent, client) = tokio::join!(accounts.agent("hello", &origin), accounts.limited_client("hello"));
+    let large = vec![b'x'; 3 << 20];
+    let answer = client.post("/", large.clone()).await;
+    assert_eq!(answer.status(), 200);
+    assert!(answer.bytes().await.unwrap() == large, "it came back as it was sent");
+    accounts.refused_nothing(&[&agent, &client]).await;
+}
+
+#[tokio::test]
 async fn a_request_is_held_until_its_agent_comes() {
     let accounts = Accounts::start().await;
     let (broker, client) = tokio::join!(accounts.broker(&["--wait", "25s"]), accounts.client("payroll"));
