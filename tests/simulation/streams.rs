@@ -43,7 +43,10 @@ struct World {
     serial: u64,
     loss: u64,
     lost: u64,
+    given_up: bool,
     window: u64,
+    /// Who gives the stream up, and when.
+    leaves: Option<(usize, Instant)>,
     chance: Chance,
 }
 
@@ -79,7 +82,29 @@ impl World {
         let ends = [end(0, left[0]), end(1, left[1])];
         let window = chance.pick(&[FIRST_WINDOW, 4 * FIRST_WINDOW, 64 * FIRST_WINDOW]);
         let last = [now, now];
-        World { now, start: now, ends, link: BTreeMap::new(), last, serial: 0, loss, lost: 0, window, chance }
+        World {
+            now,
+            start: now,
+            ends,
+            link: BTreeMap::new(),
+            last,
+            serial: 0,
+            loss,
+            lost: 0,
+            given_up: false,
+            window,
+            leaves: None,
+            chance,
+        }
+    }
+
+    /// One side gives the stream up while it runs.
+    fn with_a_leaver(mut self) -> World {
+        let who = self.chance.count(0, 1);
+        let after = Duration::from_micros(self.chance.between(0, 500_000));
+        self.leaves = Some((who, self.now + after));
+        self.given_up = true;
+        self
     }
 
     fn run(&mut self) {
@@ -87,6 +112,9 @@ impl World {
         let mut tick = self.now + Duration::from_secs(1);
         while !self.ends.iter().all(|end| end.gone) {
             assert!(self.now - self.start < limit, "both sides come to an end");
+            if self.leaves.is_some_and(|(_, at)| at <= self.now) {
+                self.leave();
+            }
             for own in 0..2 {
                 self.write(own);
                 self.read(own);
@@ -123,6 +151,15 @@ impl World {
             };
             let allowed = self.ends[1 - own].granted;
             assert!(self.ends[own].flow.sent() <= allowed, "nobody sends more than it was allowed");
+            self.say(own, word);
+        }
+    }
+
+    fn leave(&mut self) {
+        let Some((own, _)) = self.leaves.take() else { return };
+        if !self.ends[own].gone {
+            (self.ends[own].gone, self.ends[own].cut) = (true, true);
+            let word = if own == 0 { Word::Cancel } else { Word::Cut((&fault()).into()) };
             self.say(own, word);
         }
     }
@@ -166,7 +203,7 @@ impl World {
         }
         let end = &mut self.ends[own];
         match end.flow.hear(word, self.now) {
-            Heard::Nothing | Heard::Room | Heard::Stopped | Heard::Cancelled => {}
+            Heard::Nothing | Heard::Room | Heard::Stopped => {}
             Heard::Data(data) => {
                 end.bytes += data.len() as u64;
                 end.unread.push(data.len() as u64);
@@ -178,7 +215,7 @@ impl World {
             }
             Heard::Again(word) => self.say(own, word),
             Heard::Delivered => end.delivered = true,
-            Heard::Cut(_) => (end.gone, end.cut) = (true, true),
+            Heard::Cut(_) | Heard::Cancelled => (end.gone, end.cut) = (true, true),
             Heard::Broken(_) => {
                 (end.gone, end.cut) = (true, true);
                 self.say(own, Word::Cut((&fault()).into()));
@@ -212,7 +249,7 @@ impl World {
             if sender.delivered && !sender.cut && !sender.sent.is_empty() {
                 assert!(receiver.complete, "what is said to have arrived has arrived");
             }
-            if self.lost == 0 {
+            if self.lost == 0 && !self.given_up {
                 assert!(!receiver.cut && sender.delivered, "nothing breaks off when nothing is lost");
             }
         }
@@ -223,13 +260,16 @@ fn fault() -> Fault {
     Fault::new(Code::StreamCut, Side::Upstream, "simulated")
 }
 
-fn each(loss: u64, both: bool) {
+fn each(loss: u64, both: bool, leaver: bool) {
     assert!(ALIVE * 3 < SILENT, "a side may miss a word or two of the other's being there");
     let one = std::env::var("RELAY_SIM_SEED").ok().map(|seed| seed.parse::<u64>().expect("a number"));
     let runs = std::env::var("RELAY_SIM_RUNS").ok().map_or(1000, |runs| runs.parse().expect("a number"));
     for seed in one.map_or(1..=runs, |seed| seed..=seed) {
         let run = std::panic::catch_unwind(|| {
             let mut world = World::new(seed, loss, both);
+            if leaver {
+                world = world.with_a_leaver();
+            }
             world.run();
             world.check();
         });
@@ -239,18 +279,26 @@ fn each(loss: u64, both: bool) {
 
 #[test]
 fn a_stream_without_loss_arrives_whole() {
-    each(0, false);
-    each(0, true);
+    each(0, false, false);
+    each(0, true, false);
 }
 
 #[test]
 fn a_stream_that_loses_any_message_is_whole_or_cut_and_never_anything_else() {
-    each(20, false);
-    each(20, true);
+    each(20, false, false);
+    each(20, true, false);
 }
 
 #[test]
 fn a_stream_that_loses_most_messages_comes_to_an_end() {
-    each(600, false);
-    each(600, true);
+    each(600, false, false);
+    each(600, true, false);
+}
+
+#[test]
+fn a_stream_that_one_side_gives_up_ends_on_the_other_though_the_word_is_lost() {
+    for loss in [0, 100, 600] {
+        each(loss, false, true);
+        each(loss, true, true);
+    }
 }
