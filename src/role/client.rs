@@ -242,6 +242,7 @@ impl Client {
     /// Hands the answer to its caller, with the streams that belong to it. They are opened before the next
     /// message is read: it may be their first frame.
     fn answer(&self, caller: Caller, number: u64, answer: Answer) -> Option<Input<Caller>> {
+        let streams = matches!(&answer, Answer::Response(reply) if reply.stream);
         let answered = match answer {
             Answer::Response(reply) if reply.stream => self.open_response(reply),
             answer => {
@@ -254,10 +255,11 @@ impl Client {
                 Answered { answer, reader: None, writer: None }
             }
         };
-        let upstream = answered.reader.is_some().then(|| self.upstream.clone());
+        let opened = answered.reader.is_some();
         // The caller may be gone this very moment; then nobody wants it.
-        let unheard = caller.send(answered).is_err();
-        upstream.filter(|_| unheard).map(|upstream| Input::StreamEnded { upstream })
+        let heard = caller.send(answered).is_ok();
+        let ended = streams && !(opened && heard);
+        ended.then(|| Input::StreamEnded { upstream: self.upstream.clone() })
     }
 
     fn open_response(&self, reply: Box<Reply>) -> Answered {
@@ -274,6 +276,11 @@ impl Client {
                 Answered { answer: Answer::Response(reply), reader, writer }
             }
             Err(fault) => {
+                if let Some(to) = reply.upstream_req_id {
+                    let cancel = StreamMessage { to, word: Word::Cancel };
+                    let subject = self.core.subjects.of_request(Kind::Body, &cancel.to);
+                    self.core.publish(subject, cancel.encode());
+                }
                 let fault = Fault { maybe_seen: true, ..fault };
                 Answered { answer: Answer::Fault(fault), reader: None, writer: None }
             }

@@ -156,6 +156,11 @@ impl Raw {
         tokio::time::timeout(PATIENCE, self.read(false)).await.expect("an answer or an end in time")
     }
 
+    /// Reads one response that may take its time; nothing when it breaks off.
+    pub async fn patient_or_cut(&mut self, patience: Duration) -> Option<RawAnswer> {
+        tokio::time::timeout(patience, self.read(false)).await.expect("an answer or an end in time").ok()
+    }
+
     /// Waits until these bytes have come.
     pub async fn says(&mut self, bytes: &[u8]) {
         let read = async {
