@@ -5,7 +5,8 @@
 //! keeps the request itself and the last word: its TTL.
 //!
 //! Here is the life of a request from `Open` to `Answer`; `one` is what is known of a single request,
-//! `watching` the dealings with brokers, `leases` the holds they keep for us.
+//! `watching` the dealings with brokers, `leases` the holds they keep for us, `streaming` what a body on its way
+//! changes.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -30,6 +31,7 @@ use crate::{
 mod inputs;
 mod leases;
 mod one;
+mod streaming;
 mod watching;
 
 pub use inputs::{Answer, Command, Input, Settings};
@@ -394,8 +396,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         let streams = matches!(&answer, Answer::Response(reply) if reply.stream);
         if let Some(exchange) = self.forget(number, failed) {
             if streams {
-                self.streaming += 1;
-                self.per_upstream.entry(exchange.request.upstream_target.clone()).or_default().open += 1;
+                self.stream_begins(&exchange.request.upstream_target);
             }
             // A fault speaks of the last try; an agent that had an earlier one may have called the origin.
             if let Answer::Fault(fault) = &mut answer {
@@ -418,24 +419,6 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             self.commands.push_back(Command::Cancel { to: at_agent.clone() });
         }
         Some(exchange)
-    }
-
-    /// While a body moves, nobody has to answer yet.
-    fn progress(&mut self, number: u64, now: Instant) {
-        let Some(exchange) = self.open.get_mut(&number) else { return };
-        exchange.ends = now + self.settings.ttl;
-        if let Phase::Taken { .. } = exchange.phase {
-            exchange.since = now;
-        }
-        self.tell_broker(number, now);
-        self.schedule(number);
-    }
-
-    fn stream_ended(&mut self, upstream: &Name) {
-        self.streaming = self.streaming.saturating_sub(1);
-        if let Some(upstream) = self.per_upstream.get_mut(upstream) {
-            upstream.open -= 1;
-        }
     }
 
     fn schedule(&mut self, number: u64) {

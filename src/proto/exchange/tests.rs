@@ -386,6 +386,15 @@ impl Client {
     }
 
     pub(super) fn open(&mut self, method: Method) -> RequestId {
+        self.open_with(method, false)
+    }
+
+    /// Opens a request whose body follows in frames.
+    pub(super) fn open_streamed(&mut self, method: Method) -> RequestId {
+        self.open_with(method, true)
+    }
+
+    fn open_with(&mut self, method: Method, stream: bool) -> RequestId {
         let id = self.machine.mint(&upstream());
         let request = Request {
             v: VERSION,
@@ -397,7 +406,7 @@ impl Client {
             url: "/".to_owned(),
             headers: HeaderMap::new(),
             body: Bytes::new(),
-            stream: false,
+            stream,
             trailers: http::HeaderMap::new(),
             upgrade: None,
             broker_id: None,
@@ -436,6 +445,12 @@ impl Client {
 
     pub(super) fn respond(&mut self, request: &RequestId) {
         let reply = Reply::response(request.clone(), StatusCode::OK, HeaderMap::new(), Bytes::new());
+        self.feed(Input::Reply { number: request.number(), reply });
+    }
+
+    pub(super) fn respond_streamed(&mut self, request: &RequestId) {
+        let mut reply = Reply::response(request.clone(), StatusCode::OK, HeaderMap::new(), Bytes::new());
+        reply.stream = true;
         self.feed(Input::Reply { number: request.number(), reply });
     }
 

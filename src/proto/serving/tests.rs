@@ -54,6 +54,54 @@ fn it_joins_again_when_a_quarter_of_its_places_are_free() {
 }
 
 #[test]
+fn a_request_whose_body_is_streamed_is_acknowledged_before_it_is_called() {
+    let mut agent = Agent::new(4);
+    agent.feed(Input::Request(Request { stream: true, ..question(60_000) }));
+    agent.note();
+    assert_eq!(agent.does(), ["taken", "call"]);
+}
+
+#[test]
+fn a_response_that_is_streamed_takes_its_place_until_it_has_ended() {
+    let mut agent = Agent::new(1);
+    let number = agent.request();
+    agent.head(number);
+    assert_eq!(agent.does(), ["call", "announce full 1", "reply"]);
+    agent.pass(60_000);
+    agent.does();
+    assert_eq!(agent.machine.in_flight(), 1, "its time is not limited any more");
+    agent.request();
+    assert_eq!(agent.does(), ["full"]);
+    agent.feed(Input::StreamEnded { number });
+    agent.note();
+    assert_eq!((agent.does(), agent.machine.unfinished()), (vec!["join 0".to_owned()], 0));
+}
+
+#[test]
+fn a_streamed_response_whose_head_nobody_heard_is_given_up_and_told_so() {
+    let mut agent = Agent::new(4);
+    let number = agent.request();
+    agent.head(number);
+    agent.does();
+    agent.feed(Input::ReplyUnheard { number });
+    agent.note();
+    assert_eq!(agent.does(), ["abort", "reply stream_cut"]);
+}
+
+#[test]
+fn a_body_that_moves_gives_the_origin_its_time_anew() {
+    let mut agent = Agent::new(4);
+    let number = agent.request();
+    for _ in 0..5 {
+        agent.pass(1500);
+        agent.feed(Input::Progress { number });
+    }
+    assert!(!agent.does().contains(&"abort".to_owned()));
+    agent.pass(2000);
+    assert_eq!(agent.does().iter().filter(|did| *did == "reply response_timeout").count(), 1);
+}
+
+#[test]
 fn a_draining_agent_takes_nothing_finishes_and_keeps_nothing() {
     let mut agent = Agent::new(4);
     let number = agent.request();
@@ -233,6 +281,15 @@ impl Agent {
         let to = question(0).client_req_id;
         let reply = Reply::response(to, StatusCode::OK, HeaderMap::new(), Bytes::new());
         self.feed(Input::Done { number, reply });
+    }
+
+    /// The origin's response has begun; the rest of it is streamed.
+    fn head(&mut self, number: u64) {
+        let id = question(0).client_req_id;
+        let mut reply = Reply::response(id, StatusCode::OK, HeaderMap::new(), Bytes::new());
+        reply.stream = true;
+        self.feed(Input::Head { number, reply });
+        self.note();
     }
 
     fn note(&mut self) {
