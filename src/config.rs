@@ -62,7 +62,7 @@ pub struct Client {
     /// Upstream that requests are for
     #[arg(long, value_name = "NAME")]
     pub upstream: Name,
-    /// How long a request may take in all
+    /// How long a request may take until its response begins; a body that moves gives it the time anew
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     pub ttl: Duration,
     /// How long a response may take before a broker is asked to watch the request

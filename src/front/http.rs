@@ -23,7 +23,7 @@ use crate::{
 pub struct Settings {
     /// The upstream requests are for.
     pub upstream: Name,
-    /// How long a request may take in all.
+    /// How long a request may take until its response begins.
     pub ttl: Duration,
     /// Connections at most.
     pub max_connections: usize,

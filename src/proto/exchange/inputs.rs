@@ -9,7 +9,7 @@ use crate::wire::{Ack, Fault, Here, Hold, Lease, Name, ProcessId, Reply, Request
 /// What a client agent is allowed and how patient it is.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// How long a request may take in all.
+    /// How long a request may take until its response begins.
     pub ttl: Duration,
     /// How long a response may take before a broker is asked to watch.
     pub patience: Duration,
