@@ -6,14 +6,13 @@
 //! that pauses stops the writer at the other end, and no NATS server takes this process for too slow.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     future::poll_fn,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::{
@@ -23,6 +22,7 @@ use crate::{
 };
 
 mod gathered;
+mod queue;
 mod reader;
 pub mod tunnel;
 mod upload;
@@ -32,6 +32,8 @@ pub use gathered::Gathered;
 pub use reader::Reader;
 pub use upload::Upload;
 pub use writer::{Over, Writer};
+
+use queue::Queue;
 
 /// The streams of one process.
 pub struct Streams {
@@ -54,7 +56,7 @@ struct State {
     /// The stream at the other side, once it is known.
     peer: Option<RequestId>,
     /// What was received and not read.
-    queue: VecDeque<Bytes>,
+    queue: Queue,
     /// Trailers, once the body is received whole.
     last: Option<HeaderMap>,
     cut: Option<Fault>,
@@ -202,7 +204,7 @@ impl State {
         State {
             flow: Flow::new(now),
             peer: None,
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             last: None,
             cut: None,
             reader: None,
@@ -274,7 +276,7 @@ impl Stream {
         match state.flow.hear(word, now) {
             Heard::Nothing => return false,
             Heard::Data(data) => {
-                state.queue.push_back(data);
+                state.queue.push(data);
                 state.reader.take().into_iter().for_each(Waker::wake);
                 let moved = now.duration_since(state.progress) >= PROGRESS;
                 if moved {
@@ -283,7 +285,7 @@ impl Stream {
                 return moved;
             }
             Heard::Last(data, trailers) => {
-                state.queue.push_back(data);
+                state.queue.push(data);
                 state.last = Some(trailers);
                 state.reader.take().into_iter().for_each(Waker::wake);
                 self.tell(&state, Word::Done);

@@ -35,7 +35,7 @@ impl Reader {
     pub fn is_finished(&self) -> bool {
         let state = self.stream.state();
         self.ended && state.cut.is_none()
-            || state.last.as_ref().is_some_and(HeaderMap::is_empty) && state.queue.iter().all(Bytes::is_empty)
+            || state.last.as_ref().is_some_and(HeaderMap::is_empty) && state.queue.is_empty()
     }
 
     /// The next part; `None` at the end.
@@ -45,10 +45,7 @@ impl Reader {
         }
         let mut state = self.stream.state();
         // What came before a cut is passed on first: the caller may have use for it.
-        while let Some(data) = state.queue.pop_front() {
-            if data.is_empty() {
-                continue;
-            }
+        if let Some(data) = state.queue.pop() {
             let window = self.stream.streams.window();
             if let Some(word) = state.flow.read(data.len() as u64, window, Instant::now()) {
                 self.stream.tell(&state, word);

@@ -102,7 +102,7 @@ impl StreamMessage {
             Read { error: Some(error), .. } => Word::Cut(error),
             Read { seq: Some(seq), data, length, trailers, .. } => {
                 let trailers = trailers.owned(&backing)?;
-                let data = data.map_or_else(Bytes::new, |data| backing.slice_ref(data));
+                let data = data.map_or_else(Bytes::new, |data| part(&backing, data));
                 Word::Frame { seq, data, end: length.map(|length| End { length, trailers }) }
             }
             Read { frames: Some(frames), credit: Some(credit), .. } => Word::Position { frames, credit },
@@ -113,6 +113,11 @@ impl StreamMessage {
         };
         Ok(StreamMessage { to: read.to, word })
     }
+}
+
+/// A part of a message, without the rest of it when that is most of it: credit counts the part alone.
+fn part(backing: &Bytes, data: &[u8]) -> Bytes {
+    if data.len() < backing.len() / 2 { Bytes::copy_from_slice(data) } else { backing.slice_ref(data) }
 }
 
 /// A message as it is written: one map, with what is said as its fields.
