@@ -9,8 +9,12 @@ mod support;
 mod cut;
 #[path = "streams/deaths.rs"]
 mod deaths;
+#[path = "streams/early.rs"]
+mod early;
 #[path = "streams/gone.rs"]
 mod gone;
+#[path = "streams/hostile.rs"]
+mod hostile;
 #[path = "streams/limits.rs"]
 mod limits;
 #[path = "streams/nats.rs"]
@@ -23,3 +27,5 @@ mod site;
 mod stopping;
 #[path = "streams/waits.rs"]
 mod waits;
+#[path = "streams/whole.rs"]
+mod whole;

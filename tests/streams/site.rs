@@ -182,9 +182,17 @@ impl Site {
                 self.upload(stream, head).await
             }
             ["unread"] => gone(stream).await,
+            // As servers do it that are good to their callers: they read on for a while, and forget.
             ["refuse", status] => {
-                say(stream, &format!("HTTP/1.1 {status} No\r\nContent-Length: 2\r\n\r\nno")).await?;
-                gone(stream).await
+                say(stream, &refusal(status)).await?;
+                stream.shutdown().await?;
+                tokio::io::copy(stream, &mut tokio::io::sink()).await?;
+                Ok(false)
+            }
+            // And as others do: what was not read makes a reset of the end.
+            ["slam", status] => {
+                say(stream, &refusal(status)).await?;
+                Ok(false)
             }
             ["ws"] if head.upgrade => {
                 say(
@@ -291,6 +299,10 @@ pub fn pattern(at: u64, length: u64) -> Vec<u8> {
 /// Whether these are the bytes at that place.
 pub fn is_right(at: u64, data: &[u8]) -> bool {
     (at..).zip(data).all(|(at, byte)| (at % PRIME) as u8 == *byte)
+}
+
+fn refusal(status: &str) -> String {
+    format!("HTTP/1.1 {status} No\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno")
 }
 
 async fn sized(stream: &mut BufReader<TcpStream>, from: u64, size: u64) -> io::Result<()> {

@@ -171,6 +171,13 @@ impl Raw {
         tokio::time::timeout(PATIENCE, read).await.expect("the other side says it in time");
     }
 
+    /// Reads and forgets, until the other side closes.
+    pub async fn read_on(&mut self) {
+        while self.fill().await.is_ok() {
+            self.rest.clear();
+        }
+    }
+
     /// Whatever else comes until the other side closes.
     pub async fn until_closed(&mut self) -> Vec<u8> {
         let read = async {
