@@ -6,7 +6,6 @@
 //! that pauses stops the writer at the other end, and no NATS server takes this process for too slow.
 
 use std::{
-    collections::HashMap,
     future::poll_fn,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker},
@@ -18,7 +17,7 @@ use http::HeaderMap;
 use crate::{
     bus::{Bus, Message},
     proto::flow::{Due, FIRST_WINDOW, FRAME, Flow, Heard, LARGEST_WINDOW},
-    wire::{Code, Fault, Kind, RequestId, Side, StreamMessage, Subjects, Word},
+    wire::{Code, Fault, Kind, RequestId, Side, StreamMessage, Subjects, Word, ids::ByNumber},
 };
 
 mod gathered;
@@ -41,7 +40,7 @@ pub struct Streams {
     subjects: Subjects,
     side: Side,
     limit: usize,
-    table: Mutex<HashMap<u64, Arc<Stream>>>,
+    table: Mutex<ByNumber<Arc<Stream>>>,
 }
 
 /// One stream.
@@ -194,7 +193,7 @@ impl Streams {
         self.bus.publish(self.subjects.of_request(Kind::Body, &message.to), message.encode()).is_ok()
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<u64, Arc<Stream>>> {
+    fn table(&self) -> MutexGuard<'_, ByNumber<Arc<Stream>>> {
         self.table.lock().expect("no panic while streams are listed")
     }
 }
