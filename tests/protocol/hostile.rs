@@ -1,10 +1,18 @@
 //! What a peer may send: anything. It is read, or it is an error; it is never a panic and never costs
 //! more memory than it brings.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use proptest::prelude::*;
-use relay::wire::{Address, Kind, Name, ProcessId, Reply, Request, RequestId, codec, message::VERSION, show};
+use relay::{
+    proto::flow::{Flow, Heard},
+    wire::{
+        Address, End, Kind, Name, ProcessId, Reply, Request, RequestId, StreamMessage, Word, codec,
+        message::VERSION, show,
+    },
+};
 
 use super::messages::*;
 
@@ -100,6 +108,50 @@ proptest! {
     }
 
     #[test]
+    fn what_is_said_of_a_stream_is_read_as_it_was_said(word in any_word()) {
+        let said = about_the_agents(word);
+        let bytes = said.encode();
+        prop_assert_eq!(StreamMessage::decode(&bytes).unwrap(), said);
+        for cut in 0..bytes.len().min(64) {
+            prop_assert!(StreamMessage::decode(&bytes.slice(..cut)).is_err());
+        }
+    }
+
+    #[test]
+    fn no_words_let_more_through_than_was_granted(
+        words in prop::collection::vec((any_word(), 0u64..30), 0..60),
+        granted in 0u64..5000,
+    ) {
+        let mut now = Instant::now();
+        let mut flow = Flow::new(now);
+        flow.open_receiving(granted);
+        flow.open_sending(granted);
+        let (mut received, mut ended) = (0, false);
+        for (word, pause) in words {
+            now += Duration::from_secs(pause);
+            flow.tick(now);
+            match flow.hear(word, now) {
+                Heard::Data(data) => {
+                    prop_assert!(!ended);
+                    received += data.len() as u64;
+                }
+                Heard::Last(data, _) => {
+                    prop_assert!(!ended);
+                    received += data.len() as u64;
+                    ended = true;
+                }
+                // Whoever hears these ends the stream.
+                Heard::Broken(_) | Heard::Cut(_) | Heard::Cancelled => break,
+                Heard::Nothing | Heard::Room | Heard::Delivered | Heard::Stopped | Heard::Again(_) => {}
+            }
+            prop_assert!(received <= granted);
+            if flow.is_sending() && flow.room() > 0 {
+                flow.send(Bytes::from_static(b"x"), now);
+            }
+        }
+    }
+
+    #[test]
     fn any_subject_is_read_without_a_panic(subject in any_subject()) {
         let relay = subjects();
         for own in [client(), agent(), broker()] {
@@ -162,6 +214,22 @@ prop_compose! {
             ..request()
         }
     }
+}
+
+/// Frames mostly: they are what carries something.
+fn any_word() -> impl Strategy<Value = Word> {
+    let number = prop_oneof![0u64..8, any::<u64>(), Just(u64::MAX)];
+    let end = prop::option::weighted(0.2, (number.clone(), any_headers()));
+    let frame =
+        (prop_oneof![4 => 0u64..8, 1 => any::<u64>()], any_body(), end).prop_map(|(seq, data, end)| {
+            Word::Frame { seq, data, end: end.map(|(length, trailers)| End { length, trailers }) }
+        });
+    prop_oneof![
+        6 => frame,
+        1 => number.clone().prop_map(|bytes| Word::Credit { bytes }),
+        1 => (number.clone(), number).prop_map(|(frames, credit)| Word::Position { frames, credit }),
+        1 => prop::sample::select(vec![Word::Done, Word::Stop, Word::Cancel, cut().word]),
+    ]
 }
 
 /// Short ones, which are copied out of their message, and long ones, which are slices of it.
