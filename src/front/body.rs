@@ -209,6 +209,13 @@ pub fn paused(pause: Duration) -> Fault {
     Fault::new(Code::BodyTimeout, Side::Client, detail)
 }
 
+/// The fault of a body that arrives too slowly.
+pub fn trickled(least: usize, pause: Duration) -> Fault {
+    let pause = humantime::format_duration(pause);
+    let detail = format!("less than {least} bytes of the request's body came in {pause} (--body-timeout)");
+    Fault::new(Code::BodyTimeout, Side::Client, detail)
+}
+
 /// The fault of a body over the limit.
 pub fn too_large(max: usize) -> Fault {
     let detail = format!("the request's body is over {max} bytes, the limit of --max-body");

@@ -71,15 +71,17 @@ impl Upload {
         loop {
             // Nothing is asked of the caller that could not be passed on.
             writer.ready().await.map_err(|_| Ended::Agent)?;
+            let asked = Instant::now();
             let Some(frame) = self.next(writer).await? else { return Ok(HeaderMap::new()) };
+            let waited = asked.elapsed();
             match frame.into_data() {
                 Ok(data) => {
                     sent += data.len();
                     if sent > limits.max {
                         return Err(Ended::Caller(body::too_large(limits.max).into()));
                     }
-                    if sized && !pace.keeps(data.len()) {
-                        return Err(Ended::Caller(body::paused(self.idle).into()));
+                    if sized && !pace.keeps(data.len(), waited) {
+                        return Err(Ended::Caller(body::trickled(LEAST, self.idle).into()));
                     }
                     writer.send(data).await.map_err(|_| Ended::Agent)?;
                     if pace.is_second() {
@@ -128,7 +130,9 @@ enum Ended {
 
 /// Whether a body moves on.
 struct Pace {
-    since: Instant,
+    /// How long the caller was waited for, and what it brought. Time in which the agent let nothing through is
+    /// not the caller's.
+    waited: Duration,
     bytes: usize,
     pause: Duration,
     told: Instant,
@@ -136,19 +140,19 @@ struct Pace {
 
 impl Pace {
     fn new(pause: Duration) -> Self {
-        let now = Instant::now();
-        Pace { since: now, bytes: 0, pause, told: now }
+        Pace { waited: Duration::ZERO, bytes: 0, pause, told: Instant::now() }
     }
 
-    /// Counts `bytes`; says whether the last [`Pace::pause`] brought enough.
-    fn keeps(&mut self, bytes: usize) -> bool {
+    /// Counts `bytes` that took so long; says whether the last [`Pace::pause`] brought enough.
+    fn keeps(&mut self, bytes: usize, waited: Duration) -> bool {
         self.bytes += bytes;
-        if self.since.elapsed() < self.pause {
+        self.waited += waited;
+        if self.waited < self.pause {
             return true;
         }
         let enough = self.bytes >= LEAST;
         self.bytes = 0;
-        self.since = Instant::now();
+        self.waited = Duration::ZERO;
         enough
     }
 
@@ -168,3 +172,19 @@ const LINGER_PAUSE: Duration = Duration::from_secs(5);
 /// Bytes that a body with a length must bring within `--body-timeout`.
 const LEAST: usize = 1024;
 const TELL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_is_not_slow_while_nothing_is_let_through() {
+        let second = Duration::from_secs(1);
+        let mut pace = Pace::new(second);
+        assert!(pace.keeps(LEAST, second), "it brings enough");
+        // However long the agent took: what counts is how long the caller was waited for.
+        assert!((0..100).all(|_| pace.keeps(1, Duration::from_millis(1))));
+        assert!(!pace.keeps(1, second), "it brings next to nothing");
+        assert!(pace.keeps(1, Duration::ZERO), "each time anew");
+    }
+}

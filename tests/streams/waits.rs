@@ -102,7 +102,12 @@ async fn a_body_with_a_length_that_trickles_is_answered_408() {
         }
     };
     within(Duration::from_secs(20), "it is refused", trickle).await;
-    raw.answer().await.problem().is(408, "body_timeout", "client").names("--body-timeout");
+    raw.answer()
+        .await
+        .problem()
+        .is(408, "body_timeout", "client")
+        .names("--body-timeout")
+        .names("less than 1024 bytes");
     eventually("the upload ends", || !site.uploads().is_empty()).await;
     assert!(matches!(site.uploads()[0], Upload::Cut(_)));
 }
