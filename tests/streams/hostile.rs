@@ -107,7 +107,7 @@ async fn credit_beyond_all_bounds_harms_only_its_stream() {
             break;
         }
     }
-    raw.answer().await.problem().is(502, "stream_cut", "upstream");
+    raw.answer().await.problem().is(502, "stream_cut", "upstream").names("more of the body came");
     relay.agent.counts("relay_origin_calls_total", "", 1.0).await;
     assert_eq!(relay.get("/").await.text().await.unwrap(), "hello");
     nothing_is_left(&[&relay.client, &relay.agent]).await;
