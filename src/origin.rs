@@ -6,8 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, response};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, response};
 
 use crate::{
     config::{HostHeader, Origin as Settings, OriginUrl},
@@ -140,12 +139,13 @@ impl Origin {
     /// Issues a request on a connection that is its own: on `fresh`, when there is such.
     async fn alone(
         &self,
-        mut request: Request<Payload>,
+        request: Request<Payload>,
         upgrade: Option<HeaderValue>,
         fresh: Option<http1::Connection>,
     ) -> Result<Answer, Fault> {
         let switches = upgrade.is_some();
-        http1::prepare(&mut request, upgrade);
+        let idempotent = request.method().is_idempotent();
+        let mut request = http1::Sending::new(request, upgrade.as_ref());
         let mut fresh = fresh;
         let mut may_keep = fresh.is_none();
         loop {
@@ -157,13 +157,12 @@ impl Origin {
                 None => Box::pin(self.dial()).await?,
             };
             // What streams can be had once only: it is sent again only if all of it is still here.
-            let spare = (is_kept && request.method().is_idempotent())
-                .then(|| outgoing::again(&request).map(Box::new));
+            let spare = (is_kept && idempotent).then(|| request.again()).flatten();
             match connection.head(request).await {
-                Ok(response) => return self.answer_alone(connection, response, switches).await,
-                Err(http1::Failure { unsent: Some(unsent), .. }) if is_kept => request = *unsent,
+                Ok(head) => return self.answer_alone(connection, head, switches).await,
+                Err(http1::Failure { unsent: Some(unsent), .. }) if is_kept => request = unsent,
                 Err(http1::Failure { fault, .. }) => {
-                    request = *spare.flatten().ok_or(fault)?;
+                    request = spare.ok_or(fault)?;
                     may_keep = false;
                 }
             }
@@ -197,24 +196,19 @@ impl Origin {
     async fn answer_alone(
         &self,
         connection: http1::Connection,
-        response: Response<Incoming>,
+        head: response::Parts,
         switches: bool,
     ) -> Result<Answer, Fault> {
-        let (head, body) = response.into_parts();
         let source = match (head.status, switches) {
             (StatusCode::SWITCHING_PROTOCOLS, true) => {
-                let (early, stream) = Box::pin(connection.into_parts()).await;
+                let (early, stream) = Box::pin(connection.into_parts()).await?;
                 Source::Switched(Switched::new(early, stream, self.stream_idle))
             }
             (StatusCode::SWITCHING_PROTOCOLS, false) => {
                 let detail = "the origin switched protocols, which it was not asked to";
                 return Err(Fault::new(Code::OriginBroken, Side::Upstream, detail));
             }
-            _ => {
-                // To an origin that speaks HTTP/1.0, hyper sends no more chunks: a stream would lose its body.
-                let again = head.version != Version::HTTP_10;
-                Source::Http1 { body, connection, pool: again.then(|| Arc::clone(&self.pool)) }
-            }
+            _ => Source::Http1 { connection, pool: Arc::clone(&self.pool) },
         };
         Ok(self.answer(head, source))
     }

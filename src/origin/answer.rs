@@ -10,8 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::{http1, http2, pool::Pool, switched::Switched};
@@ -46,12 +45,10 @@ pub(super) enum Source {
     Ended,
     /// An HTTP/1 connection, and where it belongs.
     Http1 {
-        /// What came with the head.
-        body: Incoming,
-        /// What the rest comes on.
+        /// What frames come on.
         connection: http1::Connection,
-        /// Where the connection goes at the end, when it may be used again.
-        pool: Option<Arc<Pool>>,
+        /// Where the connection goes at the end.
+        pool: Arc<Pool>,
     },
     /// A stream of an HTTP/2 connection.
     Http2(http2::Body),
@@ -88,7 +85,7 @@ impl AnswerBody {
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let polled = match &mut self.source {
             Source::Ended | Source::Switched(_) => return Poll::Ready(None),
-            Source::Http1 { body, connection, .. } => connection.poll_frame(body, cx),
+            Source::Http1 { connection, .. } => connection.poll_frame(cx),
             Source::Http2(body) => body.poll_frame(cx),
         };
         let Poll::Ready(frame) = polled else { return self.poll_pause(cx) };
@@ -105,7 +102,7 @@ impl AnswerBody {
     pub fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Ended | Source::Switched(_) => SizeHint::with_exact(0),
-            Source::Http1 { body, .. } => body.size_hint(),
+            Source::Http1 { connection, .. } => connection.size_hint(),
             Source::Http2(body) => body.size_hint(),
         }
     }
@@ -114,7 +111,7 @@ impl AnswerBody {
     pub fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Ended | Source::Switched(_) => true,
-            Source::Http1 { body, .. } => body.is_end_stream(),
+            Source::Http1 { connection, .. } => connection.is_end_stream(),
             Source::Http2(body) => body.is_end_stream(),
         }
     }
@@ -128,7 +125,7 @@ impl AnswerBody {
 
     fn end(&mut self) {
         let source = std::mem::replace(&mut self.source, Source::Ended);
-        if let Source::Http1 { connection, pool: Some(pool), .. } = source {
+        if let Source::Http1 { connection, pool } = source {
             pool.checkin(connection);
         }
     }

@@ -137,26 +137,19 @@ impl Connector {
                 })?;
                 let chosen = shaken.get_ref().1.alpn_protocol() == Some(b"h2");
                 let stream = Carrier::Tls(Box::new(shaken)).into();
-                if chosen { self.http2(stream).await } else { self.http1(stream).await }
+                if chosen { self.http2(stream).await } else { Ok(http1(stream)) }
             }
             (Speech::Http2, carrier) => self.http2(carrier.into()).await,
-            (Speech::Http1 | Speech::Chosen(_), carrier) => self.http1(carrier.into()).await,
+            (Speech::Http1 | Speech::Chosen(_), carrier) => Ok(http1(carrier.into())),
         }
-    }
-
-    async fn http1(&self, stream: Stream) -> Result<Connection, Fault> {
-        let opened = http1::Connection::open(stream).await;
-        opened.map(Connection::Http1).map_err(|error| self.unspoken(&error))
     }
 
     async fn http2(&self, stream: Stream) -> Result<Connection, Fault> {
         let opened = http2::Connection::open(stream).await;
-        opened.map(Connection::Http2).map_err(|error| self.unspoken(&error))
-    }
-
-    fn unspoken(&self, error: &dyn std::error::Error) -> Fault {
-        let detail = format!("the origin {} could not be spoken to: {error}", self.shown());
-        Fault::new(Code::OriginUnreachable, Side::Upstream, detail)
+        opened.map(Connection::Http2).map_err(|error| {
+            let detail = format!("the origin {} could not be spoken to: {error}", self.shown());
+            Fault::new(Code::OriginUnreachable, Side::Upstream, detail)
+        })
     }
 
     async fn tcp(&self, host: &str, port: u16) -> Result<TcpStream, Fault> {
@@ -184,6 +177,10 @@ impl Connector {
             Place::Unix(path) => path.display().to_string(),
         }
     }
+}
+
+fn http1(stream: Stream) -> Connection {
+    Connection::Http1(http1::Connection::new(stream))
 }
 
 /// The fault of a connection that could not be made: the origin has seen nothing.

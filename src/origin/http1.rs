@@ -1,32 +1,48 @@
-//! HTTP/1 to the origin. A call and its connection are driven by one task: handing each response from a
-//! connection's task to the caller's would cost two wake-ups a request.
+//! HTTP/1 to the origin (RFC 9112). A call and its connection are driven by one task: handing each response
+//! from a connection's task to the caller's would cost two wake-ups a request.
+//!
+//! `sending` is what goes out; what comes in is `input`, in which `head` and `body` find the response. While
+//! a response is waited for, and while a connection is idle, it holds no buffer.
 
 use std::{
     future::{Future, poll_fn},
-    pin::{Pin, pin},
-    task::{Context, Poll, ready},
+    io,
+    pin::Pin,
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
-use http_body::{Body, Frame};
-use hyper::{body::Incoming, client::conn::http1};
-use hyper_util::rt::TokioIo;
+use http::response;
+use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{
-    outgoing::{BodyCut, Go, Payload},
-    stream::Stream,
-};
+use super::stream::Stream;
 use crate::wire::{Code, Fault, Side};
 
-/// Both halves of a connection, so that one task can drive them.
+mod body;
+mod head;
+mod input;
+mod sending;
+#[cfg(test)]
+mod tests;
+
+pub use sending::Sending;
+
+use body::Body;
+use head::{Head, Heads, Malformed, Next};
+use input::Input;
+use sending::Stopped;
+
+/// A connection and the one request that is on it.
 pub struct Connection {
-    sender: http1::SendRequest<Payload>,
-    driver: Box<http1::Connection<TokioIo<Stream>, Payload>>,
-    /// Whether the driver has ended.
-    closed: bool,
-    /// Why it did, when that was told to nobody.
-    why: Option<Fault>,
+    stream: Stream,
+    input: Input,
+    /// What is left of the request.
+    sending: Option<Box<Sending>>,
+    /// What is left of the response.
+    body: Body,
+    /// Whether another request may follow, as far as the last one goes.
+    keeps: bool,
 }
 
 /// Why there is no response, and the request when none of it can have left.
@@ -34,130 +50,144 @@ pub struct Failure {
     /// What is told to whoever asked.
     pub fault: Fault,
     /// The request itself.
-    pub unsent: Option<Box<Request<Payload>>>,
+    pub unsent: Option<Box<Sending>>,
 }
 
 impl Connection {
-    /// Begins to speak HTTP/1.
-    ///
-    /// # Errors
-    /// When hyper refuses to.
-    pub async fn open(stream: Stream) -> hyper::Result<Self> {
-        let (sender, driver) = http1::Builder::new().handshake(TokioIo::new(stream)).await?;
-        Ok(Connection { sender, driver: Box::new(driver), closed: false, why: None })
+    /// Speaks HTTP/1 on a new connection.
+    pub fn new(stream: Stream) -> Self {
+        Connection { stream, input: Input::new(), sending: None, body: Body::Ended, keeps: true }
     }
 
     /// Whether another request can be sent; notices a close that has arrived.
     pub fn is_usable(&mut self) -> bool {
-        let mut context = Context::from_waker(std::task::Waker::noop());
-        self.drive(&mut context);
-        !self.closed && self.sender.is_ready()
+        let mut now = Context::from_waker(Waker::noop());
+        if !self.keeps || !self.body.is_ended() || !self.input.buffer.is_empty() {
+            return false;
+        }
+        // The origin may have read the end of a body that nobody here has seen end.
+        if self.poll_send(&mut now).is_err() || self.sending.is_some() || !self.keeps {
+            return false;
+        }
+        self.input.reset();
+        let mut byte = [0];
+        Pin::new(&mut self.stream).poll_read(&mut now, &mut ReadBuf::new(&mut byte)).is_pending()
     }
 
     /// Sends `request` and waits for the head of its response. Its body may still be on its way then.
     ///
     /// # Errors
     /// When there is none.
-    pub fn head(
-        &mut self,
-        request: Request<Payload>,
-    ) -> impl Future<Output = Result<Response<Incoming>, Failure>> {
+    pub fn head(&mut self, request: Box<Sending>) -> impl Future<Output = Result<response::Parts, Failure>> {
+        let mut heads = Heads::new(request.to_head);
+        let go = request.go.clone();
         // Handed over at once: what waits does not hold the request.
-        let response = self.sender.try_send_request(request);
-        let (driver, closed) = (&mut self.driver, &mut self.closed);
-        async move {
-            let mut response = pin!(response);
-            let outcome = poll_fn(|cx| {
-                if !*closed {
-                    // When the connection ends, its error is told to the response as well.
-                    *closed = Pin::new(&mut **driver).poll(cx).is_ready();
+        self.sending = Some(request);
+        poll_fn(move |cx| {
+            if let Err(failure) = self.poll_send(cx) {
+                return Poll::Ready(Err(failure));
+            }
+            loop {
+                match ready!(self.poll_head(&mut heads, cx)).map_err(Failure::from)? {
+                    Next::Interim(status) => {
+                        if let Some(go) = &go {
+                            go.on(status);
+                        }
+                    }
+                    Next::Final(Head { parts, body, keeps }) => {
+                        (self.body, self.keeps) = (body, self.keeps && keeps);
+                        return Poll::Ready(Ok(parts));
+                    }
                 }
-                response.as_mut().poll(cx)
-            });
-            outcome.await.map_err(|mut error| {
-                let unsent = error.take_message().map(Box::new);
-                Failure { fault: broken(error.error()), unsent }
-            })
-        }
+            }
+        })
     }
 
     /// The next frame of the response's body. What is left of the request's body is sent meanwhile.
-    pub fn poll_frame(
-        &mut self,
-        body: &mut Incoming,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let mut body = Pin::new(body);
-        let frame = match body.as_mut().poll_frame(cx) {
-            Poll::Ready(frame) => frame,
-            Poll::Pending => {
-                self.drive(cx);
-                ready!(body.poll_frame(cx))
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        if let Err(failure) = self.poll_send(cx) {
+            return Poll::Ready(Some(Err(failure.fault)));
+        }
+        loop {
+            match self.body.take(&mut self.input.buffer) {
+                Ok(None) if self.body.is_ended() => return Poll::Ready(None),
+                Ok(None) => {}
+                Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Err(malformed) => return Poll::Ready(Some(Err(broken(&malformed)))),
             }
-        };
-        Poll::Ready(frame.map(|frame| {
-            // The body itself only knows that the connection is gone.
-            frame.map_err(|error| self.why.take().unwrap_or_else(|| broken(&error)))
-        }))
+            let ended = match ready!(self.input.poll_fill(&mut self.stream, cx)) {
+                Ok(0) => self.body.close().map_err(|malformed| broken(&malformed)),
+                Ok(_) => Ok(()),
+                Err(error) => Err(broken(&error)),
+            };
+            if let Err(fault) = ended {
+                return Poll::Ready(Some(Err(fault)));
+            }
+        }
+    }
+
+    /// What is known of the length of the response's body that is left.
+    pub fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+
+    /// Whether no frame will come, as far as is known.
+    pub fn is_end_stream(&self) -> bool {
+        self.body.is_ended()
     }
 
     /// The bytes themselves, after 101: what has been read of them, and the rest.
-    pub async fn into_parts(mut self) -> (Bytes, Stream) {
-        // It ends when all of the request has been sent.
-        poll_fn(|cx| {
-            self.drive(cx);
-            if self.closed { Poll::Ready(()) } else { Poll::Pending }
+    ///
+    /// # Errors
+    /// When the request can't be sent to its end.
+    pub async fn into_parts(mut self) -> Result<(Bytes, Stream), Fault> {
+        poll_fn(|cx| match self.poll_send(cx) {
+            Err(failure) => Poll::Ready(Err(failure.fault)),
+            Ok(()) if self.sending.is_some() => Poll::Pending,
+            Ok(()) => Poll::Ready(Ok(())),
         })
-        .await;
-        let parts = self.driver.into_parts();
-        (parts.read_buf, parts.io.into_inner())
+        .await?;
+        Ok((self.input.buffer.freeze(), self.stream))
     }
 
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.closed
-            && let Poll::Ready(end) = Pin::new(&mut *self.driver).poll(cx)
-        {
-            self.closed = true;
-            self.why = end.err().map(|error| broken(&error));
+    /// Goes on with the request, if there is more of it.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        let Some(sending) = &mut self.sending else { return Ok(()) };
+        let Poll::Ready(sent) = sending.poll(&mut self.stream, cx) else { return Ok(()) };
+        let sending = self.sending.take();
+        match sent {
+            Ok(()) => Ok(()),
+            Err(Stopped::Cut(fault)) => Err(Fault { maybe_seen: true, ..fault }.into()),
+            Err(Stopped::Deaf) => {
+                // Its response may be on the way back already.
+                self.keeps = false;
+                Ok(())
+            }
+            Err(Stopped::Refused) => Err(Failure { fault: broken(&Malformed::Cut), unsent: sending }),
+        }
+    }
+
+    fn poll_head(&mut self, heads: &mut Heads, cx: &mut Context<'_>) -> Poll<Result<Next, Fault>> {
+        loop {
+            if let Some(next) = heads.take(&mut self.input.buffer).map_err(|error| broken(&error))? {
+                return Poll::Ready(Ok(next));
+            }
+            let length = ready!(self.input.poll_fill(&mut self.stream, cx));
+            if length.map_err(|error: io::Error| broken(&error))? == 0 {
+                return Poll::Ready(Err(broken(&Malformed::Cut)));
+            }
         }
     }
 }
 
-/// Adds what only HTTP/1 says with headers.
-pub fn prepare(request: &mut Request<Payload>, upgrade: Option<HeaderValue>) {
-    let chunked = match request.body() {
-        Payload::Whole(_) => false,
-        Payload::Trailed(..) => true,
-        Payload::Stream(_) => !request.headers().contains_key(header::CONTENT_LENGTH),
-    };
-    if let Some(go) = request.extensions().get::<Go>().cloned() {
-        hyper::ext::on_informational(request, move |interim| go.on(interim.status()));
-    }
-    let headers = request.headers_mut();
-    if chunked {
-        // hyper would send GET without a body.
-        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    if let Some(protocol) = upgrade {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, protocol);
-    } else if headers.contains_key(header::TE) {
-        // RFC 9110 §10.1.4.
-        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Failure { fault, unsent: None }
     }
 }
 
 /// The fault of a connection that broke. Nothing tells how far the origin got.
-fn broken(error: &hyper::Error) -> Fault {
-    let source = std::error::Error::source(error);
-    if let Some(BodyCut(fault)) = source.and_then(|source| source.downcast_ref()) {
-        return Fault { maybe_seen: true, ..fault.clone() };
-    }
-    let mut detail = String::from("the origin's answer was not complete HTTP: ");
-    detail.push_str(&error.to_string());
-    if let Some(source) = source {
-        detail.push_str(": ");
-        detail.push_str(&source.to_string());
-    }
+fn broken(why: &dyn std::error::Error) -> Fault {
+    let detail = format!("the origin's answer was not complete HTTP: {why}");
     Fault::new(Code::OriginBroken, Side::Upstream, detail)
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::wire::{Code, Fault, Side};
@@ -34,7 +34,7 @@ pub enum Outgoing {
     Stream(BoxedBody),
 }
 
-/// A body as hyper takes it.
+/// A body as it is sent.
 pub enum Payload {
     /// All of it.
     Whole(Bytes),
@@ -79,7 +79,7 @@ impl Payload {
     pub fn new(outgoing: Outgoing, headers: &mut HeaderMap) -> Self {
         match outgoing {
             Outgoing::Whole { body, trailers: None } => {
-                // Without the header hyper tells the length of what is there.
+                // Without the header the length of what is there is told.
                 if headers.contains_key(header::CONTENT_LENGTH)
                     && declared_length(headers) != Some(body.len() as u64)
                 {
@@ -151,7 +151,13 @@ impl Body for Payload {
 }
 
 impl Measured {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyCut>>> {
+    /// Whether all of a body of known length has been taken.
+    pub fn is_complete(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    /// The next frame.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyCut>>> {
         let frame = ready!(self.body.as_mut().poll_frame(cx));
         let length = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map(Bytes::len);
         let wrong = match (&mut self.left, &frame, length) {
@@ -169,16 +175,6 @@ impl Measured {
         }
         Poll::Ready(frame)
     }
-}
-
-/// The same request again, when its body can be had again.
-pub fn again(request: &Request<Payload>) -> Option<Request<Payload>> {
-    let mut copy = Request::new(request.body().again()?);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    *copy.extensions_mut() = request.extensions().clone();
-    Some(copy)
 }
 
 /// Leaves out what concerns the hop before, except that trailers are understood.

@@ -51,6 +51,20 @@ macro_rules! carried {
 }
 
 impl Stream {
+    /// Whether the origin takes nothing more, as far as is known.
+    pub fn is_deaf(&self) -> bool {
+        self.deaf
+    }
+
+    /// Whether nothing of a write that fails has been sent.
+    pub fn takes_all_or_nothing(&self) -> bool {
+        match self.carrier {
+            Carrier::Tcp(_) | Carrier::Unix(_) => true,
+            // One write is several records, and what fails may be the second.
+            Carrier::Tls(_) => false,
+        }
+    }
+
     fn written(&mut self, outcome: io::Result<usize>, length: usize) -> Poll<io::Result<usize>> {
         self.deaf |= outcome.is_err();
         Poll::Ready(Ok(outcome.unwrap_or(length)))

@@ -243,7 +243,7 @@ fn seen(fault: Fault) -> Fault {
 
 /// How long the rest of a small response may take for all of it to go into one message.
 const SOON: Duration = Duration::from_millis(10);
-/// A head is never larger: it is read under hyper's own limits.
+/// A head is never larger: the origin's connection reads it under a limit.
 const HEAD_ALLOWANCE: usize = 512 * 1024;
 /// What ids add to a reply after it is measured.
 const IDS_ALLOWANCE: usize = 512;
