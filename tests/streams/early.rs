@@ -12,13 +12,13 @@ async fn an_answer_before_the_body_reaches_a_caller_that_sends_on() {
     for (path, status) in [("/refuse/413", 413), ("/refuse/401", 401), ("/slam/413", 413)] {
         for chunked in [false, true] {
             let mut raw = relay.raw().await;
-            raw.send(if chunked { put_chunks(path) } else { put(path, 2 << 20) }).await;
-            // More than anybody keeps; whoever answers may close, but not before the answer is there.
-            for at in 0..16 {
+            raw.send(if chunked { put_chunks(path) } else { put(path, 16 << 20) }).await;
+            // More than anybody keeps: to close on it would take the answer from a caller that reads it last.
+            for at in 0..128 {
                 let part = if chunked { chunk(at << 17, 1 << 17) } else { site::pattern(at << 17, 1 << 17) };
-                if raw.try_send(part).await.is_err() {
-                    break;
-                }
+                raw.try_send(part)
+                    .await
+                    .unwrap_or_else(|error| panic!("{path}, chunked: {chunked}: {error}"));
             }
             let answer = raw.answer().await;
             assert_eq!((answer.status, answer.text().as_str()), (status, "no"), "{path}, chunked: {chunked}");
