@@ -10,7 +10,10 @@ load        one measurement
 rounds      the matrix and its medians
 open_requests, slow_origin, open_client
             memory with 10,000 requests open
-report      the tables
+streams     WebSockets, event streams and gRPC; the origin and the load of all that is streamed
+bulk        large bodies, and small requests beside them
+report, stream_report
+            the tables
 verdict     the targets
 """
 
@@ -20,10 +23,13 @@ import shutil
 import signal
 import sys
 
+import bulk
 import open_requests
 import options
 import report
 import rounds
+import stream_report
+import streams
 import systems
 import tools
 import verdict
@@ -51,7 +57,7 @@ def main():
     print(text(run))
     if asked.json:
         pathlib.Path(asked.json).write_text(json.dumps(for_machines(run), indent=2) + "\n")
-    return 1 if report.any_errors(run["medians"], run["open"]) else 0
+    return 1 if any_errors(run) else 0
 
 
 def measure(asked, ours):
@@ -63,9 +69,10 @@ def measure(asked, ours):
     results = rounds.run(runners, asked.rounds, asked.seconds)
     medians = rounds.medians(results)
     opened = hold_requests(asked, ours) if "open" in asked.only else None
+    streamed = measure_streams(asked, ours)
     facts["versions"] = versions(asked)
-    return {"facts": facts, "results": results, "medians": medians, "open": opened,
-            "targets": verdict.targets(medians, opened)}
+    return {"facts": facts, "results": results, "medians": medians, "open": opened, "streams": streamed,
+            "targets": verdict.targets(medians, opened, streamed)}
 
 
 def start_all(asked, ours, wrk, unavailable):
@@ -104,6 +111,18 @@ def hold_requests(asked, ours):
         return {"failed": str(failure)}
 
 
+def measure_streams(asked, ours):
+    wanted = [part for part in streams.PARTS if part in asked.only]
+    if not wanted:
+        return {}
+    load = asked.streams or tools.build("--bench", "streams")
+    bench = streams.Bench(ours, load, relay_binary(asked), asked.rounds, asked.seconds)
+    try:
+        return streams.run(bench, wanted)
+    except Failed as failure:
+        return {part: {"failed": str(failure)} for part in wanted}
+
+
 def relay_binary(asked):
     return asked.relay or tools.build("--bin", "relay")
 
@@ -119,7 +138,7 @@ def versions(asked):
     """Of every program that is here; the one of relay only if there is one to measure."""
     paths = {name: shutil.which(name, path=tools.SEARCH) for name in PROGRAMS}
     try:
-        paths["relay"] = relay_binary(asked) if {"relay", "open"} & set(asked.only) else None
+        paths["relay"] = relay_binary(asked) if {"relay", *options.PARTS} & set(asked.only) else None
     except Failed:
         pass
     return {name: tools.version(name, path) for name, path in paths.items() if path}
@@ -132,6 +151,7 @@ def text(run):
         parts += [report.cpu_by_process(medians["relay"]), report.rate_ratios(medians)]
     if run["open"]:
         parts.append(report.open_requests(run["open"]))
+    parts += stream_report.sections(run["streams"])
     parts += [verdict.as_text(run["targets"]), report.others(medians)]
     return "\n\n".join(part for part in parts if part)
 
@@ -140,9 +160,25 @@ def for_machines(run):
     """The run as JSON: every measurement, the medians and the verdicts; a cell is named `200 B, 64`."""
     named = {key: {name: {f"{body}, {connections}": seen for (body, connections), seen in cells.items()}
                    for name, cells in run[key].items()} for key in ("results", "medians")}
-    targets = [{"target": target.text, "value": target.value, "limit": target.limit, "verdict": target.verdict}
+    targets = [{"target": target.text, "value": target.value, "limit": target.limit,
+                "at_least": target.at_least, "verdict": target.verdict}
                for target in run["targets"]]
-    return {"facts": run["facts"], **named, "open": run["open"], "targets": targets}
+    return {"facts": run["facts"], **named, "open": run["open"], "streams": named_cells(run["streams"]),
+            "targets": targets}
+
+
+def named_cells(seen):
+    """The same with texts for keys: a cell of bulk is named `down, 8`."""
+    if not isinstance(seen, dict):
+        return seen
+    return {", ".join(map(str, key)) if isinstance(key, tuple) else str(key): named_cells(value)
+            for key, value in seen.items()}
+
+
+def any_errors(run):
+    streamed = run["streams"]
+    return (report.any_errors(run["medians"], run["open"]) or any("failed" in seen for seen in streamed.values())
+            or bulk.failed(streamed.get("bulk", {})) or streams.calls_failed(streamed.get("grpc", {})))
 
 
 if __name__ == "__main__":

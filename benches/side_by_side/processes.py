@@ -113,8 +113,9 @@ class Processes:
         return sum(process.cpu_seconds() for process in self._started if process.running())
 
     def subfolder(self, name):
-        folder = self.folder / name
-        folder.mkdir()
+        """A new one; a system may be started more than once."""
+        folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder))
+        folder.chmod(0o755)
         return folder
 
     def free_port(self):

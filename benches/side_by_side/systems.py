@@ -55,6 +55,13 @@ def start_haproxy_pair(ours, origin_port):
     return start_pair("haproxy x2", ours, origin_port, start_haproxy)
 
 
+def start_nginx_one(ours, origin_port):
+    """One proxy, for bodies of any size."""
+    folder, port = ours.subfolder("nginx-one"), ours.free_port()
+    process = start_nginx(ours, "proxy", folder, "nginx_stream.conf", port=port, next_port=origin_port)
+    return ready(System("nginx x1", port, [process]))
+
+
 def start_rathole(ours, origin_port):
     binary, folder = tools.find("rathole"), ours.subfolder("rathole")
     ports = {"port": ours.free_port(), "control_port": ours.free_port(), "origin_port": origin_port}
@@ -91,20 +98,21 @@ def start_piko(ours, origin_port):
     return ready(System("piko", port, processes, {"x-piko-endpoint": "bench"}))
 
 
-def start_relay(ours, origin_port, binary, max_in_flight=None):
-    """Client agent, upstream agent and broker, each a process, and a nats-server of their own."""
+def start_relay(ours, origin_port, binary, max_in_flight=None, to=None, check=None):
+    """Client agent, upstream agent and broker, each a process, and a nats-server of their own. `check` tells
+    whether it answers; without one, the bodies are asked for."""
     nats_port, port = ours.free_port(), ours.free_port()
     nats = start_nats(ours, nats_port)
     common = ["--server", f"nats://127.0.0.1:{nats_port}", "--admin", "off"]
     limit = ["--max-in-flight", max_in_flight] if max_in_flight else []
     client = ["--listen", f"127.0.0.1:{port}", "--upstream", "bench", "--access-log", "off"]
-    upstream = ["--name", "bench", "--to", f"http://127.0.0.1:{origin_port}"]
+    upstream = ["--name", "bench", "--to", to or f"http://127.0.0.1:{origin_port}"]
     return ready(System("relay", port, [
         ours.start("client", [binary, "client", *common, *client, *limit], QUIET),
         ours.start("upstream", [binary, "upstream", *common, *upstream, *limit], QUIET),
         nats,
         ours.start("broker", [binary, "broker", *common], QUIET),
-    ]))
+    ]), check)
 
 
 def start_nats(ours, port):
@@ -142,8 +150,9 @@ def fill(template, folder, **values):
     return filled
 
 
-def ready(system):
-    wait_for(lambda: all(answers(system, body) for body in BODIES), system.processes, system.name)
+def ready(system, check=None):
+    check = check or (lambda system: all(answers(system, body) for body in BODIES))
+    wait_for(lambda: check(system), system.processes, system.name)
     return system
 
 

@@ -2,12 +2,17 @@
 
 import dataclasses
 
+import bulk
+import stream_report
 from report import number, ratio
 
 ONE, MANY = ("200 B", 1), ("200 B", 64)
 MOST_CPU_RATIO = 1.0
 MOST_LATENCY_RATIO = 1.3
 MOST_MEMORY_MB, OPEN_REQUESTS = 300, 10_000
+LEAST_BULK_RATIO = 0.8
+MOST_SMALL_RATIO = 3.0
+MOST_EVENT_MS = 1.0
 
 
 @dataclasses.dataclass
@@ -18,16 +23,21 @@ class Target:
     detail: str
     # False where the number alone does not count: an error, or an answer that never came.
     clean: bool = True
+    # Where more is better.
+    at_least: bool = False
 
     @property
     def verdict(self):
         if self.value is None:
             return "not measured"
-        return "met" if self.value <= self.limit and self.clean else "MISSED"
+        reached = self.value >= self.limit if self.at_least else self.value <= self.limit
+        return "met" if reached and self.clean else "MISSED"
 
 
-def targets(medians, opened):
-    return [cpu(medians), latency(medians), memory(opened)]
+def targets(medians, opened, streamed):
+    moved = [bulk_rate(streamed.get("bulk", {}), cell) for cell in bulk.CELLS]
+    return [cpu(medians), latency(medians), memory(opened), *moved, small_beside_bulk(streamed.get("bulk", {})),
+            first_event(streamed.get("events", {}))]
 
 
 def cpu(medians):
@@ -54,6 +64,27 @@ def memory(opened):
     return Target(text, MOST_MEMORY_MB, value, detail, whole)
 
 
+def bulk_rate(seen, cell):
+    relay, nginx = (seen.get("rates", {}).get(name, {}).get(cell, {}) for name in ("relay", "nginx x1"))
+    value = ratio(relay.get("bytes_per_s"), nginx.get("bytes_per_s"))
+    detail = f"{relay['bytes_per_s'] / 1e6:.0f} / {nginx['bytes_per_s'] / 1e6:.0f} MB/s" if value else ""
+    return Target(f"relay bulk / nginx x1 bulk ({cell[0]}, {cell[1]} conns)", LEAST_BULK_RATIO, value, detail,
+                  not relay.get("failed_rounds"), at_least=True)
+
+
+def small_beside_bulk(seen):
+    alone, beside = (seen.get("small", {}).get("relay", {}).get(kind, {}) for kind in ("alone", "beside"))
+    value = ratio(beside.get("p99_us"), alone.get("p99_us"))
+    detail = f"{beside['p99_us']:.0f} / {alone['p99_us']:.0f} us" if value else ""
+    return Target("relay p99 of small requests beside a bulk body / p99 alone", MOST_SMALL_RATIO, value, detail,
+                  not (alone.get("failed_rounds") or beside.get("failed_rounds")))
+
+
+def first_event(seen):
+    value = stream_report.late_us(seen) / 1000 if seen and "failed" not in seen else None
+    return Target("relay's first event of an event stream late by, ms", MOST_EVENT_MS, value, "")
+
+
 def clean(medians, name, cell):
     seen = medians.get(name, {}).get(cell, {})
     return not seen.get("errors") and not seen.get("failed_rounds")
@@ -64,5 +95,6 @@ def as_text(found):
     for target in found:
         value = "-" if target.value is None else f"{target.value:.2f}"
         detail = f"  ({target.detail})" if target.detail else ""
-        lines.append(f"  {target.verdict:<12}  {value:>7} <= {target.limit:<5}  {target.text}{detail}")
+        relation = ">=" if target.at_least else "<="
+        lines.append(f"  {target.verdict:<12}  {value:>7} {relation} {target.limit:<5}  {target.text}{detail}")
     return "\n".join(lines)
