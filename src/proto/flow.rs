@@ -273,8 +273,9 @@ pub const INLINE: usize = 128 * 1024;
 pub const FIRST_WINDOW: u64 = 64 * 1024;
 /// Bytes that one stream may have ahead of its reader at most.
 pub const LARGEST_WINDOW: u64 = 4 * 1024 * 1024;
-/// Bytes in one frame at most; less where the server's `max_payload` is small.
-pub const FRAME: usize = 128 * 1024;
+/// Bytes in one frame at most; less where the server's `max_payload` is small. A NATS server reads 64 KiB at a
+/// time and allocates for each message that goes beyond; smaller frames cost the agents more than that.
+pub const FRAME: usize = 24 * 1024;
 /// A side that has said nothing for so long says where it is.
 pub const ALIVE: Duration = Duration::from_secs(5);
 /// A side that has heard nothing for so long takes the other for gone.
