@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::HeaderMap;
 
+use self::ahead::Ahead;
 use crate::wire::{End, Fault, Word};
+
+mod ahead;
 
 /// One side of a stream.
 #[derive(Debug)]
@@ -38,6 +41,7 @@ struct Receiving {
     bytes: u64,
     read: u64,
     granted: u64,
+    ahead: Ahead,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +95,14 @@ impl Flow {
     pub fn new(now: Instant) -> Self {
         Flow {
             sending: Sending { stage: Stage::Unused, frames: 0, bytes: 0, credit: 0 },
-            receiving: Receiving { stage: Stage::Unused, frames: 0, bytes: 0, read: 0, granted: 0 },
+            receiving: Receiving {
+                stage: Stage::Unused,
+                frames: 0,
+                bytes: 0,
+                read: 0,
+                granted: 0,
+                ahead: Ahead::new(),
+            },
             heard: now,
             said: now,
         }
@@ -159,16 +170,18 @@ impl Flow {
         Word::Frame { seq, data, end }
     }
 
-    /// Whoever takes what was received has taken `bytes` of it and may have `window` ahead of that; returns
+    /// Whoever takes what was received has taken `bytes` of it and may have `most` ahead of that; returns
     /// the credit when it is worth telling.
-    pub fn read(&mut self, bytes: u64, window: u64, now: Instant) -> Option<Word> {
+    pub fn read(&mut self, bytes: u64, most: u64, now: Instant) -> Option<Word> {
         let receiving = &mut self.receiving;
+        let window = receiving.ahead.window().min(most);
         receiving.read += bytes;
         let allowed = receiving.read + window;
         let gained = allowed.saturating_sub(receiving.granted);
         if receiving.stage != Stage::Open || gained == 0 || gained < window / 2 {
             return None;
         }
+        receiving.ahead.told(receiving.granted, now);
         receiving.granted = allowed;
         self.said = now;
         Some(Word::Credit { bytes: allowed })
@@ -178,7 +191,7 @@ impl Flow {
     pub fn hear(&mut self, word: Word, now: Instant) -> Heard {
         self.heard = now;
         match word {
-            Word::Frame { seq, data, end } => self.receive(seq, data, end),
+            Word::Frame { seq, data, end } => self.receive(seq, data, end, now),
             Word::Credit { bytes } => self.credit(bytes),
             Word::Position { frames, credit } => self.position(frames, credit),
             Word::Done => self.delivered(),
@@ -194,7 +207,7 @@ impl Flow {
         }
     }
 
-    fn receive(&mut self, seq: u64, data: Bytes, end: Option<End>) -> Heard {
+    fn receive(&mut self, seq: u64, data: Bytes, end: Option<End>, now: Instant) -> Heard {
         let receiving = &mut self.receiving;
         if receiving.stage != Stage::Open || seq < receiving.frames {
             return Heard::Nothing;
@@ -202,6 +215,7 @@ impl Flow {
         if seq > receiving.frames {
             return Heard::Broken("a part of the body was lost on its way");
         }
+        receiving.ahead.heard(receiving.bytes, receiving.read, now);
         receiving.frames += 1;
         receiving.bytes += data.len() as u64;
         if receiving.bytes > receiving.granted {
