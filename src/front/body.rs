@@ -87,9 +87,19 @@ pub struct Begun {
     /// Trailers of a whole body.
     pub trailers: HeaderMap,
     /// The rest, when it is to be streamed.
-    pub rest: Option<Incoming>,
+    pub rest: Option<Rest>,
     /// What it takes of the budget.
     pub share: Option<Share>,
+}
+
+/// What of a request's body does not go into its message.
+pub struct Rest {
+    /// What is here already.
+    pub ahead: Bytes,
+    /// Where more of it comes from.
+    pub body: Incoming,
+    /// Trailers, when they are here already.
+    pub trailers: HeaderMap,
 }
 
 impl Begun {
@@ -139,12 +149,16 @@ pub async fn begin(
         }
         ended |= body.is_end_stream();
     }
-    let bytes = gathered.freeze();
+    let mut bytes = gathered.freeze();
     if bytes.len() > limits.max {
         return Err(too_large(limits.max).into());
     }
     share.fit(bytes.len());
-    Ok(Begun { bytes, trailers, rest: (!ended).then_some(body), share: Some(share) })
+    // The last part may be more than goes into the message.
+    let ahead = bytes.split_off(bytes.len().min(inline));
+    let whole = ended && ahead.is_empty();
+    let rest = (!whole).then(|| Rest { ahead, body, trailers: std::mem::take(&mut trailers) });
+    Ok(Begun { bytes, trailers, rest, share: Some(share) })
 }
 
 impl Share {

@@ -143,7 +143,7 @@ impl<A: Ask> Front<A> {
                 let credit = if expects { 0 } else { FIRST_WINDOW };
                 let idle = if grpc { self.settings.stream_idle } else { self.settings.body.pause };
                 let begun = request.body.len();
-                let upload = Upload { body: rest, credit, idle, begun, asked: !expects };
+                let upload = Upload { rest, credit, idle, begun, asked: !expects };
                 // Boxed: every request would take the room of it.
                 let answered = Box::pin(self.ask_with_upload(request, upload)).await;
                 answered.map_err(|unread| told.unread(unread))?

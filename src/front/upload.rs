@@ -10,19 +10,19 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::{Body, Frame};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
-    body::{self, Limits, Unread},
+    body::{self, Limits, Rest, Unread},
     http::Ask,
 };
 use crate::stream::Writer;
 
 /// The rest of a request's body.
 pub struct Upload {
-    /// Where it comes from.
-    pub body: Incoming,
+    /// What it is.
+    pub rest: Rest,
     /// Bytes that may go before the agent gives credit.
     pub credit: u64,
     /// How long the caller may pause.
@@ -65,14 +65,18 @@ impl Upload {
         ask: &A,
         limits: Limits,
     ) -> Result<HeaderMap, Ended> {
-        let mut sent = self.begun;
-        let sized = self.body.size_hint().exact().is_some();
+        let ahead = std::mem::take(&mut self.rest.ahead);
+        let mut sent = self.begun + ahead.len();
+        writer.send(ahead).await.map_err(|_| Ended::Agent)?;
+        let sized = self.rest.body.size_hint().exact().is_some();
         let mut pace = Pace::new(self.idle);
         loop {
             // Nothing is asked of the caller that could not be passed on.
             writer.ready().await.map_err(|_| Ended::Agent)?;
             let asked = Instant::now();
-            let Some(frame) = self.next(writer).await? else { return Ok(HeaderMap::new()) };
+            let Some(frame) = self.next(writer).await? else {
+                return Ok(std::mem::take(&mut self.rest.trailers));
+            };
             let waited = asked.elapsed();
             match frame.into_data() {
                 Ok(data) => {
@@ -96,7 +100,7 @@ impl Upload {
     /// The next part, unless the agent wants no more meanwhile.
     async fn next(&mut self, writer: &Writer) -> Result<Option<Frame<Bytes>>, Ended> {
         self.asked = true;
-        let body = &mut self.body;
+        let body = &mut self.rest.body;
         let frame = timeout(self.idle, async {
             let mut frame = std::pin::pin!(body.frame());
             poll_fn(|cx| match frame.as_mut().poll(cx) {
@@ -115,7 +119,8 @@ impl Upload {
     /// Reads on for a while after the answer: to close a connection on a caller that is still sending would
     /// take the answer from it (RFC 9112 §9.6).
     async fn linger(mut self) {
-        let reading = async { while let Ok(Some(Ok(_))) = timeout(LINGER_PAUSE, self.body.frame()).await {} };
+        let reading =
+            async { while let Ok(Some(Ok(_))) = timeout(LINGER_PAUSE, self.rest.body.frame()).await {} };
         timeout(LINGER, reading).await.ok();
     }
 }

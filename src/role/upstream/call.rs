@@ -28,6 +28,15 @@ struct Begun {
     ended: bool,
 }
 
+/// What of a response does not go into the reply.
+struct Rest {
+    /// What is here already.
+    ahead: Bytes,
+    body: AnswerBody,
+    /// Trailers, when they are here already.
+    trailers: HeaderMap,
+}
+
 impl Upstream {
     /// Starts the call. The stream of the request's body is opened here, before the next message is read: it
     /// may be the first frame.
@@ -95,28 +104,33 @@ impl Upstream {
             Box::pin(self.tunnel(number, id, answer)).await?;
             return Ok(None);
         }
-        let begun = self.gather(&mut answer.body).await?;
+        let mut begun = self.gather(&mut answer.body).await?;
+        // The last part may be more than goes into the reply.
+        let ahead = begun.body.split_off(begun.body.len().min(self.inline()));
+        let whole = begun.ended && ahead.is_empty();
         let headers = headers::end_to_end(answer.headers);
         let mut reply = Reply::response(id.clone(), answer.status, headers, begun.body);
-        reply.trailers = begun.trailers;
-        self.check_size(&reply)?;
-        if begun.ended {
+        if whole {
+            reply.trailers = begun.trailers;
+            self.check_size(&reply)?;
             return Ok(Some(reply));
         }
+        self.check_size(&reply)?;
         let stream = self.stream(number, id).map_err(seen)?;
         let writer = stream.writer(FIRST_WINDOW);
         stream.settle();
         let sent = reply.body.as_ref().map_or(0, Bytes::len);
         reply.stream = true;
         self.feed(Input::Head { number, reply });
-        Box::pin(self.pump(answer.body, writer, sent)).await;
+        let rest = Rest { ahead, body: answer.body, trailers: begun.trailers };
+        Box::pin(self.pump(rest, writer, sent)).await;
         Ok(None)
     }
 
     /// What goes into the reply: a small response whole, otherwise what is here already, so that the first byte
     /// of an event stream is on its way as soon as the origin wrote it.
     async fn gather(&self, body: &mut AnswerBody) -> Result<Begun, Fault> {
-        let inline = INLINE.min(self.core.bus.max_payload() / 2);
+        let inline = self.inline();
         let announced = body.size_hint();
         if announced.lower() > self.max_body as u64 {
             return Err(self.too_large());
@@ -164,8 +178,12 @@ impl Upstream {
     }
 
     /// Streams the rest of a response.
-    async fn pump(&self, mut body: AnswerBody, mut writer: Writer, mut sent: usize) {
-        let mut trailers = HeaderMap::new();
+    async fn pump(&self, rest: Rest, mut writer: Writer, mut sent: usize) {
+        let Rest { ahead, mut body, mut trailers } = rest;
+        sent += ahead.len();
+        if writer.send(ahead).await.is_err() {
+            return;
+        }
         loop {
             // Credit first: what can't be sent on stays with the origin.
             if writer.ready().await.is_err() {
@@ -216,6 +234,11 @@ impl Upstream {
             tracing::debug!(%id, %fault, "an upgraded connection broke off");
         }
         Ok(())
+    }
+
+    /// Bytes of a body that ride in one message at most.
+    fn inline(&self) -> usize {
+        INLINE.min(self.core.bus.max_payload() / 2)
     }
 
     fn too_large(&self) -> Fault {
