@@ -144,8 +144,8 @@ pub struct Upstream {
 /// The origin an upstream agent calls, and how.
 #[derive(Debug, Clone, Args)]
 pub struct Origin {
-    /// Origin to call: http://HOST[:PORT][/PATH], https://…, h2c://… for HTTP/2 without TLS, or unix:/PATH for a
-    /// socket; a bare port is one on 127.0.0.1
+    /// Origin to call: `http://HOST[:PORT][/PATH]`, `https://…`, `h2c://…` for HTTP/2 without TLS, or `unix:/PATH` for
+    /// a socket; a bare port is one on 127.0.0.1
     #[arg(long, value_name = "URL")]
     pub to: OriginUrl,
     /// Host header the origin gets: the caller's ('keep'), or the origin's own ('rewrite')

@@ -1,8 +1,8 @@
 //! Bodies on their way: what reads and writes the streams of one process.
 //!
 //! [`Streams`] is the table of them, fed with what arrives on `relay.body.*`. A [`Stream`] joins a
-//! [`Flow`](crate::proto::flow::Flow), which decides, to a [`Reader`] and a [`Writer`], which wait. Memory is
-//! bounded by credit: what a process has granted over all its streams stays within [`GRANTED`], so a reader
+//! [`Flow`], which decides, to a [`Reader`] and a [`Writer`], which wait. Memory is
+//! bounded by credit: what a process has granted over all its streams stays within 32 MiB, so a reader
 //! that pauses stops the writer at the other end, and no NATS server takes this process for too slow.
 
 use std::{
