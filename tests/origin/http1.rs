@@ -183,3 +183,51 @@ async fn an_http_1_0_origin_is_asked_anew_with_what_it_does_not_understand() {
     timely(origin.call(super::calls::call(Method::POST, "/", whole), None)).await.unwrap();
     assert!(server.connections() >= 2, "{}", server.connections());
 }
+
+#[tokio::test]
+async fn a_connection_after_which_the_origin_may_say_more_is_not_used_again() {
+    for (answer, kept) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true),
+        (
+            "HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            true,
+        ),
+        ("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", false),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok stray", false),
+        // The response ends with its chunks, whatever else it tells; a caller is told one end.
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            false,
+        ),
+    ] {
+        let server = tcp(move |mut stream, _| async move {
+            while !read_until(&mut stream, "\r\n\r\n").await.is_empty() {
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        })
+        .await;
+        let origin = origin(&server.url(), &[]);
+        for _ in 0..2 {
+            let got = timely(origin.call(get("/"), None)).await.unwrap();
+            assert!(got.headers.get("content-length").is_none_or(|length| length == "2"));
+            ends_with(got, "ok").await;
+        }
+        assert_eq!(server.connections(), if kept { 1 } else { 2 }, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_may_come_byte_by_byte() {
+    let server = tcp(|mut stream, _| async move {
+        read_until(&mut stream, "\r\n\r\n").await;
+        let answer =
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0\r\nx-end: 1\r\n\r\n";
+        for byte in answer {
+            stream.write_all(&[*byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let mut answer = timely(origin(&server.url(), &[]).call(get("/"), None)).await.unwrap();
+    assert_eq!(rest(&mut answer).await.unwrap(), ("ok".into(), headers(&[("x-end", "1")])));
+}

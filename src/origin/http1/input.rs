@@ -86,7 +86,7 @@ impl Input {
 /// How much is read at once in the beginning: a small response.
 const LEAST: usize = 8 * 1024;
 /// How much is read at once while much comes fast.
-const MOST: usize = 256 * 1024;
+const MOST: usize = 128 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header, request};
 use http_body::Frame;
 use tokio::io::AsyncWrite;
 
@@ -56,40 +56,13 @@ impl Sending {
             Payload::Trailed(..) => true,
             Payload::Stream(_) => !parts.headers.contains_key(header::CONTENT_LENGTH),
         };
-        let mut added: Vec<(HeaderName, HeaderValue)> = Vec::new();
-        if let Payload::Whole(body) = &payload
-            && !body.is_empty()
-            && !parts.headers.contains_key(header::CONTENT_LENGTH)
-        {
-            added.push((header::CONTENT_LENGTH, body.len().into()));
-        }
-        if chunked {
-            added.push((header::TRANSFER_ENCODING, HeaderValue::from_static("chunked")));
-        }
-        if let Some(protocol) = upgrade {
-            added.push((header::CONNECTION, HeaderValue::from_static("upgrade")));
-            added.push((header::UPGRADE, protocol.clone()));
-        } else if parts.headers.contains_key(header::TE) {
-            // RFC 9110 §10.1.4.
-            added.push((header::CONNECTION, HeaderValue::from_static("te")));
-        }
-        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        let fields = || parts.headers.iter().chain(added.iter().map(|(name, value)| (name, value)));
         let small = match &payload {
             Payload::Whole(body) if body.len() <= SMALL => body,
-            _ => &Bytes::new(),
+            Payload::Whole(_) | Payload::Trailed(..) | Payload::Stream(_) => &Bytes::new(),
         };
-        let mut next = Vec::with_capacity(
-            parts.method.as_str().len() + target.len() + START_LINE + size(fields()) + 2 + small.len(),
-        );
-        for part in [parts.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
-            next.extend_from_slice(part.as_bytes());
-        }
-        write(fields(), &mut next);
-        next.extend_from_slice(LINE_END);
-        next.extend_from_slice(small);
+        let added = added(&parts.headers, &payload, chunked, upgrade);
         let mut sending = Sending {
-            next: next.into(),
+            next: begin(&parts, &added, small),
             queue: VecDeque::new(),
             body: None,
             chunked,
@@ -239,6 +212,49 @@ impl Sending {
     }
 }
 
+/// The fields that frame a request and concern its connection.
+fn added(
+    headers: &HeaderMap,
+    payload: &Payload,
+    chunked: bool,
+    upgrade: Option<&HeaderValue>,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let mut added = Vec::new();
+    if let Payload::Whole(body) = payload
+        && !body.is_empty()
+        && !headers.contains_key(header::CONTENT_LENGTH)
+    {
+        added.push((header::CONTENT_LENGTH, body.len().into()));
+    }
+    if chunked {
+        added.push((header::TRANSFER_ENCODING, HeaderValue::from_static("chunked")));
+    }
+    if let Some(protocol) = upgrade {
+        added.push((header::CONNECTION, HeaderValue::from_static("upgrade")));
+        added.push((header::UPGRADE, protocol.clone()));
+    } else if headers.contains_key(header::TE) {
+        // RFC 9110 §10.1.4.
+        added.push((header::CONNECTION, HeaderValue::from_static("te")));
+    }
+    added
+}
+
+/// A head and a small body, in a buffer of their size.
+fn begin(parts: &request::Parts, added: &[(HeaderName, HeaderValue)], small: &[u8]) -> Bytes {
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let start = [parts.method.as_str(), " ", target, " HTTP/1.1\r\n"];
+    let fields = || parts.headers.iter().chain(added.iter().map(|(name, value)| (name, value)));
+    let length = start.iter().map(|part| part.len()).sum::<usize>() + size(fields()) + LINE_END.len();
+    let mut begun = Vec::with_capacity(length + small.len());
+    for part in start {
+        begun.extend_from_slice(part.as_bytes());
+    }
+    write(fields(), &mut begun);
+    begun.extend_from_slice(LINE_END);
+    begun.extend_from_slice(small);
+    begun.into()
+}
+
 /// Whether a field may come after the body (RFC 9110 section 6.5.1).
 fn may_trail(name: &HeaderName) -> bool {
     ![
@@ -275,8 +291,6 @@ fn write<'a>(fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>, in
 }
 
 const LINE_END: &[u8] = b"\r\n";
-/// The start line, besides its method and its target.
-const START_LINE: usize = " ".len() + " HTTP/1.1\r\n".len();
 /// Up to how many bytes a body is copied behind its head.
 const SMALL: usize = 4 * 1024;
 /// As many pieces are gathered before they are written.

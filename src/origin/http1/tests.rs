@@ -1,11 +1,77 @@
-use bytes::BytesMut;
-use http::HeaderMap;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Request};
 use proptest::{collection::vec, prelude::*};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+};
 
 use super::{
+    Connection, Sending,
     body::Body,
     head::{Heads, Malformed, Next},
 };
+use crate::origin::{outgoing::Payload, stream::Carrier};
+
+#[tokio::test]
+async fn what_waits_holds_no_buffer() {
+    let (mut connection, mut far) = connected();
+    for _ in 0..2 {
+        connection.sending = Some(get());
+        let mut heads = Heads::new(false);
+        let mut now = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(connection.poll_send(&mut now).is_ok());
+        assert!(connection.poll_head(&mut heads, &mut now).is_pending());
+        assert!(connection.sending.is_none(), "the request is gone");
+        assert_eq!(connection.input.buffer.capacity(), 0);
+        far.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none").await.unwrap();
+        let head = std::future::poll_fn(|cx| connection.poll_head(&mut heads, cx)).await;
+        let Ok(Next::Final(head)) = head else { panic!("no head") };
+        connection.body = head.body;
+        assert_eq!(data(&mut connection).await, "one");
+        assert!(connection.is_end_stream() && connection.is_usable());
+        assert_eq!(connection.input.buffer.capacity(), 0, "nor does what is idle");
+    }
+}
+
+#[tokio::test]
+async fn what_an_origin_says_or_does_unasked_ends_a_connection() {
+    for said in [&b""[..], b"HTTP/1.1 408 Timeout\r\n\r\n"] {
+        let (mut connection, mut far) = connected();
+        assert!(connection.is_usable());
+        far.write_all(said).await.unwrap();
+        drop(far);
+        // It is seen as soon as the runtime has heard of it.
+        while connection.is_usable() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_have_left_comes_back() {
+    let (mut connection, far) = connected();
+    drop(far);
+    let failure = connection.head(get()).await.expect_err("nobody is there");
+    let (mut connection, mut far) = connected();
+    let answered = async {
+        far.write_all(b"HTTP/1.1 204 No\r\n\r\n").await.unwrap();
+        far.read_u8().await.unwrap()
+    };
+    let (head, first) = tokio::join!(connection.head(failure.unsent.expect("the request")), answered);
+    assert_eq!((head.ok().expect("a head").status.as_u16(), first), (204, b'G'));
+}
+
+#[tokio::test]
+async fn a_response_is_read_while_the_origin_reads_nothing() {
+    let (mut connection, mut far) = connected();
+    far.write_all(b"HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\nno").await.unwrap();
+    let mut request = Request::new(Payload::Whole(Bytes::from(vec![0; 8 << 20])));
+    *request.method_mut() = http::Method::POST;
+    let head = connection.head(Sending::new(request, None)).await.ok().expect("a head");
+    assert_eq!((head.status.as_u16(), data(&mut connection).await), (413, "no".into()));
+    assert!(connection.is_end_stream() && !connection.is_usable(), "the request is still on its way");
+}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
@@ -40,6 +106,20 @@ proptest! {
             }
         }
     }
+}
+
+fn connected() -> (Connection, UnixStream) {
+    let (near, far) = UnixStream::pair().unwrap();
+    (Connection::new(Carrier::Unix(near).into()), far)
+}
+
+fn get() -> Box<Sending> {
+    Sending::new(Request::new(Payload::Whole(Bytes::new())), None)
+}
+
+async fn data(connection: &mut Connection) -> Bytes {
+    let frame = std::future::poll_fn(|cx| connection.poll_frame(cx)).await;
+    frame.expect("a frame").expect("no fault").into_data().expect("data")
 }
 
 /// What a call sees of a response.
