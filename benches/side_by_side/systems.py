@@ -117,7 +117,9 @@ def start_relay(ours, origin_port, binary, max_in_flight=None, to=None, check=No
 
 def start_nats(ours, port):
     binary = tools.find("nats-server")
-    nats = ours.start("nats-server", [binary, "--addr", "127.0.0.1", "--port", port])
+    # As `relay up` and the documentation have it for a server beside agents: Go's scheduler wakes its other threads
+    # for every message, which costs more than they do.
+    nats = ours.start("nats-server", [binary, "--addr", "127.0.0.1", "--port", port], {"GOMAXPROCS": "1"})
     wait_for(lambda: connects(port), [nats], "nats-server")
     return nats
 

@@ -1,3 +1,6 @@
+use std::time::Duration;
+
+use bytesize::ByteSize;
 use clap::FromArgMatches;
 
 use super::*;

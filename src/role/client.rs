@@ -28,23 +28,25 @@ use crate::{
         self,
         body::Limits,
         entrance::Listener,
-        http::{Answered, Ask, Front},
+        http::{Answered, Front},
         listen,
         opening::Opening,
-        served::{Decision, Served},
         tls::{self, Tls},
     },
     proto::{
         exchange::{self, Answer, Command, Exchanges, Input},
-        flow::{FIRST_WINDOW, INLINE},
+        flow::FIRST_WINDOW,
     },
     stream::{self, Streams},
-    telemetry::{Faulted, Label, OfUpstream, Requests, method_label, status_class},
     wire::{
-        Ack, Code, Fault, Kind, Lost, Name, ProcessId, Reply, Request, RequestId, Side, StreamMessage, Word,
-        codec, ids::Numbers, subjects::Address,
+        Ack, Code, Fault, Kind, Lost, Name, Reply, RequestId, Side, StreamMessage, Word, codec, ids::Numbers,
+        subjects::Address,
     },
 };
+
+mod asking;
+
+use asking::Asking;
 
 type Caller = oneshot::Sender<Answered>;
 
@@ -375,7 +377,11 @@ impl Role for Client {
                     self.feed(input);
                 }
             }
-            Address::Renewal | Address::Probed { .. } | Address::Probe { .. } | Address::Ready => {}
+            Address::Renewal
+            | Address::Probed { .. }
+            | Address::Probe { .. }
+            | Address::Claimed { .. }
+            | Address::Ready => {}
         }
     }
 
@@ -415,146 +421,6 @@ impl Role for Client {
         self.core.metrics.held.set(held as i64);
         self.core.metrics.streams.set(self.streams.len() as i64);
         self.core.metrics.connections.set(self.connections.load(Ordering::Relaxed) as i64);
-    }
-}
-
-/// The front's way to the exchanges.
-struct Asking(Arc<Client>);
-
-impl Ask for Asking {
-    fn process(&self) -> ProcessId {
-        self.0.core.id.clone()
-    }
-
-    fn mint(&self, upstream: &Name) -> RequestId {
-        self.0.driver.with(|exchanges| exchanges.mint(upstream))
-    }
-
-    fn ask(&self, request: Request) -> impl Future<Output = Answered> + Send {
-        let (caller, answer) = oneshot::channel();
-        let number = request.client_req_id.number();
-        let waiting = Waiting { client: &self.0, number, answer, answered: false };
-        // Opened at once: what waits does not hold the request.
-        self.0.feed(Input::Open { request, caller });
-        async move {
-            let mut waiting = waiting;
-            let answered = (&mut waiting.answer).await;
-            waiting.answered = true;
-            answered.unwrap_or_else(|_| {
-                let lost = "the request was dropped without an answer";
-                let fault = Fault::new(Code::Internal, Side::Client, lost);
-                Answered { answer: Answer::Fault(fault), reader: None, writer: None }
-            })
-        }
-    }
-
-    fn streams(&self) -> &Arc<Streams> {
-        &self.0.streams
-    }
-
-    fn inline(&self) -> usize {
-        INLINE.min(self.0.core.bus.max_payload() / 2)
-    }
-
-    fn progress(&self, number: u64) {
-        self.0.feed(Input::Progress { number });
-    }
-
-    fn stream_ended(&self, upstream: &Name) {
-        self.0.feed(Input::StreamEnded { upstream: upstream.clone() });
-    }
-
-    fn connections(&self) -> &AtomicUsize {
-        &self.0.connections
-    }
-
-    fn turned_away(&self, reason: &'static str) {
-        self.0.core.metrics.turn_away(reason);
-    }
-
-    fn refused(&self, fault: &Fault) {
-        let labels = Faulted { code: Label(fault.code), raised_by: Label(fault.raised_by) };
-        self.0.core.metrics.faults.get_or_create(&labels).inc();
-    }
-
-    fn served(&self, served: &Served) {
-        let client = &self.0;
-        if client.access_log {
-            log(served);
-        }
-        let metrics = &client.core.metrics;
-        if let Decision::Abandoned = served.decision {
-            metrics.abandoned.inc();
-            return;
-        }
-        let labels = Requests {
-            upstream: Label(served.upstream.clone()),
-            method: method_label(&served.method),
-            status: status_class(served.status),
-        };
-        metrics.requests.get_or_create(&labels).inc();
-        metrics.answered.inc();
-        let upstream = OfUpstream { upstream: Label(served.upstream.clone()) };
-        let took = served.answered.unwrap_or_else(|| served.started.elapsed());
-        metrics.durations.get_or_create(&upstream).observe(took.as_secs_f64());
-        if let Decision::Fault(code, side) | Decision::Cut(code, side) = served.decision {
-            metrics.failed.inc();
-            metrics.faults.get_or_create(&Faulted { code: Label(code), raised_by: Label(side) }).inc();
-        }
-    }
-}
-
-fn log(served: &Served) {
-    tracing::info!(
-        id = %served.id,
-        upstream = %served.upstream,
-        method = %served.method,
-        status = served.status.as_u16(),
-        decision = %decision(served.decision),
-        agent = %served.agent.as_ref().map_or("-", ProcessId::as_str),
-        ms = format_args!("{:.1}", served.started.elapsed().as_secs_f64() * 1000.0),
-        bytes_in = served.bytes_in,
-        bytes_out = served.bytes_out,
-        peer = %served.peer,
-        "request"
-    );
-}
-
-fn decision(decision: Decision) -> &'static str {
-    match decision {
-        Decision::Response => "response",
-        Decision::Fault(code, _) | Decision::Cut(code, _) => code.row().text,
-        Decision::Abandoned => "abandoned",
-    }
-}
-
-/// Abandons a request whose caller goes away before its answer.
-struct Waiting<'a> {
-    client: &'a Arc<Client>,
-    number: u64,
-    answer: oneshot::Receiver<Answered>,
-    answered: bool,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if self.answered {
-            return;
-        }
-        match self.answer.try_recv() {
-            // It came in the last moment; what it began ends with it.
-            Ok(Answered { reader: Some(_), .. }) => {
-                let upstream = self.client.upstream.clone();
-                self.client.feed(Input::StreamEnded { upstream });
-            }
-            Ok(_) => {}
-            Err(_) => {
-                self.client.feed(Input::Abandon { number: self.number });
-                if let Some(upload) = self.client.streams.get(self.number) {
-                    upload.fail(Fault::new(Code::StreamCut, Side::Client, "the caller went away"));
-                }
-            }
-        }
     }
 }
 

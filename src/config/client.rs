@@ -1,0 +1,77 @@
+//! The client agent's settings.
+
+use std::{path::PathBuf, time::Duration};
+
+use bytesize::ByteSize;
+use clap::Args;
+
+use super::{Entrance, Mode, Process, Switch, Trusted, values::parse_positive};
+use crate::wire::Name;
+
+/// The client agent.
+#[derive(Debug, Clone, Args)]
+pub struct Client {
+    /// Address to take HTTP requests on, or unix:/PATH; a bare port is a port on 127.0.0.1
+    #[arg(long, value_name = "ADDR", default_value = "8000")]
+    pub listen: Entrance,
+    /// Permissions of the UNIX socket that requests come in at
+    #[arg(long, value_name = "MODE", default_value = "0660")]
+    pub listen_mode: Mode,
+    /// Upstream that requests are for
+    #[arg(long, value_name = "NAME")]
+    pub upstream: Name,
+    /// How long a request may take until its response begins; a body that moves gives it the time anew
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub ttl: Duration,
+    /// How long a response may take before a broker is asked to watch the request
+    #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = humantime::parse_duration)]
+    pub patience: Duration,
+    /// Requests in flight at most; more are answered 503
+    #[arg(long, value_name = "N", default_value = "20000", value_parser = parse_positive)]
+    pub max_in_flight: usize,
+    /// Requests in flight at most for one upstream; more are answered 503
+    #[arg(long, value_name = "N", default_value = "20000", value_parser = parse_positive)]
+    pub max_in_flight_per_upstream: usize,
+    /// Connections at most; requests on more are answered 503
+    #[arg(long, value_name = "N", default_value = "50000", value_parser = parse_positive)]
+    pub max_connections: usize,
+    /// Size of a request's body at most; a larger one is answered 413 [default: any size]
+    #[arg(long, value_name = "SIZE")]
+    pub max_body: Option<ByteSize>,
+    /// Bodies streamed at once at most; more are answered 503
+    #[arg(long, value_name = "N", default_value = "20000", value_parser = parse_positive)]
+    pub max_streams: usize,
+    /// How long gRPC and connections that switched protocols may be silent
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub stream_idle: Duration,
+    /// Bytes of whole bodies held in memory at most; more are answered 503
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    pub max_buffered: ByteSize,
+    /// Size of a request's header block at most; a larger one is answered 431
+    #[arg(long, value_name = "SIZE", default_value = "64KiB")]
+    pub max_header_bytes: ByteSize,
+    /// How long a caller may take to send a request's headers
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub header_timeout: Duration,
+    /// How long a caller may pause while it sends a request's body
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub body_timeout: Duration,
+    /// Networks of proxies in front whose Forwarded and X-Forwarded-* headers are believed; 'unix' is the UNIX socket
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub trusted_proxy: Vec<Trusted>,
+    /// Whether trusted proxies begin connections with a header of the PROXY protocol, version 1 or 2
+    #[arg(long, value_name = "on|off", default_value = "off")]
+    pub proxy_protocol: Switch,
+    /// Certificate chain to speak TLS with, in PEM; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Key of the certificate, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Whether each request is logged
+    #[arg(long, value_name = "on|off", default_value = "on")]
+    pub access_log: Switch,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub process: Process,
+}

@@ -1,0 +1,98 @@
+//! What every long-running process has: its connection to NATS, its admin port, its log.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use clap::Args;
+
+use super::{Admin, LogFormat};
+use crate::wire::Name;
+
+/// What every long-running process has.
+#[derive(Debug, Clone, Args)]
+pub struct Process {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub nats: Nats,
+    /// First token of this process's private subjects; give each set of credentials its own [default: by role]
+    #[arg(long, value_name = "NAME")]
+    pub realm: Option<Name>,
+    /// Address for /healthz, /readyz and /metrics, or 'off' [default: 9180 client, 9181 broker, 9182 upstream on
+    /// 127.0.0.1, or a free port when that is taken]
+    #[arg(long, value_name = "ADDR|off")]
+    pub admin: Option<Admin>,
+    /// How long requests in flight may take to finish at shutdown
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub grace: Duration,
+    /// How log lines look
+    #[arg(long, value_name = "human|json", default_value = "human")]
+    pub log_format: LogFormat,
+    /// What is logged, as in RUST_LOG
+    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info,async_nats=warn")]
+    pub log: String,
+    /// File with settings, in TOML
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// The connection to NATS, with the names the `nats` CLI uses.
+#[derive(Debug, Clone, Args)]
+pub struct Nats {
+    /// NATS servers, comma-separated: nats://, tls://, ws:// or wss://
+    #[arg(long, short = 's', value_name = "URL", env = "NATS_URL", default_value = "nats://127.0.0.1:4222")]
+    pub server: String,
+    /// User name
+    #[arg(long, value_name = "USER", env = "NATS_USER")]
+    pub user: Option<String>,
+    /// Password
+    #[arg(long, value_name = "PASSWORD", env = "NATS_PASSWORD", hide_env_values = true)]
+    pub password: Option<Secret>,
+    /// Token
+    #[arg(long, value_name = "TOKEN", env = "NATS_TOKEN", hide_env_values = true)]
+    pub token: Option<Secret>,
+    /// File with credentials (JWT and seed)
+    #[arg(long, value_name = "FILE", env = "NATS_CREDS")]
+    pub creds: Option<PathBuf>,
+    /// File with an NKey seed
+    #[arg(long, value_name = "FILE", env = "NATS_NKEY")]
+    pub nkey: Option<PathBuf>,
+    /// Client certificate, in PEM
+    #[arg(long, value_name = "FILE", env = "NATS_CERT", requires = "tlskey")]
+    pub tlscert: Option<PathBuf>,
+    /// Key of the client certificate, in PEM
+    #[arg(long, value_name = "FILE", env = "NATS_KEY", requires = "tlscert")]
+    pub tlskey: Option<PathBuf>,
+    /// Certificate authority of the server, in PEM
+    #[arg(long, value_name = "FILE", env = "NATS_CA")]
+    pub tlsca: Option<PathBuf>,
+    /// Context of the `nats` CLI to take the connection's settings from
+    #[arg(long, value_name = "NAME", env = "NATS_CONTEXT")]
+    pub context: Option<String>,
+    /// Prefix of all subjects, for several relays in one NATS account
+    #[arg(long, value_name = "NAME", default_value = "relay")]
+    pub prefix: Name,
+}
+
+/// A text that never shows in logs or error messages.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Secret(text.to_owned()))
+    }
+}

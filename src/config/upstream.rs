@@ -1,0 +1,77 @@
+//! The upstream agent's settings.
+
+use std::{path::PathBuf, time::Duration};
+
+use bytesize::ByteSize;
+use clap::Args;
+
+use super::{HostHeader, OriginUrl, Process, Switch, values::parse_positive};
+use crate::wire::Name;
+
+/// The upstream agent.
+#[derive(Debug, Clone, Args)]
+pub struct Upstream {
+    /// Upstream to serve; agents with the same name share its requests
+    #[arg(long, value_name = "NAME")]
+    pub name: Name,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub origin: Origin,
+    /// How long the origin may take to answer
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub ttl: Duration,
+    /// How long a response may take before the request is acknowledged; 0s acknowledges always
+    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = humantime::parse_duration)]
+    pub ack_delay: Duration,
+    /// Requests at the origin at most; more are refused before they start and go to another agent
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = parse_positive)]
+    pub max_in_flight: usize,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub process: Process,
+}
+
+/// The origin an upstream agent calls, and how.
+#[derive(Debug, Clone, Args)]
+pub struct Origin {
+    /// Origin to call: `http://HOST[:PORT][/PATH]`, `https://…`, `h2c://…` for HTTP/2 without TLS, or `unix:/PATH` for
+    /// a socket; a bare port is one on 127.0.0.1
+    #[arg(long, value_name = "URL")]
+    pub to: OriginUrl,
+    /// Host header the origin gets: the caller's ('keep'), or the origin's own ('rewrite')
+    #[arg(long, value_name = "keep|rewrite", default_value = "keep")]
+    pub host_header: HostHeader,
+    /// How long connecting to the origin may take, TLS included
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub connect_timeout: Duration,
+    /// How long an idle connection to the origin is kept
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub pool_idle: Duration,
+    /// Idle connections to the origin at most
+    #[arg(long, value_name = "N", default_value = "256")]
+    pub pool_size: usize,
+    /// Size of a response's body at most [default: any size]
+    #[arg(long, value_name = "SIZE")]
+    pub max_body: Option<ByteSize>,
+    /// How long the origin may pause in the middle of a response
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub idle_timeout: Duration,
+    /// How long event streams, gRPC and connections that switched protocols may be silent
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub stream_idle: Duration,
+    /// Certificate authorities for the origin, in PEM, besides the system's
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Client certificate for the origin, in PEM
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Key of the client certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
+    /// Name to ask the origin for in TLS, and that its certificate must have, instead of the URL's host
+    #[arg(long, value_name = "NAME")]
+    pub sni: Option<String>,
+    /// Believe any certificate of this origin: for development only, anybody on the way can pose as the origin
+    #[arg(long, value_name = "on|off", num_args = 0..=1, default_value = "off", default_missing_value = "on")]
+    pub insecure: Switch,
+}

@@ -1,0 +1,132 @@
+//! The values settings take, each with its parser.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+
+use clap::ValueEnum;
+
+/// An address to listen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen(pub SocketAddr);
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
+            return Ok(Listen(SocketAddr::from(([127, 0, 0, 1], port))));
+        }
+        let hint = "write PORT, IP:PORT or [IP6]:PORT; 0.0.0.0:PORT listens on every address";
+        text.parse().map(Listen).map_err(|_| hint.to_owned())
+    }
+}
+
+/// Where the admin server listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admin {
+    /// Nowhere.
+    Off,
+    /// There.
+    On(Listen),
+}
+
+impl FromStr for Admin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Admin::Off),
+            text => text.parse().map(Admin::On),
+        }
+    }
+}
+
+/// Where the origin is and what it speaks; nothing a request says can leave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OriginUrl {
+    /// Over TCP: scheme (`http`, `https` or `h2c`), host and base path.
+    Tcp(http::Uri),
+    /// HTTP/1 over a UNIX socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for OriginUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            OriginUrl::Tcp(uri) => uri.fmt(f),
+            OriginUrl::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for OriginUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(rest) = text.strip_prefix("unix:") {
+            let path = PathBuf::from(rest.strip_prefix("//").unwrap_or(rest));
+            return match path.is_absolute() {
+                true => Ok(OriginUrl::Unix(path)),
+                false => Err("write unix:/PATH, with the whole path of the socket".into()),
+            };
+        }
+        // A bare port or host:port is what people type first.
+        let url = match text {
+            _ if text.parse::<u16>().is_ok() => format!("http://127.0.0.1:{text}"),
+            _ if !text.contains("://") => format!("http://{text}"),
+            _ => text.to_owned(),
+        };
+        let uri: http::Uri =
+            url.parse().map_err(|error| format!("{error}; write http://HOST[:PORT][/PATH]"))?;
+        match uri.scheme_str() {
+            Some("http" | "https" | "h2c") => {}
+            _ => return Err("the scheme must be http, https, h2c or unix".into()),
+        }
+        let authority = uri.authority().map_or("", |a| a.as_str());
+        if uri.host().is_none_or(str::is_empty) || authority.contains('@') {
+            return Err("write http://HOST[:PORT][/PATH], without a user name".into());
+        }
+        if uri.query().is_some() {
+            return Err("an origin has no query".into());
+        }
+        Ok(OriginUrl::Tcp(uri))
+    }
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+/// Which Host header the origin gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HostHeader {
+    /// The caller's.
+    Keep,
+    /// The origin's own.
+    Rewrite,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A whole number from 1 on.
+///
+/// # Errors
+/// When it is something else.
+pub(super) fn parse_positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("must be a whole number".into()),
+    }
+}
