@@ -5,18 +5,21 @@
 //! | `exchange` | a client agent | request it has not answered |
 //! | `serving` | an upstream agent | request it took |
 //! | `supervision` | a broker | request it watches |
+//! | `routes` | a client agent | agent that claims routes |
 //!
-//! `flow` is one stream, at either agent. `roster` is what announcements say about agents, `retry` whether a request may be sent again,
+//! `flow` is one stream, at either agent, `claims` the routes of an upstream agent. `roster` is what announcements say about agents, `retry` whether a request may be sent again,
 //! `deadlines` the timers of one machine. `tests/simulation.rs` joins all three machines through a bus
 //! that loses, delays and reorders.
 
 use std::time::{Duration, Instant};
 
+pub mod claims;
 pub mod deadlines;
 pub mod exchange;
 pub mod flow;
 pub mod retry;
 pub mod roster;
+pub mod routes;
 pub mod serving;
 pub mod supervision;
 

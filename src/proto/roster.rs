@@ -111,7 +111,6 @@ pub enum Presence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::message::VERSION;
 
     #[test]
     fn an_upstream_accepts_while_one_of_its_agents_does() {
@@ -149,15 +148,7 @@ mod tests {
     }
 
     fn here(agent: &str, accepting: bool) -> Here {
-        Here {
-            v: VERSION,
-            upstream_id: agent.parse().unwrap(),
-            upstream_target: hello(),
-            version: String::new(),
-            accepting,
-            in_flight: 0,
-            limit: 1,
-        }
+        Here { accepting, ..Here::of(agent.parse().unwrap(), hello()) }
     }
 
     fn hello() -> Name {

@@ -17,7 +17,7 @@ use crate::{
     wire::{
         Ack, Code, Fault, Here, Name, ProcessId, Reply, Request, RequestId, Side, State, codec,
         ids::{ByNumber, Numbers},
-        message::{VERSION, millis},
+        message::millis,
     },
 };
 
@@ -227,13 +227,10 @@ impl<H: BuildHasher> Serving<H> {
     /// What the agent says of itself.
     pub fn here(&self) -> Here {
         Here {
-            v: VERSION,
-            upstream_id: self.own.clone(),
-            upstream_target: self.settings.upstream.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
             accepting: self.group == Group::Joined,
             in_flight: self.at_origin as u64,
             limit: self.settings.max_in_flight as u64,
+            ..Here::of(self.own.clone(), self.settings.upstream.clone())
         }
     }
 

@@ -183,7 +183,11 @@ impl Role for Broker {
                     own.then_some(Input::Here(here))
                 });
             }
-            Address::Request { .. } | Address::Probed { .. } | Address::Lost { .. } | Address::Ready => {}
+            Address::Request { .. }
+            | Address::Probed { .. }
+            | Address::Lost { .. }
+            | Address::Claimed { .. }
+            | Address::Ready => {}
         }
     }
 

@@ -355,6 +355,7 @@ impl Role for Upstream {
             | Address::Probe { .. }
             | Address::Renewal
             | Address::Lost { .. }
+            | Address::Claimed { .. }
             | Address::Ready => {}
         }
     }

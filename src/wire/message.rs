@@ -12,6 +12,7 @@ use super::{
     codec,
     fault::{Code, Fault, Side},
     ids::{Name, ProcessId, RequestId},
+    route::Route,
 };
 
 /// The version every message carries. A change that old readers can't ignore raises it.
@@ -238,6 +239,70 @@ pub struct Here {
     pub in_flight: u64,
     /// Requests it works on at most.
     pub limit: u64,
+    /// What its routes add up to: the sum of their hashes, without carry. Zero when it has none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub routes: u64,
+}
+
+/// An agent claims a route for its upstream, or gives it up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Protocol version.
+    pub v: u8,
+    /// The agent.
+    pub upstream_id: ProcessId,
+    /// The upstream.
+    pub upstream_target: Name,
+    /// The route.
+    pub route: Route,
+    /// Milliseconds since the agent claimed it first.
+    pub age: u64,
+    /// Whether the route's path is stripped from the requests.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub strip: bool,
+    /// It knows that another upstream has the route, and stands behind it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub waiting: bool,
+    /// It gives the route up.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub withdrawn: bool,
+}
+
+/// A client agent tells an agent what became of its claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claimed {
+    /// Protocol version.
+    pub v: u8,
+    /// The upstream.
+    pub upstream_target: Name,
+    /// The route, as the agent wrote it.
+    pub route: String,
+    /// The upstream that claimed it earlier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Name>,
+    /// By how many milliseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub earlier: u64,
+    /// Why it is refused for good: a limit, or what is wrong with it. With neither this nor `by`, requests
+    /// for the route come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl Here {
+    /// An agent that has nothing to do.
+    pub fn of(agent: ProcessId, upstream: Name) -> Self {
+        Here {
+            v: VERSION,
+            upstream_id: agent,
+            upstream_target: upstream,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            accepting: true,
+            in_flight: 0,
+            limit: 1,
+            routes: 0,
+        }
+    }
 }
 
 impl Reply {
@@ -313,6 +378,10 @@ impl From<Error> for Fault {
 /// Whole milliseconds, as durations cross NATS.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn is_false(flag: &bool) -> bool {

@@ -9,12 +9,14 @@ pub mod fault;
 pub mod headers;
 pub mod ids;
 pub mod message;
+pub mod route;
 pub mod show;
 pub mod stream;
 pub mod subjects;
 
 pub use fault::{Code, Fault, Side};
 pub use ids::{Name, ProcessId, RequestId};
-pub use message::{Ack, Error, Here, Hold, Known, Lease, Lost, Reply, Request, State};
+pub use message::{Ack, Claim, Claimed, Error, Here, Hold, Known, Lease, Lost, Reply, Request, State};
+pub use route::Route;
 pub use stream::{End, StreamMessage, Word};
 pub use subjects::{Address, Kind, Subjects};

@@ -2,10 +2,13 @@
 //!
 //! There are two shapes. Public subjects are for whoever listens: `relay.req.<upstream>`,
 //! `relay.hold.<upstream>`, `relay.here.<upstream>.<process>`, `relay.gone.<upstream>.<process>`,
-//! `relay.who`. Private subjects are for one process: `relay.<kind>.<realm>.<process>.<rest>`, all of
+//! `relay.route.<upstream>.<process>.<route>`, `relay.who`. Private subjects are for one process: `relay.<kind>.<realm>.<process>.<rest>`, all of
 //! them covered by that process's one subscription `relay.*.<realm>.<process>.>`.
 
-use super::ids::{LONGEST_NUMBER, Name, ProcessId, RequestId, cut, parse_number, push_number};
+use super::{
+    ids::{LONGEST_NUMBER, Name, ProcessId, RequestId, cut, parse_number, push_number},
+    route::Route,
+};
 
 /// The kinds of subject; each is the second token of its subjects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,11 +33,15 @@ pub enum Kind {
     Gone,
     /// All agents are asked to announce themselves.
     Who,
+    /// An agent claims a route, or gives it up.
+    Route,
+    /// What became of an agent's claim.
+    Claim,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Req,
         Kind::Ack,
         Kind::Resp,
@@ -45,6 +52,8 @@ impl Kind {
         Kind::Here,
         Kind::Gone,
         Kind::Who,
+        Kind::Route,
+        Kind::Claim,
     ];
 
     /// The token.
@@ -60,6 +69,8 @@ impl Kind {
             Kind::Here => "here",
             Kind::Gone => "gone",
             Kind::Who => "who",
+            Kind::Route => "route",
+            Kind::Claim => "claim",
         }
     }
 
@@ -75,6 +86,8 @@ impl Kind {
             "here" => Kind::Here,
             "gone" => Kind::Gone,
             "who" => Kind::Who,
+            "route" => Kind::Route,
+            "claim" => Kind::Claim,
             _ => return None,
         })
     }
@@ -118,6 +131,11 @@ pub enum Address<'a> {
         upstream: &'a str,
         /// The agent that was probed.
         agent: ProcessId,
+    },
+    /// `claim.<realm>.<process>.<upstream>`: what became of this agent's claim.
+    Claimed {
+        /// The upstream that claims.
+        upstream: &'a str,
     },
     /// `who.<realm>.<process>.ready`: this process's own round trip through the server.
     Ready,
@@ -192,12 +210,22 @@ impl Subjects {
         self.join(Kind::Gone, &format!("{upstream}.{process}"))
     }
 
-    /// `relay.here.>` and `relay.gone.>`
+    /// `relay.route.<upstream>.<process>.<route>`, the route in tokens
+    pub fn route(&self, upstream: &Name, process: &ProcessId, route: &Route) -> String {
+        self.join(Kind::Route, &format!("{upstream}.{process}.{}", route.tokens()))
+    }
+
+    /// `relay.claim.<agent>.<upstream>`
+    pub fn claim(&self, agent: &ProcessId, upstream: &Name) -> String {
+        self.join(Kind::Claim, &format!("{agent}.{upstream}"))
+    }
+
+    /// `relay.here.>`, `relay.gone.>` and `relay.route.>`
     pub fn every(&self, kind: Kind) -> String {
         self.join(kind, ">")
     }
 
-    /// `relay.here.<upstream>.>` and `relay.gone.<upstream>.>`
+    /// `relay.here.<upstream>.>`, `relay.gone.<upstream>.>` and `relay.route.<upstream>.>`
     pub fn every_of(&self, kind: Kind, upstream: &Name) -> String {
         self.join(kind, &format!("{upstream}.>"))
     }
@@ -237,6 +265,7 @@ impl Subjects {
         let Some((first, tail)) = cut(rest) else {
             return match (kind, rest) {
                 (Kind::Probe, upstream) => Some(Address::Probed { upstream }),
+                (Kind::Claim, upstream) => Some(Address::Claimed { upstream }),
                 (Kind::Who, "ready") => Some(Address::Ready),
                 _ => None,
             };
@@ -251,7 +280,7 @@ impl Subjects {
                 Some(Address::Request { kind, upstream: first, number })
             }
             Kind::Probe => Some(Address::Probe { upstream: first, agent: tail.parse().ok()? }),
-            Kind::Here | Kind::Gone | Kind::Who => None,
+            Kind::Here | Kind::Gone | Kind::Who | Kind::Route | Kind::Claim => None,
         }
     }
 
@@ -280,6 +309,15 @@ impl Subjects {
         let (_, rest) = rest.split_once('.')?;
         let (upstream, process) = rest.split_once('.')?;
         Some((upstream.parse().ok()?, process.parse().ok()?))
+    }
+
+    /// `(upstream, process)` of a `route` subject.
+    pub fn claimant(&self, subject: &str) -> Option<(Name, ProcessId)> {
+        let rest = subject.strip_prefix(self.prefix.as_str())?.strip_prefix('.')?;
+        let rest = rest.strip_prefix(Kind::Route.as_str())?.strip_prefix('.')?;
+        let mut ends = rest.match_indices('.').map(|(at, _)| at);
+        let (first, third) = (ends.next()?, ends.nth(1)?);
+        Some((rest[..first].parse().ok()?, rest[first + 1..third].parse().ok()?))
     }
 
     fn join(&self, kind: Kind, rest: &str) -> String {

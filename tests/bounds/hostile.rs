@@ -141,15 +141,7 @@ async fn announcements_of_agents_that_do_not_exist_lead_requests_nowhere() {
     let name: Name = "hello".parse().unwrap();
     for i in 0..200 {
         let ghost: ProcessId = format!("agent.Ghost{i}").parse().unwrap();
-        let here = Here {
-            v: 1,
-            upstream_id: ghost.clone(),
-            upstream_target: name.clone(),
-            version: "0.0.0".into(),
-            accepting: true,
-            in_flight: 0,
-            limit: u64::MAX,
-        };
+        let here = Here { limit: u64::MAX, ..Here::of(ghost.clone(), name.clone()) };
         publish(&bus, &format!("relay.here.hello.{ghost}"), &encode(&here)).await;
     }
     bus.flush().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use relay::wire::{Here, ProcessId, Reply, RequestId, codec, message::VERSION};
+use relay::wire::{Here, ProcessId, Reply, RequestId, codec};
 use tokio::sync::watch;
 
 use super::accounts::{Accounts, USERS, password, variable};
@@ -104,15 +104,7 @@ async fn an_announcement_for_payroll_on_billings_subject_registers_nobody() {
     let (broker, mut thief) = tokio::join!(accounts.broker(&[]), accounts.person("agent_billing"));
     let process: ProcessId = "billing.P".parse().unwrap();
     for name in ["payroll", "billing"] {
-        let here = Here {
-            v: VERSION,
-            upstream_id: process.clone(),
-            upstream_target: name.parse().unwrap(),
-            version: "0".into(),
-            accepting: true,
-            in_flight: 0,
-            limit: 1,
-        };
+        let here = Here::of(process.clone(), name.parse().unwrap());
         assert!(thief.may_publish("relay.here.billing.billing.P", codec::encode(&here)).await);
         broker.counts("relay_messages_dropped_total", "misaddressed", 1.0).await;
     }

@@ -161,15 +161,7 @@ pub fn lost() -> Lost {
 }
 
 pub fn here() -> Here {
-    Here {
-        v: VERSION,
-        upstream_id: agent(),
-        upstream_target: hello(),
-        version: "0.1.0".into(),
-        accepting: true,
-        in_flight: 1,
-        limit: 1000,
-    }
+    Here { version: "0.1.0".into(), in_flight: 1, limit: 1000, ..Here::of(agent(), hello()) }
 }
 
 pub fn subjects() -> Subjects {

@@ -360,15 +360,7 @@ impl Client {
     }
 
     pub(super) fn announce(&mut self, agent: &str, accepting: bool) {
-        self.feed(Input::Here(Here {
-            v: VERSION,
-            upstream_id: agent.parse().unwrap(),
-            upstream_target: upstream(),
-            version: String::new(),
-            accepting,
-            in_flight: 0,
-            limit: 1,
-        }));
+        self.feed(Input::Here(Here { accepting, ..Here::of(agent.parse().unwrap(), upstream()) }));
     }
 
     pub(super) fn feed(&mut self, input: Input<()>) {

@@ -2,6 +2,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
 use super::*;
+use crate::wire::message::VERSION;
 
 #[test]
 fn a_quick_response_is_its_own_acknowledgement() {

@@ -313,15 +313,8 @@ impl Broker {
     }
 
     fn here(&mut self, agent: &str, accepting: bool, room: u64) {
-        self.feed(Input::Here(Here {
-            v: VERSION,
-            upstream_id: agent.parse().unwrap(),
-            upstream_target: upstream(),
-            version: String::new(),
-            accepting,
-            in_flight: 0,
-            limit: room,
-        }));
+        let here = Here::of(agent.parse().unwrap(), upstream());
+        self.feed(Input::Here(Here { accepting, limit: room, ..here }));
     }
 
     /// Nobody hears the probe of `agent.a`.

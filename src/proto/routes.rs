@@ -1,0 +1,407 @@
+//! A client agent's table of routes: which upstream a request is for, by its host and path.
+//!
+//! Agents claim routes; the table maps each to the upstream that claimed it first and tells the others so.
+//! Who is *there* is not its business beyond what an announcement says: NATS's "no responders" is the exact
+//! truth, and a route may lead to an upstream whose agents are all full.
+//!
+//! Here is what happens to the table as a whole; `index` finds a request's route, `claimed` orders the claims
+//! on one.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    proto::{Machine, roster::HEARTBEAT},
+    wire::{Claim, Here, Name, ProcessId, Route},
+};
+
+mod claimed;
+mod index;
+
+pub use index::Found;
+
+use claimed::Holder;
+use index::Index;
+
+/// Routes of one agent at most; claims beyond it are refused.
+pub const MAX_ROUTES_OF_AGENT: usize = 10_000;
+/// Routes in the table at most; claims beyond it are refused.
+pub const MAX_ROUTES: usize = 250_000;
+/// How long an agent is believed to be there without a word of it.
+pub const BELIEVED: Duration = Duration::from_secs(10);
+
+/// What can happen.
+#[derive(Debug)]
+pub enum Input {
+    /// An agent announces itself, or answers a probe.
+    Here(Here),
+    /// An agent claims a route, or gives it up.
+    Claim(Claim),
+    /// An agent left, or NATS says that it is gone.
+    Gone {
+        /// The upstream.
+        upstream: Name,
+        /// The agent.
+        agent: ProcessId,
+    },
+    /// The connection to NATS came or went.
+    Link {
+        /// Whether it is there.
+        up: bool,
+    },
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Ask all agents to announce themselves and their routes.
+    AskAll,
+    /// Ask the agents of one upstream.
+    Ask {
+        /// The upstream.
+        upstream: Name,
+    },
+    /// Ask an agent whether it is there: its heartbeat is late.
+    Probe {
+        /// The upstream.
+        upstream: Name,
+        /// The agent.
+        agent: ProcessId,
+    },
+    /// Tell an agent what became of its claim.
+    Tell {
+        /// The upstream.
+        upstream: Name,
+        /// The agent.
+        agent: ProcessId,
+        /// The route it claimed.
+        route: Route,
+        /// What became of it.
+        standing: Standing,
+    },
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Requests for the route go to the agent's upstream.
+    Served,
+    /// Another upstream claimed the route earlier.
+    Taken {
+        /// That upstream.
+        by: Name,
+        /// By how much.
+        earlier: Duration,
+    },
+    /// A limit was reached.
+    Refused {
+        /// Which.
+        why: &'static str,
+    },
+}
+
+/// One route as a person asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The route.
+    pub route: Route,
+    /// The upstream its requests go to.
+    pub upstream: Name,
+    /// How many agents of the upstream claim it.
+    pub agents: usize,
+    /// Whether its path is stripped from the requests.
+    pub strip: bool,
+    /// Upstreams that claimed it later.
+    pub refused: Vec<Name>,
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub struct Routes {
+    index: Index,
+    agents: HashMap<(Name, ProcessId), Agent>,
+    refused: u64,
+    learning: Learning,
+    sweep: Option<Instant>,
+    commands: VecDeque<Command>,
+}
+
+/// What is known of an agent that has routes.
+#[derive(Debug)]
+struct Agent {
+    heard: Instant,
+    probed: bool,
+    /// When it is asked for its claims again, and how long before that it was asked.
+    asking: Option<(Instant, Duration)>,
+    /// What its routes add up to, as it says.
+    announced: Option<u64>,
+    /// What the routes that are known add up to.
+    known: u64,
+    routes: HashSet<Route>,
+}
+
+/// Whether all routes are known.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Learning {
+    #[default]
+    NotYet,
+    Since {
+        asked: Instant,
+        /// When the last thing came that was not known before.
+        news: Instant,
+    },
+    Done,
+}
+
+impl Routes {
+    /// Where a request for `host` and `path` goes.
+    pub fn find(&self, host: &str, path: &str) -> Option<Found> {
+        self.index.find(host, path)
+    }
+
+    /// Whether the agents that are there have had the time to say what they serve.
+    pub fn is_known(&self) -> bool {
+        self.learning == Learning::Done
+    }
+
+    /// Every route, in the order of their texts.
+    pub fn rows(&self) -> Vec<Row> {
+        let mut rows: Vec<Row> = self.index.iter().filter_map(|(_, claimed)| claimed.row()).collect();
+        rows.sort_by(|a, b| a.route.cmp(&b.route));
+        rows
+    }
+
+    /// How many routes there are.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many claims were refused.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    fn here(&mut self, here: Here, now: Instant) {
+        let key = (here.upstream_target, here.upstream_id);
+        let digest = here.routes;
+        let first_pause = if self.is_known() { HEARTBEAT } else { ASK_AGAIN_SOON };
+        if digest == 0 && !self.agents.contains_key(&key) {
+            return;
+        }
+        let agent = self.agents.entry(key.clone()).or_insert_with(|| Agent::new(now));
+        agent.heard = now;
+        agent.probed = false;
+        agent.announced = Some(digest);
+        if agent.is_complete() {
+            agent.asking = None;
+            if digest == 0 {
+                self.agents.remove(&key);
+            }
+            return;
+        }
+        // The claims are on their way, or were lost.
+        match &mut agent.asking {
+            None => agent.asking = Some((now + first_pause, first_pause)),
+            Some((again, pause)) if *again <= now => {
+                *pause = (*pause * 2).min(LONGEST_PAUSE);
+                *again = now + *pause;
+                self.commands.push_back(Command::Ask { upstream: key.0 });
+            }
+            Some(_) => {}
+        }
+        self.news(now);
+    }
+
+    fn claim(&mut self, claim: Claim, now: Instant) {
+        let key = (claim.upstream_target.clone(), claim.upstream_id.clone());
+        if claim.withdrawn {
+            self.withdraw(&key, &claim.route);
+            return;
+        }
+        let routes = self.index.len();
+        let agent = self.agents.entry(key.clone()).or_insert_with(|| Agent::new(now));
+        agent.heard = now;
+        let known = agent.routes.contains(&claim.route);
+        let refusal = match known {
+            true => None,
+            false if agent.routes.len() >= MAX_ROUTES_OF_AGENT => Some("an agent may have 10,000 routes"),
+            false if routes >= MAX_ROUTES && !self.index.contains(&claim.route) => {
+                Some("the table holds 250,000 routes and no more")
+            }
+            false => None,
+        };
+        if let Some(why) = refusal {
+            self.refused += 1;
+            if agent.routes.is_empty() {
+                self.agents.remove(&key);
+            }
+            self.tell(key, claim.route, Standing::Refused { why });
+            return;
+        }
+        if !known {
+            agent.known = agent.known.wrapping_add(claim.route.hash());
+            agent.routes.insert(claim.route.clone());
+            self.news(now);
+        }
+        let holder = Holder {
+            agent: claim.upstream_id,
+            // A clock that began later than the claim is no reason to forget it.
+            since: now.checked_sub(Duration::from_millis(claim.age)).unwrap_or(now),
+            waiting: claim.waiting,
+        };
+        let told = self.index.claim(&claim.route, claim.upstream_target, claim.strip, holder);
+        self.tell_all(told);
+    }
+
+    fn withdraw(&mut self, key: &(Name, ProcessId), route: &Route) {
+        let Some(agent) = self.agents.get_mut(key) else { return };
+        if agent.routes.remove(route) {
+            agent.known = agent.known.wrapping_sub(route.hash());
+            let told = self.index.release(route, &key.0, &key.1);
+            self.tell_all(told);
+        }
+    }
+
+    fn gone(&mut self, key: &(Name, ProcessId)) {
+        let Some(agent) = self.agents.remove(key) else { return };
+        for route in &agent.routes {
+            let told = self.index.release(route, &key.0, &key.1);
+            self.tell_all(told);
+        }
+    }
+
+    fn link(&mut self, up: bool, now: Instant) {
+        if !up {
+            // Nothing is heard of anybody; nobody is gone for that.
+            self.sweep = None;
+            return;
+        }
+        for agent in self.agents.values_mut() {
+            agent.heard = now;
+            agent.probed = false;
+        }
+        if !self.is_known() {
+            self.learning = Learning::Since { asked: now, news: now };
+        }
+        self.sweep = Some(now + SWEEP);
+        self.commands.push_back(Command::AskAll);
+    }
+
+    fn news(&mut self, at: Instant) {
+        if let Learning::Since { news, .. } = &mut self.learning {
+            *news = at;
+        }
+    }
+
+    fn tell(&mut self, (upstream, agent): (Name, ProcessId), route: Route, standing: Standing) {
+        self.commands.push_back(Command::Tell { upstream, agent, route, standing });
+    }
+
+    fn tell_all(&mut self, told: Vec<Command>) {
+        let taken =
+            |command: &&Command| matches!(command, Command::Tell { standing: Standing::Taken { .. }, .. });
+        self.refused += told.iter().filter(taken).count() as u64;
+        self.commands.extend(told);
+    }
+
+    /// Whether everybody has said everything: nothing new came for a while, and what agents announced is here.
+    fn learned(&self, now: Instant) -> bool {
+        match self.learning {
+            Learning::Done => true,
+            Learning::NotYet => false,
+            Learning::Since { asked, news } => {
+                let quiet = now.duration_since(news) >= QUIET && self.agents.values().all(Agent::is_complete);
+                quiet || now.duration_since(asked) >= LONGEST_LEARNING
+            }
+        }
+    }
+
+    fn look_after_agents(&mut self, now: Instant) {
+        let mut gone = Vec::new();
+        for (key, agent) in &mut self.agents {
+            let silent = now.duration_since(agent.heard);
+            if silent >= BELIEVED {
+                gone.push(key.clone());
+            } else if silent >= LATE && !agent.probed {
+                agent.probed = true;
+                let (upstream, agent) = key.clone();
+                self.commands.push_back(Command::Probe { upstream, agent });
+            }
+        }
+        // Agents that are gone together go in one order, whatever the map's is.
+        gone.sort();
+        for key in &gone {
+            self.gone(key);
+        }
+    }
+}
+
+impl Agent {
+    fn new(now: Instant) -> Self {
+        Agent { heard: now, probed: false, asking: None, announced: None, known: 0, routes: HashSet::new() }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.announced == Some(self.known)
+    }
+}
+
+impl Machine for Routes {
+    type Input = Input;
+    type Command = Command;
+
+    fn handle(&mut self, input: Input, now: Instant) {
+        match input {
+            Input::Here(here) => self.here(here, now),
+            Input::Claim(claim) => self.claim(claim, now),
+            Input::Gone { upstream, agent } => self.gone(&(upstream, agent)),
+            Input::Link { up } => self.link(up, now),
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.learned(now) {
+            self.learning = Learning::Done;
+        }
+        if self.sweep.is_some_and(|at| at <= now) {
+            self.look_after_agents(now);
+            self.sweep = Some(now + SWEEP);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let learned = match self.learning {
+            Learning::Since { asked, news } => {
+                let quiet = news + QUIET;
+                let end = asked + LONGEST_LEARNING;
+                Some(if self.agents.values().all(Agent::is_complete) { quiet.min(end) } else { end })
+            }
+            Learning::NotYet | Learning::Done => None,
+        };
+        learned.into_iter().chain(self.sweep).min()
+    }
+
+    fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+}
+
+/// How late a heartbeat is when its agent is asked whether it is there.
+const LATE: Duration = Duration::from_millis(6_500);
+const SWEEP: Duration = Duration::from_secs(1);
+/// The pauses before an agent whose claims are missing is asked for them again.
+const ASK_AGAIN_SOON: Duration = Duration::from_millis(300);
+const LONGEST_PAUSE: Duration = Duration::from_secs(80);
+/// For how long nothing new comes once everybody has said what he serves.
+const QUIET: Duration = Duration::from_millis(300);
+const LONGEST_LEARNING: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! Finds the route of a request, at the same cost however many routes there are.
+
+use std::collections::HashMap;
+
+use super::{
+    Command,
+    claimed::{Claimed, Holder},
+};
+use crate::wire::{
+    Name, ProcessId, Route,
+    route::{Host, normal_host, normal_path},
+};
+
+/// Where a request goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The upstream.
+    pub upstream: Name,
+    /// How many segments are stripped from the front of its path.
+    pub strip: usize,
+}
+
+/// Routes by host, then by path.
+#[derive(Debug, Default)]
+pub struct Index {
+    exact: HashMap<Box<str>, Paths>,
+    below: HashMap<Box<str>, Paths>,
+    any: Paths,
+    len: usize,
+}
+
+/// The routes of one host.
+#[derive(Debug, Default)]
+struct Paths {
+    by_path: HashMap<Box<str>, Claimed>,
+    /// How many segments the longest of them ever had.
+    deepest: usize,
+}
+
+impl Index {
+    /// Where a request for `host` and `path` goes: the most specific host with a path that fits, and of its
+    /// paths the longest.
+    pub fn find(&self, host: &str, path: &str) -> Option<Found> {
+        let host = normal_host(host);
+        let path = normal_path(path);
+        let exact = self.exact.get(&*host);
+        let below = parents(&host).filter_map(|parent| self.below.get(parent));
+        exact.into_iter().chain(below).chain([&self.any]).find_map(|paths| paths.find(&path))
+    }
+
+    /// How many routes there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether anybody claims `route`.
+    pub fn contains(&self, route: &Route) -> bool {
+        self.paths(route).is_some_and(|paths| paths.by_path.contains_key(route.path()))
+    }
+
+    /// Every route.
+    pub fn iter(&self) -> impl Iterator<Item = (&Route, &Claimed)> {
+        let paths = self.exact.values().chain(self.below.values()).chain([&self.any]);
+        paths.flat_map(|paths| paths.by_path.values()).map(|claimed| (claimed.route(), claimed))
+    }
+
+    /// An agent claims a route; returns what is to be told.
+    pub fn claim(&mut self, route: &Route, upstream: Name, strip: bool, holder: Holder) -> Vec<Command> {
+        let paths = match route.host() {
+            Host::Any => &mut self.any,
+            Host::Exact(host) => self.exact.entry((**host).into()).or_default(),
+            Host::Below(host) => self.below.entry((**host).into()).or_default(),
+        };
+        paths.deepest = paths.deepest.max(route.segments());
+        let claimed = paths.by_path.entry(route.path().into()).or_insert_with(|| Claimed::new(route.clone()));
+        self.len += usize::from(claimed.is_empty());
+        claimed.claim(upstream, strip, holder)
+    }
+
+    /// An agent gives a route up; returns what is to be told.
+    pub fn release(&mut self, route: &Route, upstream: &Name, agent: &ProcessId) -> Vec<Command> {
+        let paths = match route.host() {
+            Host::Any => Some(&mut self.any),
+            Host::Exact(host) => self.exact.get_mut(&**host),
+            Host::Below(host) => self.below.get_mut(&**host),
+        };
+        let Some(paths) = paths else { return Vec::new() };
+        let Some(claimed) = paths.by_path.get_mut(route.path()) else { return Vec::new() };
+        let told = claimed.release(upstream, agent);
+        if claimed.is_empty() {
+            paths.by_path.remove(route.path());
+            self.len -= 1;
+            let unused = paths.by_path.is_empty();
+            match route.host() {
+                Host::Exact(host) if unused => drop(self.exact.remove(&**host)),
+                Host::Below(host) if unused => drop(self.below.remove(&**host)),
+                Host::Any | Host::Exact(_) | Host::Below(_) => {}
+            }
+        }
+        told
+    }
+
+    fn paths(&self, route: &Route) -> Option<&Paths> {
+        match route.host() {
+            Host::Any => Some(&self.any),
+            Host::Exact(host) => self.exact.get(&**host),
+            Host::Below(host) => self.below.get(&**host),
+        }
+    }
+}
+
+impl Paths {
+    fn find(&self, path: &str) -> Option<Found> {
+        if self.by_path.is_empty() {
+            return None;
+        }
+        // `*` has no segments (RFC 9112 §3.2.4).
+        let path = if path.starts_with('/') { path } else { "" };
+        let mut segments = 0;
+        let deep = |&(_, byte): &(usize, u8)| {
+            segments += usize::from(byte == b'/');
+            segments <= self.deepest
+        };
+        // The longest beginning that a route could have, then one segment less each time.
+        let end = path.bytes().enumerate().take_while(deep).last().map_or(0, |(at, _)| at + 1);
+        let mut candidate = path[..end].strip_suffix('/').unwrap_or(&path[..end]);
+        loop {
+            if let Some(claimed) = self.by_path.get(candidate) {
+                return claimed.holder().map(|(upstream, strip)| Found {
+                    upstream: upstream.clone(),
+                    strip: if strip { claimed.route().segments() } else { 0 },
+                });
+            }
+            candidate = &candidate[..candidate.rfind('/')?];
+        }
+    }
+}
+
+/// What `host` is below of, the nearest first.
+fn parents(host: &str) -> impl Iterator<Item = &str> {
+    host.match_indices('.').map(|(dot, _)| &host[dot + 1..])
+}
