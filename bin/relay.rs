@@ -5,7 +5,7 @@ use std::{future::Future, process::ExitCode};
 use anyhow::Context;
 use relay::{
     config::{self, Command, LogFormat},
-    role::{broker, client, ps, tools, up, upstream},
+    role::{broker, client, ps, routes, tools, up, upstream},
     telemetry,
 };
 
@@ -42,6 +42,7 @@ fn run() -> anyhow::Result<()> {
             block_on(up::run(settings))
         }
         Command::Ps(settings) => block_on(ps::run(settings)),
+        Command::Routes(settings) => block_on(routes::run(settings)),
         Command::Health(settings) => block_on(tools::health(settings)),
         Command::Demo(settings) => block_on(tools::demo(settings)),
         Command::Decode(settings) => tools::decode(&settings),

@@ -23,7 +23,7 @@ pub use context::shown;
 pub use entrance::{Entrance, Mode, Trusted};
 pub use file::{from_flags, parse};
 pub use process::{Nats, Process, Secret};
-pub use tools::{Decode, Demo, Health, Ps, Up};
+pub use tools::{Decode, Demo, Health, Ps, Routes, Up};
 pub use upstream::{Origin, Upstream};
 pub use values::{Admin, HostHeader, Listen, LogFormat, OriginUrl, Switch};
 
@@ -49,6 +49,8 @@ pub enum Command {
     Up(Up),
     /// Show who is there: upstreams, agents, brokers, client agents, requests in flight
     Ps(Ps),
+    /// Show which routes there are and whose they are
+    Routes(Routes),
     /// Print a relay message from standard input as text, for `nats sub 'relay.>' --translate 'relay decode'`
     Decode(Decode),
     /// Exit with 0 when the process behind an admin address is ready

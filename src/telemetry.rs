@@ -66,6 +66,10 @@ pub struct Metrics {
     pub held: Gauge,
     /// Agents known to a broker.
     pub agents: Gauge,
+    /// Routes in the client agent's table.
+    pub routes: Gauge,
+    /// Claims of routes that were refused, by reason.
+    pub claims_refused: Family<ClaimRefused, Counter>,
     /// Connections at the client agent.
     pub connections: Gauge,
     /// Connections that were closed before their first request, by reason.
@@ -113,6 +117,13 @@ pub struct Dropped {
     pub reason: &'static str,
 }
 
+/// Labels of a claim that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ClaimRefused {
+    /// `taken`, `limit` or `malformed`.
+    pub reason: &'static str,
+}
+
 /// Labels of a connection that was closed before its first request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TurnedAway {
@@ -149,6 +160,8 @@ impl Metrics {
             streams: Gauge::default(),
             held: Gauge::default(),
             agents: Gauge::default(),
+            routes: Gauge::default(),
+            claims_refused: Family::default(),
             connections: Gauge::default(),
             turned_away: Family::default(),
         };
@@ -172,6 +185,8 @@ impl Metrics {
         registry.register("streams", "Bodies that are streamed", self.streams.clone());
         registry.register("requests_held", "Requests that a broker watches", self.held.clone());
         registry.register("agents", "Upstream agents known", self.agents.clone());
+        registry.register("routes", "Routes in the table", self.routes.clone());
+        registry.register("claims_refused", "Claims of routes refused", self.claims_refused.clone());
         registry.register("connections", "Connections from callers", self.connections.clone());
         registry.register("connections_refused", "Connections without a request", self.turned_away.clone());
     }

@@ -183,7 +183,7 @@ fn the_ports_that_services_name_are_those_they_listen_on() {
         panic!("an upstream agent")
     };
     assert_eq!(agent.origin.to.to_string(), format!("http://origin:{}/", demo.listen.0.port()));
-    assert_eq!(agent.name, settings.upstream);
+    assert_eq!(Some(agent.name), settings.upstream);
 }
 
 #[test]

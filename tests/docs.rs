@@ -137,8 +137,8 @@ fn every_setting_is_in_the_table_of_the_operators() {
     let connection: BTreeSet<String> = help()["broker"].iter().map(|setting| setting.flag.clone()).collect();
     for (command, settings) in help() {
         for Setting { flag, .. } in settings {
-            // `relay ps` has the settings of a connection too; they are told once.
-            let told = command == "ps" && connection.contains(&flag);
+            // `relay ps` and the like have the settings of a connection too; they are told once.
+            let told = ["ps", "routes"].contains(&command) && connection.contains(&flag);
             assert!(told || listed.contains(&(command, flag.clone())), "relay {command} {flag}");
         }
     }
@@ -286,7 +286,7 @@ struct Setting {
 /// declaration, but added to it.
 fn help() -> BTreeMap<&'static str, Vec<Setting>> {
     let mut all = BTreeMap::new();
-    for command in ["client", "upstream", "broker", "up", "ps", "decode", "demo"] {
+    for command in ["client", "upstream", "broker", "up", "ps", "routes", "decode", "demo"] {
         let output = Program::new(env!("CARGO_BIN_EXE_relay")).args([command, "--help"]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let (_, options) = text.split_once("Options:").unwrap();
@@ -329,7 +329,7 @@ fn roles_of(cell: &str) -> Vec<&'static str> {
     match cell {
         "all three" => ROLES.to_vec(),
         cell => {
-            let known = ["client", "upstream", "broker", "up", "ps", "decode", "demo"];
+            let known = ["client", "upstream", "broker", "up", "ps", "routes", "decode", "demo"];
             vec![known.into_iter().find(|name| *name == cell).unwrap_or_else(|| panic!("role '{cell}'"))]
         }
     }

@@ -4,7 +4,8 @@
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use relay::wire::{
-    Ack, Address, Here, Hold, Kind, Lease, Lost, Reply, StreamMessage, Subjects, Word, codec, show,
+    Ack, Address, Claim, Claimed, Here, Hold, Kind, Lease, Lost, Reply, StreamMessage, Subjects, Word, codec,
+    show,
 };
 
 #[path = "protocol/hostile.rs"]
@@ -46,6 +47,8 @@ fn the_dumps_of_the_reference_read_as_what_they_say() {
     assert_eq!(codec::decode::<Lease>(&read("lease")).unwrap(), lease());
     assert_eq!(codec::decode::<Lost>(&read("lost")).unwrap(), lost());
     assert_eq!(codec::decode::<Here>(&read("here")).unwrap(), here());
+    assert_eq!(codec::decode::<Claim>(&read("claim")).unwrap(), claim());
+    assert_eq!(codec::decode::<Claimed>(&read("claimed")).unwrap(), claimed());
 }
 
 #[test]
@@ -73,6 +76,12 @@ fn the_text_of_every_subject() {
     assert_eq!(relay.gone(&hello(), &agent()), "relay.gone.hello.agent.GFSuTE5gD7rq");
     assert_eq!(relay.every(Kind::Here), "relay.here.>");
     assert_eq!(relay.every(Kind::Gone), "relay.gone.>");
+    let route = relay.route(&hello(), &agent(), &route());
+    assert_eq!(route, "relay.route.hello.agent.GFSuTE5gD7rq.com.example.shop./.v1%2E2./");
+    assert_eq!(relay.claimant(&route), Some((hello(), agent())));
+    assert_eq!(relay.every(Kind::Route), "relay.route.>");
+    assert_eq!(relay.every_of(Kind::Route, &hello()), "relay.route.hello.>");
+    assert_eq!(relay.claim(&agent(), &hello()), "relay.claim.agent.GFSuTE5gD7rq.hello");
     assert_eq!(relay.who(), "relay.who");
     assert_eq!(relay.ready(&agent()), "relay.who.agent.GFSuTE5gD7rq.ready");
     assert_eq!(relay.inbox(&agent()), "relay.*.agent.GFSuTE5gD7rq.>");
@@ -103,6 +112,8 @@ fn every_private_subject_says_what_it_is_about() {
     assert_eq!(relay.address(&client(), &lost), Some(Address::Lost { broker: broker() }));
     let probed = relay.probe(&agent(), &hello());
     assert_eq!(relay.address(&agent(), &probed), Some(Address::Probed { upstream: "hello" }));
+    let claimed = relay.claim(&agent(), &hello());
+    assert_eq!(relay.address(&agent(), &claimed), Some(Address::Claimed { upstream: "hello" }));
     assert_eq!(relay.announced("relay.here.hello.agent.GFSuTE5gD7rq"), Some((hello(), agent())));
     assert_eq!(relay.announced("relay.gone.hello.agent.GFSuTE5gD7rq"), Some((hello(), agent())));
 }

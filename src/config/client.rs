@@ -17,9 +17,15 @@ pub struct Client {
     /// Permissions of the UNIX socket that requests come in at
     #[arg(long, value_name = "MODE", default_value = "0660")]
     pub listen_mode: Mode,
-    /// Upstream that requests are for
+    /// Upstream that all requests are for [default: the one whose route fits the request's host and path]
     #[arg(long, value_name = "NAME")]
-    pub upstream: Name,
+    pub upstream: Option<Name>,
+    /// Upstreams whose routes are used [default: all]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with = "upstream")]
+    pub only: Vec<Name>,
+    /// Whether a caller may name the upstream in an X-Relay-Upstream header
+    #[arg(long, value_name = "on|off", num_args = 0..=1, default_value = "off", default_missing_value = "on")]
+    pub allow_upstream_header: Switch,
     /// How long a request may take until its response begins; a body that moves gives it the time anew
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     pub ttl: Duration,

@@ -20,6 +20,10 @@ pub struct Process {
     /// 127.0.0.1, or a free port when that is taken]
     #[arg(long, value_name = "ADDR|off")]
     pub admin: Option<Admin>,
+    /// Host that others find the admin address at, for /sd [default: its IP, or the host's name when that is every
+    /// address]
+    #[arg(long, value_name = "HOST")]
+    pub admin_host: Option<String>,
     /// How long requests in flight may take to finish at shutdown
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     pub grace: Duration,

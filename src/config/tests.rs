@@ -45,7 +45,7 @@ fn a_file_sets_what_flags_set_and_flags_win() {
         other => panic!("{other:?}"),
     };
     assert_eq!(client.process.nats.server, "nats://a:4222,nats://b:4222");
-    assert_eq!(client.upstream.as_str(), "shop");
+    assert_eq!(client.upstream.as_ref().map(|name| name.as_str()), Some("shop"));
     assert_eq!(client.ttl, Duration::from_secs(7));
     assert_eq!(client.max_body, Some(ByteSize::kib(128)));
     assert_eq!(client.max_in_flight, 5);

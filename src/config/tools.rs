@@ -50,6 +50,20 @@ pub struct Ps {
     pub nats: Nats,
 }
 
+/// Which routes there are.
+#[derive(Debug, Clone, Args)]
+pub struct Routes {
+    /// Print JSON, one document
+    #[arg(long)]
+    pub json: bool,
+    /// How long to wait for answers
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub nats: Nats,
+}
+
 /// Messages as text.
 #[derive(Debug, Clone, Args)]
 pub struct Decode {

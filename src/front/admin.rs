@@ -1,4 +1,4 @@
-//! The operator's listener: `/healthz`, `/readyz`, `/metrics`.
+//! The operator's listener: `/healthz`, `/readyz`, `/metrics`, and pages in JSON.
 
 use std::{convert::Infallible, future::Future, sync::Arc};
 
@@ -17,6 +17,8 @@ pub trait Status: Send + Sync + 'static {
     fn unready(&self) -> Option<&'static str>;
     /// The metrics in the Prometheus text format.
     fn metrics(&self) -> String;
+    /// Another page, in JSON; `None` when there is no such page.
+    fn page(&self, path: &str) -> impl Future<Output = Option<String>> + Send;
 }
 
 /// Serves until `until` is done.
@@ -25,8 +27,8 @@ pub async fn serve<S: Status>(listener: TcpListener, status: Arc<S>, until: impl
         let status = Arc::clone(&status);
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let response = answer(&*status, &request);
-                async { Ok::<_, Infallible>(response) }
+                let status = Arc::clone(&status);
+                async move { Ok::<_, Infallible>(answer(&*status, &request).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -38,7 +40,7 @@ pub async fn serve<S: Status>(listener: TcpListener, status: Arc<S>, until: impl
     .await;
 }
 
-fn answer<S: Status>(status: &S, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer<S: Status>(status: &S, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n".into());
         refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -56,7 +58,19 @@ fn answer<S: Status>(status: &S, request: &Request<Incoming>) -> Response<Full<B
             metrics.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format));
             metrics
         }
-        _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n".into()),
+        path => match status.page(path).await {
+            Some(page) => {
+                let mut page = text(StatusCode::OK, page);
+                let json = HeaderValue::from_static("application/json");
+                page.headers_mut().insert(header::CONTENT_TYPE, json);
+                page
+            }
+            None => {
+                let there_are =
+                    "there are /healthz, /readyz, /metrics and /sd, and /routes at a client agent\n";
+                text(StatusCode::NOT_FOUND, there_are.into())
+            }
+        },
     }
 }
 

@@ -132,7 +132,7 @@ impl<A: Ask> Front<A> {
 
     /// The answer to a request that is not one; its connection is closed.
     fn refuse(&self, caller: Caller, fault: Fault) -> Response<Held> {
-        let id = self.ask.mint(&self.settings.upstream);
+        let id = self.ask.mint(&self.nowhere());
         tracing::debug!(%id, peer = %caller.peer, code = %fault.code, detail = %fault.detail, "request refused unread");
         self.ask.refused(&fault);
         let mut response = problem::response(&fault, Some(&id), &Method::GET);

@@ -13,7 +13,7 @@ use super::{
     served::Served,
 };
 use crate::{
-    proto::exchange::Answer,
+    proto::{exchange::Answer, routes::Found},
     stream::{Reader, Streams, Writer},
     wire::{Fault, Name, ProcessId, Request, RequestId},
 };
@@ -21,8 +21,10 @@ use crate::{
 /// What a listener is held to.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The upstream requests are for.
-    pub upstream: Name,
+    /// The upstream that all requests are for; without one, they are routed.
+    pub upstream: Option<Name>,
+    /// Whether a caller may name the upstream.
+    pub allow_upstream_header: bool,
     /// How long a request may take until its response begins.
     pub ttl: Duration,
     /// Connections at most.
@@ -43,6 +45,8 @@ pub trait Ask: Send + Sync + 'static {
     fn process(&self) -> ProcessId;
     /// The id for a new request to `upstream`.
     fn mint(&self, upstream: &Name) -> RequestId;
+    /// Which upstream has a route for this host and path.
+    fn seek(&self, host: &str, path: &str) -> Sought;
     /// Gets `request` answered. Dropping the future abandons it.
     fn ask(&self, request: Request) -> impl Future<Output = Answered> + Send;
     /// The streams of the process.
@@ -61,6 +65,16 @@ pub trait Ask: Send + Sync + 'static {
     fn refused(&self, fault: &Fault);
     /// The number of connections, which the front keeps.
     fn connections(&self) -> &AtomicUsize;
+}
+
+/// What is known of the route of a request.
+pub enum Sought {
+    /// It has one.
+    Found(Found),
+    /// It has none.
+    Nowhere,
+    /// Not all routes are known yet.
+    NotYet,
 }
 
 /// An answer, and the streams that go with it.

@@ -1,11 +1,12 @@
 //! Where people come in. `entrance` to `connection` are the client agent's listener and its connections, `guard` and
-//! `framing` make up there for what hyper does not tell; `relay` is one request there, `upload` and `body` its body and its response's, `served` what is told of it; `admin` is
+//! `framing` make up there for what hyper does not tell; `relay` is one request there, `destination` where it goes, `upload` and `body` its body and its response's, `served` what is told of it; `admin` is
 //! the operator's listener; `problem` is the one place that turns a fault into a response.
 
 pub mod admin;
 pub mod body;
 pub mod connection;
 pub mod demo;
+pub mod destination;
 pub mod entrance;
 pub mod framing;
 pub mod guard;

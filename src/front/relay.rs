@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::{
     body::{self, Begun, Held, Outgoing, Streamed, Unread},
+    destination::Destination,
     http::{Answered, Ask, Front},
     problem,
     served::{Decision, Told},
@@ -41,6 +42,16 @@ enum Outcome {
     Upgraded(Response<()>, Tunnel),
 }
 
+/// A request that may be relayed.
+struct Checked {
+    head: http::request::Parts,
+    body: Incoming,
+    /// The protocol it wants to change to.
+    upgrade: Option<HeaderValue>,
+    on_upgrade: Option<OnUpgrade>,
+    to: Destination,
+}
+
 struct Tunnel {
     on_upgrade: OnUpgrade,
     /// What the origin said right after its head.
@@ -57,12 +68,17 @@ impl<A: Ask> Front<A> {
         caller: Caller,
         over: bool,
     ) -> Response<Outgoing<A>> {
-        let upstream = self.settings.upstream.clone();
-        let id = self.ask.mint(&upstream);
         let method = request.method().clone();
+        let checked = if over { Err(self.too_many()) } else { self.checked(request) };
+        let upstream =
+            checked.as_ref().map_or_else(|_| self.nowhere(), |checked| checked.to.upstream.clone());
+        let id = self.ask.mint(&upstream);
         // Told when it is dropped: also when the caller goes away and this future with it.
         let mut told = Told::new(Arc::clone(&self.ask), id.clone(), upstream, method.clone(), caller.peer);
-        let outcome = if over { Err(self.too_many()) } else { self.relay(request, caller, &mut told).await };
+        let outcome = match checked {
+            Ok(checked) => self.relay(checked, caller, &mut told).await,
+            Err(fault) => Err(fault),
+        };
         match outcome {
             Ok(Outcome::Whole(response)) => {
                 told.answered(response.status());
@@ -92,14 +108,11 @@ impl<A: Ask> Front<A> {
 
     async fn relay(
         self: &Arc<Self>,
-        mut request: HttpRequest<Incoming>,
+        checked: Checked,
         caller: Caller,
         told: &mut Told<A>,
     ) -> Result<Outcome, Fault> {
-        let upgrade = upgrade(&request);
-        let on_upgrade = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
-        let (mut head, body) = request.into_parts();
-        let url = self.check(&mut head)?;
+        let Checked { head, body, upgrade, on_upgrade, to } = checked;
         let expects = head.headers.contains_key(header::EXPECT);
         let grpc = headers::is_grpc(&head.headers);
         let begun = if body.is_end_stream() {
@@ -117,6 +130,9 @@ impl<A: Ask> Front<A> {
         if wants_trailers {
             kept.insert(header::TE, HeaderValue::from_static("trailers"));
         }
+        if let Some(prefix) = to.stripped {
+            headers::add_prefix(&mut kept, prefix);
+        }
         if expects && rest.is_some() {
             kept.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
         }
@@ -125,9 +141,9 @@ impl<A: Ask> Front<A> {
             client_id: self.ask.process(),
             client_req_id: told.served.id.clone(),
             client_req_ttl: millis(self.settings.ttl),
-            upstream_target: told.served.upstream.clone(),
+            upstream_target: to.upstream,
             method: head.method,
-            url,
+            url: to.url,
             headers: kept,
             body: bytes,
             stream: rest.is_some(),
@@ -193,6 +209,16 @@ impl<A: Ask> Front<A> {
             bytes => Some(self.budget.take(bytes).map_err(|fault| Fault { maybe_seen: true, ..fault })?),
         };
         Ok(Outcome::Whole(head_of(reply).map(|()| Held::new(body, trailers, share))))
+    }
+
+    /// A request that may be relayed, and where to.
+    fn checked(&self, mut request: HttpRequest<Incoming>) -> Result<Checked, Fault> {
+        let upgrade = upgrade(&request);
+        let on_upgrade = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+        let (mut head, body) = request.into_parts();
+        let url = self.check(&mut head)?;
+        let to = self.destination(&head, url)?;
+        Ok(Checked { head, body, upgrade, on_upgrade, to })
     }
 
     /// What a caller may say; returns the target in origin form.

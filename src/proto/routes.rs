@@ -12,6 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::Serialize;
+
 use crate::{
     proto::{Machine, roster::HEARTBEAT},
     wire::{Claim, Here, Name, ProcessId, Route},
@@ -30,7 +32,7 @@ pub const MAX_ROUTES_OF_AGENT: usize = 10_000;
 /// Routes in the table at most; claims beyond it are refused.
 pub const MAX_ROUTES: usize = 250_000;
 /// How long an agent is believed to be there without a word of it.
-pub const BELIEVED: Duration = Duration::from_secs(10);
+pub const CLAIMS_BELIEVED: Duration = Duration::from_secs(10);
 
 /// What can happen.
 #[derive(Debug)]
@@ -103,7 +105,7 @@ pub enum Standing {
 }
 
 /// One route as a person asks for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// The route.
     pub route: Route,
@@ -114,6 +116,7 @@ pub struct Row {
     /// Whether its path is stripped from the requests.
     pub strip: bool,
     /// Upstreams that claimed it later.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<Name>,
 }
 
@@ -122,7 +125,6 @@ pub struct Row {
 pub struct Routes {
     index: Index,
     agents: HashMap<(Name, ProcessId), Agent>,
-    refused: u64,
     learning: Learning,
     sweep: Option<Instant>,
     commands: VecDeque<Command>,
@@ -183,11 +185,6 @@ impl Routes {
         self.len() == 0
     }
 
-    /// How many claims were refused.
-    pub fn refused(&self) -> u64 {
-        self.refused
-    }
-
     fn here(&mut self, here: Here, now: Instant) {
         let key = (here.upstream_target, here.upstream_id);
         let digest = here.routes;
@@ -238,7 +235,6 @@ impl Routes {
             false => None,
         };
         if let Some(why) = refusal {
-            self.refused += 1;
             if agent.routes.is_empty() {
                 self.agents.remove(&key);
             }
@@ -257,7 +253,7 @@ impl Routes {
             waiting: claim.waiting,
         };
         let told = self.index.claim(&claim.route, claim.upstream_target, claim.strip, holder);
-        self.tell_all(told);
+        self.commands.extend(told);
     }
 
     fn withdraw(&mut self, key: &(Name, ProcessId), route: &Route) {
@@ -265,7 +261,7 @@ impl Routes {
         if agent.routes.remove(route) {
             agent.known = agent.known.wrapping_sub(route.hash());
             let told = self.index.release(route, &key.0, &key.1);
-            self.tell_all(told);
+            self.commands.extend(told);
         }
     }
 
@@ -273,7 +269,7 @@ impl Routes {
         let Some(agent) = self.agents.remove(key) else { return };
         for route in &agent.routes {
             let told = self.index.release(route, &key.0, &key.1);
-            self.tell_all(told);
+            self.commands.extend(told);
         }
     }
 
@@ -304,13 +300,6 @@ impl Routes {
         self.commands.push_back(Command::Tell { upstream, agent, route, standing });
     }
 
-    fn tell_all(&mut self, told: Vec<Command>) {
-        let taken =
-            |command: &&Command| matches!(command, Command::Tell { standing: Standing::Taken { .. }, .. });
-        self.refused += told.iter().filter(taken).count() as u64;
-        self.commands.extend(told);
-    }
-
     /// Whether everybody has said everything: nothing new came for a while, and what agents announced is here.
     fn learned(&self, now: Instant) -> bool {
         match self.learning {
@@ -327,7 +316,7 @@ impl Routes {
         let mut gone = Vec::new();
         for (key, agent) in &mut self.agents {
             let silent = now.duration_since(agent.heard);
-            if silent >= BELIEVED {
+            if silent >= CLAIMS_BELIEVED {
                 gone.push(key.clone());
             } else if silent >= LATE && !agent.probed {
                 agent.probed = true;

@@ -211,6 +211,7 @@ impl Role for Broker {
             failed: self.core.metrics.failed.get(),
             uptime: self.core.started.elapsed().as_secs(),
             accepting: !self.core.is_stopping(),
+            admin: self.core.admin.get().cloned(),
             endpoint: self.core.subjects.every_hold(),
         }
     }

@@ -36,24 +36,33 @@ use crate::{
     proto::{
         exchange::{self, Answer, Command, Exchanges, Input},
         flow::FIRST_WINDOW,
+        routes,
     },
     stream::{self, Streams},
     wire::{
-        Ack, Code, Fault, Kind, Lost, Name, Reply, RequestId, Side, StreamMessage, Word, codec, ids::Numbers,
-        subjects::Address,
+        Ack, Code, Fault, Here, Kind, Lost, Name, ProcessId, Reply, RequestId, Side, StreamMessage, Word,
+        codec, ids::Numbers, subjects::Address,
     },
 };
 
 mod asking;
+mod routing;
 
 use asking::Asking;
+use routing::{Routing, announcements};
 
 type Caller = oneshot::Sender<Answered>;
 
 /// One client agent.
 pub struct Client {
     core: Core,
-    upstream: Name,
+    /// The upstream that all requests are for.
+    upstream: Option<Name>,
+    /// The upstreams whose agents matter; none stands for all.
+    only: Vec<Name>,
+    /// Where requests go when they are not all for one upstream.
+    routing: Arc<Routing>,
+    callers_name_upstreams: bool,
     limit: usize,
     access_log: bool,
     connections: AtomicUsize,
@@ -70,7 +79,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let listener = Listener::bind(&settings.listen, settings.listen_mode)?;
     let mut signals = Signals::listen()?;
     let (client, events) = Client::connect(&settings).await?;
-    tracing::info!(address = %listener.address()?, upstream = %settings.upstream, "client agent listens");
+    let upstream = settings.upstream.as_ref().map_or("by route", Name::as_str);
+    tracing::info!(address = %listener.address()?, upstream, "client agent listens");
     let serving = client.serve(listener, opening, &settings, events);
     let stopper = Arc::clone(&client);
     let stop = async {
@@ -109,8 +119,11 @@ impl Client {
         let streams =
             Streams::new(core.bus.clone(), core.subjects.clone(), Side::Client, settings.max_streams);
         let client = Arc::new(Client {
+            routing: Routing::of(&core),
+            callers_name_upstreams: settings.allow_upstream_header == Switch::On,
             core,
             streams,
+            only: settings.upstream.iter().chain(&settings.only).cloned().collect(),
             upstream: settings.upstream.clone(),
             limit: settings.max_in_flight,
             access_log: settings.access_log == Switch::On,
@@ -136,17 +149,14 @@ impl Client {
         settings: &Settings,
         events: mpsc::Receiver<Event>,
     ) -> anyhow::Result<()> {
-        for kind in [Kind::Here, Kind::Gone] {
-            let subject = self.core.subjects.every_of(kind, &self.upstream);
-            let announcements = self.core.bus.subscribe(subject).await?;
-            tokio::spawn(Arc::clone(self).read_announcements(kind, announcements));
-        }
+        self.follow_agents().await?;
         core::start(self, &settings.process, events).await?;
         let timers = Arc::clone(self);
         tokio::spawn(async move { timers.run_timers().await });
         tokio::spawn(Arc::clone(&self.streams).run());
         let rules = front::http::Settings {
             upstream: settings.upstream.clone(),
+            allow_upstream_header: settings.allow_upstream_header == Switch::On,
             ttl: settings.ttl,
             max_connections: settings.max_connections,
             max_header_bytes: size(settings.max_header_bytes),
@@ -193,15 +203,63 @@ impl Client {
         }
     }
 
-    async fn read_announcements(self: Arc<Self>, kind: Kind, mut announcements: Subscription) {
-        while let Some(message) = announcements.next().await {
-            let input = self.core.announcement(kind, &message).map(|announced| match announced {
-                Announced::Here(here) => Input::Here(here),
-                Announced::Gone { upstream, agent } => Input::Gone { upstream, agent },
-            });
-            if let Some(input) = input {
-                self.feed(input);
+    /// Listens to what agents say of themselves and, where requests are routed, of their routes.
+    async fn follow_agents(self: &Arc<Self>) -> anyhow::Result<()> {
+        let core = &self.core;
+        for kind in [Kind::Here, Kind::Gone] {
+            for subject in announcements(&core.subjects, kind, &self.only) {
+                let announced = core.bus.subscribe(subject).await?;
+                tokio::spawn(Arc::clone(self).read_announcements(kind, announced));
             }
+        }
+        if self.upstream.is_some() {
+            return Ok(());
+        }
+        for subject in announcements(&core.subjects, Kind::Route, &self.only) {
+            let claims = core.bus.subscribe(subject).await?;
+            let client = Arc::clone(self);
+            let accept = move |message: &Message, read| client.core.accept(message, read);
+            tokio::spawn(Arc::clone(&self.routing).read_claims(claims, accept));
+        }
+        let routing = Arc::clone(&self.routing);
+        tokio::spawn(async move { routing.run_timers().await });
+        Ok(())
+    }
+
+    async fn read_announcements(self: Arc<Self>, kind: Kind, mut announced: Subscription) {
+        while let Some(message) = announced.next().await {
+            match self.core.announcement(kind, &message) {
+                Some(Announced::Here(here)) => self.here(here),
+                Some(Announced::Gone { upstream, agent }) => self.gone(upstream, agent),
+                None => {}
+            }
+        }
+    }
+
+    fn here(&self, here: Here) {
+        if self.upstream.is_none() {
+            self.routing.here(&here);
+        }
+        self.feed(Input::Here(here));
+    }
+
+    fn gone(&self, upstream: Name, agent: ProcessId) {
+        self.routing.feed(routes::Input::Gone { upstream: upstream.clone(), agent: agent.clone() });
+        self.feed(Input::Gone { upstream, agent });
+    }
+
+    /// An agent whose heartbeat was late answers, or NATS says that it is gone.
+    fn on_probe(&self, upstream: &str, agent: ProcessId, message: &Message) {
+        let Ok(upstream) = upstream.parse::<Name>() else { return };
+        if message.nobody {
+            self.gone(upstream, agent);
+            return;
+        }
+        let here = codec::decode::<Here>(&message.payload);
+        let own =
+            here.map(|here| (here.upstream_target == upstream && here.upstream_id == agent).then_some(here));
+        if let Some(here) = self.core.accept(message, own) {
+            self.here(here);
         }
     }
 
@@ -244,7 +302,10 @@ impl Client {
     /// Hands the answer to its caller, with the streams that belong to it. They are opened before the next
     /// message is read: it may be their first frame.
     fn answer(&self, caller: Caller, number: u64, answer: Answer) -> Option<Input<Caller>> {
-        let streams = matches!(&answer, Answer::Response(reply) if reply.stream);
+        let streams = match &answer {
+            Answer::Response(reply) if reply.stream => reply.client_req_id.upstream().parse().ok(),
+            Answer::Response(_) | Answer::Fault(_) => None,
+        };
         let answered = match answer {
             Answer::Response(reply) if reply.stream => self.open_response(reply),
             answer => {
@@ -260,8 +321,7 @@ impl Client {
         let opened = answered.reader.is_some();
         // The caller may be gone this very moment; then nobody wants it.
         let heard = caller.send(answered).is_ok();
-        let ended = streams && !(opened && heard);
-        ended.then(|| Input::StreamEnded { upstream: self.upstream.clone() })
+        streams.filter(|_| !(opened && heard)).map(|upstream| Input::StreamEnded { upstream })
     }
 
     fn open_response(&self, reply: Box<Reply>) -> Answered {
@@ -377,18 +437,27 @@ impl Role for Client {
                     self.feed(input);
                 }
             }
-            Address::Renewal
-            | Address::Probed { .. }
-            | Address::Probe { .. }
-            | Address::Claimed { .. }
-            | Address::Ready => {}
+            Address::Probe { upstream, agent } => self.on_probe(upstream, agent, message),
+            Address::Renewal | Address::Probed { .. } | Address::Claimed { .. } | Address::Ready => {}
         }
+    }
+
+    fn page(&self, path: &str) -> Option<String> {
+        // Texts and numbers; they can always be written.
+        (path == "/routes").then(|| serde_json::to_string_pretty(&self.routing.rows()).unwrap_or_default())
+    }
+
+    fn unready(&self) -> Option<&'static str> {
+        let learns = self.upstream.is_none() && !self.routing.is_known();
+        learns.then_some("asking the agents for their routes")
     }
 
     fn on_link(&self, up: bool) {
         self.feed(Input::Link { up });
-        if up {
-            self.core.publish(self.core.subjects.who_of(&self.upstream), Bytes::new());
+        match &self.upstream {
+            None => self.routing.feed(routes::Input::Link { up }),
+            Some(upstream) if up => self.core.publish(self.core.subjects.who_of(upstream), Bytes::new()),
+            Some(_) => {}
         }
     }
 
@@ -404,13 +473,14 @@ impl Role for Client {
         let metrics = &self.core.metrics;
         Report {
             role: "client".into(),
-            upstream: Some(self.upstream.to_string()),
+            upstream: self.upstream.as_ref().map(Name::to_string),
             in_flight: self.driver.with(|exchanges| exchanges.in_flight()) as u64,
             limit: self.limit as u64,
             requests: metrics.answered.get(),
             failed: metrics.failed.get(),
             uptime: self.core.started.elapsed().as_secs(),
             accepting: !self.core.is_stopping(),
+            admin: self.core.admin.get().cloned(),
             endpoint: self.core.subjects.inbox(&self.core.id),
         }
     }
@@ -420,6 +490,7 @@ impl Role for Client {
         self.core.metrics.in_flight.set(in_flight as i64);
         self.core.metrics.held.set(held as i64);
         self.core.metrics.streams.set(self.streams.len() as i64);
+        self.core.metrics.routes.set(self.routing.len() as i64);
         self.core.metrics.connections.set(self.connections.load(Ordering::Relaxed) as i64);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::{Duration, Instant},
@@ -21,7 +21,7 @@ use crate::{
     bus::{Bus, Event, Message},
     config::{Admin, Listen, Process},
     front::{admin, listen},
-    role::service,
+    role::{discovery, service},
     telemetry::Metrics,
     wire::{Here, Kind, Name, ProcessId, Subjects, codec, codec::Malformed, subjects::Address},
 };
@@ -40,6 +40,8 @@ pub struct Core {
     pub metrics: Metrics,
     /// When it started.
     pub started: Instant,
+    /// Where others find its admin listener.
+    pub admin: OnceLock<String>,
     state: AtomicU8,
     login_refused: AtomicBool,
     warned_of_version: AtomicBool,
@@ -68,6 +70,14 @@ pub trait Role: Send + Sync + 'static {
     fn service_name(&self) -> String;
     /// A message to the process's private subjects.
     fn on_message(&self, address: Address<'_>, message: &Message);
+    /// What it waits for, once it is connected, before it is ready.
+    fn unready(&self) -> Option<&'static str> {
+        None
+    }
+    /// A page of its admin listener, in JSON.
+    fn page(&self, _path: &str) -> Option<String> {
+        None
+    }
     /// The connection came (after a round trip) or went.
     fn on_link(&self, up: bool);
     /// NATS refused a publication.
@@ -108,6 +118,7 @@ impl Core {
             subjects: Subjects::new(settings.nats.prefix.clone()),
             metrics: Metrics::new(role),
             started: Instant::now(),
+            admin: OnceLock::new(),
             state: AtomicU8::new(CONNECTING),
             login_refused: AtomicBool::new(false),
             warned_of_version: AtomicBool::new(false),
@@ -223,7 +234,9 @@ pub async fn start<R: Role>(
 ) -> anyhow::Result<()> {
     let core = role.core();
     if let Some(listener) = admin_listener(settings.admin, core.role)? {
-        tracing::info!(address = %listener.local_addr()?, "admin listener");
+        let address = listener.local_addr()?;
+        tracing::info!(%address, "admin listener");
+        core.admin.set(discovery::found_at(address, settings.admin_host.as_deref())).ok();
         let stopped = std::future::pending();
         tokio::spawn(admin::serve(listener, Arc::new(AdminStatus(Arc::clone(role))), stopped));
     }
@@ -381,7 +394,7 @@ struct AdminStatus<R>(Arc<R>);
 impl<R: Role> admin::Status for AdminStatus<R> {
     fn unready(&self) -> Option<&'static str> {
         match self.0.core().state.load(Ordering::Relaxed) {
-            READY => None,
+            READY => self.0.unready(),
             CONNECTING => Some("not yet connected to NATS"),
             AWAY => Some("the connection to NATS is gone"),
             REFUSED => Some("NATS permissions refuse a subscription this process needs"),
@@ -392,6 +405,13 @@ impl<R: Role> admin::Status for AdminStatus<R> {
     fn metrics(&self) -> String {
         self.0.refresh_metrics();
         self.0.core().metrics.text()
+    }
+
+    async fn page(&self, path: &str) -> Option<String> {
+        match path {
+            "/sd" => Some(discovery::targets(&self.0.core().bus).await),
+            path => self.0.page(path),
+        }
     }
 }
 

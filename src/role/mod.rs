@@ -1,13 +1,17 @@
 //! What a process does, by role: each wires fronts, the bus and decisions together.
 //!
 //! `shell` drives a decision machine, `core` is what every process has (its id, its connection, its
-//! metrics), `service` makes it visible to `nats micro`. `client`, `upstream` and `broker` are the roles,
-//! `up` all of them in one process; `ps` and `tools` are the commands that look.
+//! metrics), `service` makes it visible to `nats micro`, `discovery` to Prometheus. `client`, `upstream` and `broker` are the roles,
+//! `up` all of them in one process; `ps`, `routes` and `tools` are the commands
+//! that look, `inquiry` is how they ask.
 
 pub mod broker;
 pub mod client;
 pub mod core;
+pub mod discovery;
+pub mod inquiry;
 pub mod ps;
+pub mod routes;
 pub mod service;
 pub mod shell;
 pub mod signals;

@@ -1,16 +1,11 @@
 //! `relay ps`: asks every process what it is and what it does.
 
-use std::{collections::BTreeMap, fmt::Write, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
 
-use super::service::Report;
-use crate::{
-    bus::{Bus, Event},
-    config::Ps as Settings,
-};
+use super::{inquiry, service::Report};
+use crate::{bus::Bus, config::Ps as Settings};
 
 #[derive(Deserialize)]
 struct Stats {
@@ -27,11 +22,14 @@ struct Endpoint {
 
 /// One process, as `--json` prints it.
 #[derive(Debug, Serialize)]
-struct Row {
-    process: String,
-    version: String,
+pub struct Row {
+    /// Its id.
+    pub process: String,
+    /// The program's version.
+    pub version: String,
+    /// What it says of itself.
     #[serde(flatten)]
-    report: Report,
+    pub report: Report,
 }
 
 /// Prints who is there.
@@ -39,45 +37,20 @@ struct Row {
 /// # Errors
 /// When NATS can't be reached.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    let credentials = settings.nats.credentials("relay ps".into())?;
-    let (bus, mut events) = Bus::connect(&credentials).await?;
-    let connected = async {
-        while let Some(event) = events.recv().await {
-            match event {
-                Event::Connected => return Ok(()),
-                Event::LoginRefused(why) | Event::Trouble(why) => {
-                    anyhow::bail!("cannot connect to NATS at {}: {why}", credentials.servers)
-                }
-                Event::Unreachable(what) => {
-                    let why = bus.why_unreachable().await.unwrap_or(what);
-                    anyhow::bail!("cannot connect to NATS at {}: {why}", credentials.servers)
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    };
-    let late =
-        || anyhow::anyhow!("cannot reach NATS at {}: is it running? set --server", credentials.servers);
-    timeout(CONNECT, connected).await.map_err(|_| late())??;
+    let bus = inquiry::connect(&settings.nats, "relay ps").await?;
     let rows = ask(&bus, settings.timeout).await?;
     let text = if settings.json { serde_json::to_string_pretty(&rows)? + "\n" } else { table(&rows) };
     print!("{text}");
     Ok(())
 }
 
-async fn ask(bus: &Bus, wait: Duration) -> anyhow::Result<Vec<Row>> {
-    let inbox = bus.new_inbox();
-    let mut answers = bus.subscribe(inbox.clone()).await?;
-    bus.ask("$SRV.STATS".into(), inbox, Bytes::new())?;
-    let mut rows = Vec::new();
-    // Everybody answers at once; the wait ends when nobody has for that long.
-    while let Ok(Some(answer)) = timeout(wait, answers.next()).await {
-        if answer.nobody {
-            break;
-        }
-        rows.extend(row(&answer.payload));
-    }
+/// What everybody says of himself.
+///
+/// # Errors
+/// When the question can't be sent.
+pub async fn ask(bus: &Bus, wait: Duration) -> anyhow::Result<Vec<Row>> {
+    let answers = inquiry::ask(bus, "$SRV.STATS", wait).await?;
+    let mut rows: Vec<Row> = answers.iter().filter_map(|answer| row(answer)).collect();
     rows.sort_by(|a, b| key(a).cmp(&key(b)));
     Ok(rows)
 }
@@ -115,16 +88,5 @@ fn table(rows: &[Row]) -> String {
             if report.accepting { "" } else { "not accepting" }.into(),
         ]);
     }
-    let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
-    let mut text = String::new();
-    for line in &lines {
-        let cells = line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        // Writing to a String can't fail.
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    text
+    inquiry::table(&lines)
 }
-
-const CONNECT: Duration = Duration::from_secs(5);

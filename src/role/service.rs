@@ -29,6 +29,9 @@ pub struct Report {
     pub uptime: u64,
     /// Whether it takes requests.
     pub accepting: bool,
+    /// Where its admin listener is found, as `host:port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<String>,
     /// The subject of its endpoint, for `nats micro info`.
     #[serde(skip)]
     pub endpoint: String,

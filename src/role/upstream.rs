@@ -377,6 +377,7 @@ impl Role for Upstream {
             failed: self.core.metrics.failed.get(),
             uptime: self.core.started.elapsed().as_secs(),
             accepting: here.accepting,
+            admin: self.core.admin.get().cloned(),
             endpoint: self.core.subjects.req(&self.name),
         }
     }

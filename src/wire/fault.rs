@@ -117,6 +117,10 @@ codes! {
         "the request is not one that can be passed on";
     BadTarget = "bad_target" 400 "http_request_denied" unseen None,
         "the request target could leave the configured origin";
+    NoRoute = "no_route" 404 "destination_not_found" unseen None,
+        "no upstream has a route for this host and path";
+    NotReady = "not_ready" 503 "destination_unavailable" unseen Some(1),
+        "the client agent does not know all routes yet";
     BadExpectation = "bad_expectation" 417 "http_request_error" unseen None,
         "the Expect header asks for something other than 100-continue";
     MethodRefused = "method_refused" 501 "http_request_denied" unseen None,

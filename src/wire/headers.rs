@@ -71,6 +71,15 @@ pub fn for_origin(headers: HeaderMap, caller: &Caller, via: &'static str) -> Hea
     kept
 }
 
+/// Tells the origin what was stripped from the front of the path. A proxy in front may have stripped some, too.
+pub fn add_prefix(headers: &mut HeaderMap, stripped: HeaderValue) {
+    let before = headers.get(X_FORWARDED_PREFIX).map(HeaderValue::as_bytes).unwrap_or_default();
+    let whole = [before.strip_suffix(b"/").unwrap_or(before), stripped.as_bytes()].concat();
+    if let Ok(whole) = HeaderValue::from_maybe_shared(Bytes::from(whole)) {
+        headers.insert(X_FORWARDED_PREFIX, whole);
+    }
+}
+
 /// The headers of a response that may pass on.
 pub fn for_caller(headers: HeaderMap, origin_version: Version, via: &'static str) -> HeaderMap {
     let mut kept = without(headers, 1, |_| false);
@@ -145,7 +154,12 @@ fn is_forwarding(name: &HeaderName) -> bool {
     *name == header::FORWARDED
         || matches!(
             name.as_str(),
-            "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" | "x-real-ip"
+            "x-forwarded-for"
+                | "x-forwarded-proto"
+                | "x-forwarded-host"
+                | "x-forwarded-port"
+                | "x-forwarded-prefix"
+                | "x-real-ip"
         )
 }
 
@@ -195,6 +209,7 @@ fn text_of(peer: Peer) -> String {
 const ROOM: usize = 96;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// A `Forwarded` value: bare when it is a token, quoted otherwise (a port's colon is no token).

@@ -1,6 +1,6 @@
 //! Every right that relay needs, and every one that it must not have: one line each, tried on the server.
 //!
-//! OWN is the agent's own upstream, OTHER one of another agent. The rest are the subjects of
+//! OWN is the agent's own upstream, OTHER one of another agent, ROUTE the agent's own as it stands in a subject. The rest are the subjects of
 //! docs/PROTOCOL.md, with P and Q for processes and 1f for a number.
 
 use super::accounts::Accounts;
@@ -16,7 +16,12 @@ async fn an_agent_may_do_what_its_own_upstream_needs_and_nothing_for_another() {
     ] {
         let mut agent = accounts.person(&format!("agent_{own}")).await;
         for other in others {
-            let named = |line: &&str| line.replace("OWN", own).replace("OTHER", other);
+            let route = match own {
+                "hello" => "com.example.hello./".to_owned(),
+                own => format!("com.example./.{own}"),
+            };
+            let named =
+                |line: &&str| line.replace("OWN", own).replace("OTHER", other).replace("ROUTE", &route);
             check(&mut agent, AGENT_MAY.iter().map(named), AGENT_MAY_NOT.iter().map(named)).await;
         }
     }
@@ -51,6 +56,7 @@ const AGENT_MAY: &[&str] = &[
     "subscribe relay.*.OWN.P.>",
     "subscribe relay.who",
     "subscribe relay.who.OWN",
+    "subscribe relay.here.OWN.>",
     "subscribe $SRV.*",
     "subscribe $SRV.*.relay-upstream-OWN",
     "subscribe $SRV.*.relay-upstream-OWN.OWN-P",
@@ -61,6 +67,8 @@ const AGENT_MAY: &[&str] = &[
     "publish relay.body.client.P.OWN.1f",
     "publish relay.here.OWN.OWN.P",
     "publish relay.gone.OWN.OWN.P",
+    "publish relay.route.OWN.OWN.P.ROUTE./",
+    "publish relay.route.OWN.OWN.P.ROUTE.deeper./",
     "publish relay.probe.broker.P.OWN.OWN.Q",
     "publish relay.who.OWN.P.ready",
     "publish _INBOX.P.1",
@@ -85,6 +93,7 @@ const AGENT_MAY_NOT: &[&str] = &[
     "subscribe relay.resp.client.P.OTHER.1f",
     "subscribe relay.here.>",
     "subscribe relay.here.OTHER.>",
+    "subscribe relay.route.>",
     "subscribe relay.who.OTHER",
     "subscribe _INBOX.>",
     "subscribe $SYS.>",
@@ -100,6 +109,15 @@ const AGENT_MAY_NOT: &[&str] = &[
     "publish relay.here.OWN.OTHER.P",
     "publish relay.gone.OTHER.OTHER.P",
     "publish relay.gone.OWN.OTHER.P",
+    // Claim another's routes, or more than its own, or say what became of a claim.
+    "publish relay.route.OTHER.OTHER.P.ROUTE./",
+    "publish relay.route.OWN.OTHER.P.ROUTE./",
+    "publish relay.route.OWN.OWN.P.com.example././",
+    "publish relay.route.OWN.OWN.P.com.example.+././",
+    "publish relay.route.OWN.OWN.P.com.example.other././",
+    "publish relay.route.OWN.OWN.P.com.example./.other./",
+    "publish relay.route.OWN.OWN.P.+././",
+    "publish relay.claim.OTHER.P.OTHER",
     // Say that another agent is alive, or ask it.
     "publish relay.probe.broker.P.OTHER.OTHER.Q",
     "publish relay.probe.broker.P.OWN.OTHER.Q",
@@ -122,10 +140,14 @@ const CLIENT_MAY: &[&str] = &[
     "subscribe relay.here.payroll.>",
     "subscribe relay.gone.payroll.>",
     "publish relay.who.payroll",
-    "subscribe relay.here.payroll.>",
-    "subscribe relay.gone.payroll.>",
+    "subscribe relay.here.>",
+    "subscribe relay.gone.>",
+    "subscribe relay.route.>",
     "subscribe $SRV.*",
     "subscribe $SRV.*.relay-client",
+    "publish relay.probe.payroll.P.payroll",
+    "publish relay.claim.payroll.P.payroll",
+    "publish relay.who",
     "publish relay.req.hello",
     "publish relay.req.payroll",
     "publish relay.hold.payroll",
@@ -151,9 +173,9 @@ const CLIENT_MAY_NOT: &[&str] = &[
     "publish relay.resp.client.P.hello.1f",
     "publish relay.here.hello.hello.P",
     "publish relay.gone.hello.hello.P",
-    "publish relay.probe.hello.P.hello",
+    "publish relay.route.hello.hello.P.com.example.hello././",
+    "publish relay.probe.broker.P.hello.hello.Q",
     "publish relay.lease.client.P.broker.Q.lost",
-    "publish relay.who",
     "publish $SRV.PING",
     "publish $JS.API.INFO",
 ];
@@ -162,9 +184,10 @@ const LIMITED_MAY: &[&str] = &[
     "subscribe relay.*.client-hello.P.>",
     "subscribe relay.here.hello.>",
     "subscribe relay.gone.hello.>",
+    "subscribe relay.route.hello.>",
     "publish relay.who.hello",
-    "subscribe relay.here.hello.>",
-    "subscribe relay.gone.hello.>",
+    "publish relay.probe.hello.P.hello",
+    "publish relay.claim.hello.P.hello",
     "subscribe $SRV.*",
     "publish relay.req.hello",
     "publish relay.hold.hello",
@@ -188,6 +211,9 @@ const LIMITED_MAY_NOT: &[&str] = &[
     "publish relay.body.hello.P.payroll.1f",
     "publish relay.resp.client.P.hello.1f",
     "publish relay.here.hello.hello.P",
+    "publish relay.route.hello.hello.P.com.example.hello././",
+    "publish relay.probe.payroll.P.payroll",
+    "publish relay.claim.payroll.P.payroll",
     "publish relay.who",
     "publish relay.who.payroll",
     "publish relay.who.client.P.ready",
@@ -199,6 +225,7 @@ const LIMITED_MAY_NOT: &[&str] = &[
     "subscribe relay.gone.payroll.>",
     "subscribe relay.here.>",
     "subscribe relay.gone.>",
+    "subscribe relay.route.>",
     "subscribe relay.>",
 ];
 

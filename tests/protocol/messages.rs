@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use relay::wire::{
-    Ack, Code, End, Fault, Here, Hold, Known, Lease, Lost, Name, ProcessId, Reply, Request, RequestId, Side,
-    State, StreamMessage, Subjects, Word, codec, message::VERSION,
+    Ack, Claim, Claimed, Code, End, Fault, Here, Hold, Known, Lease, Lost, Name, ProcessId, Reply, Request,
+    RequestId, Route, Side, State, StreamMessage, Subjects, Word, codec, message::VERSION,
 };
 
 /// One of each message, by the name that `docs/PROTOCOL.md` gives its dump.
@@ -30,6 +30,8 @@ pub fn messages() -> Vec<(&'static str, Bytes)> {
         ("lease", codec::encode(&lease())),
         ("lost", codec::encode(&lost())),
         ("here", codec::encode(&here())),
+        ("claim", codec::encode(&claim())),
+        ("claimed", codec::encode(&claimed())),
     ]
 }
 
@@ -164,6 +166,34 @@ pub fn here() -> Here {
     Here { version: "0.1.0".into(), in_flight: 1, limit: 1000, ..Here::of(agent(), hello()) }
 }
 
+pub fn claim() -> Claim {
+    Claim {
+        v: VERSION,
+        upstream_id: agent(),
+        upstream_target: hello(),
+        route: route(),
+        age: 300_000,
+        strip: true,
+        waiting: true,
+        withdrawn: false,
+    }
+}
+
+pub fn claimed() -> Claimed {
+    Claimed {
+        v: VERSION,
+        upstream_target: hello(),
+        route: route().to_string(),
+        by: Some("shop".parse().unwrap()),
+        earlier: 60_000,
+        why: None,
+    }
+}
+
+pub fn route() -> Route {
+    "shop.example.com/v1.2".parse().unwrap()
+}
+
 pub fn subjects() -> Subjects {
     Subjects::new("relay".parse().unwrap())
 }
@@ -222,6 +252,8 @@ pub fn read_as(name: &str, bytes: &[u8]) -> Result<String, String> {
         "lease" => shown(codec::decode::<Lease>(bytes)),
         "lost" => shown(codec::decode::<Lost>(bytes)),
         "here" => shown(codec::decode::<Here>(bytes)),
+        "claim" => shown(codec::decode::<Claim>(bytes)),
+        "claimed" => shown(codec::decode::<Claimed>(bytes)),
         other => panic!("there is no message {other}"),
     }
 }

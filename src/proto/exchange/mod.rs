@@ -415,10 +415,25 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             upstream.open -= 1;
             upstream.got_through |= !failed || exchange.got_through();
         }
+        let upstream = upstream.clone();
+        self.forget_quiet(&upstream);
         if let (true, Phase::Taken { at_agent, .. }) = (failed, &exchange.phase) {
             self.commands.push_back(Command::Cancel { to: at_agent.clone() });
         }
         Some(exchange)
+    }
+
+    /// Callers may be allowed to name upstreams, and name whatever they like.
+    fn forget_quiet(&mut self, upstream: &Name) {
+        let many = self.per_upstream.len() > MAX_QUIET_UPSTREAMS;
+        if many && self.per_upstream.get(upstream).is_some_and(|upstream| upstream.open == 0) {
+            self.per_upstream.remove(upstream);
+        }
+    }
+
+    /// Whether any agent of `upstream` is known.
+    pub fn knows(&self, upstream: &Name) -> bool {
+        self.roster.presence(upstream) != Presence::Absent
     }
 
     fn schedule(&mut self, number: u64) {
@@ -485,6 +500,9 @@ impl<C, H: BuildHasher> Machine for Exchanges<C, H> {
         self.commands.pop_front()
     }
 }
+
+/// Upstreams without requests that are remembered.
+const MAX_QUIET_UPSTREAMS: usize = 1024;
 
 #[cfg(test)]
 mod tests;

@@ -28,6 +28,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         if let Some(upstream) = self.per_upstream.get_mut(upstream) {
             upstream.open -= 1;
         }
+        self.forget_quiet(upstream);
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::Client;
 use crate::{
     front::{
-        http::{Answered, Ask},
+        http::{Answered, Ask, Sought},
         served::{Decision, Served},
     },
     proto::{
@@ -32,10 +32,15 @@ impl Ask for Asking {
         self.0.driver.with(|exchanges| exchanges.mint(upstream))
     }
 
+    fn seek(&self, host: &str, path: &str) -> Sought {
+        self.0.routing.seek(host, path)
+    }
+
     fn ask(&self, request: Request) -> impl Future<Output = Answered> + Send {
         let (caller, answer) = oneshot::channel();
         let number = request.client_req_id.number();
-        let waiting = Waiting { client: &self.0, number, answer, answered: false };
+        let upstream = request.upstream_target.clone();
+        let waiting = Waiting { client: &self.0, number, upstream, answer, answered: false };
         // Opened at once: what waits does not hold the request.
         self.0.feed(Input::Open { request, caller });
         async move {
@@ -89,14 +94,15 @@ impl Ask for Asking {
             metrics.abandoned.inc();
             return;
         }
+        let upstream = client.label_of(&served.upstream);
         let labels = Requests {
-            upstream: Label(served.upstream.clone()),
+            upstream: Label(upstream.clone()),
             method: method_label(&served.method),
             status: status_class(served.status),
         };
         metrics.requests.get_or_create(&labels).inc();
         metrics.answered.inc();
-        let upstream = OfUpstream { upstream: Label(served.upstream.clone()) };
+        let upstream = OfUpstream { upstream: Label(upstream) };
         let took = served.answered.unwrap_or_else(|| served.started.elapsed());
         metrics.durations.get_or_create(&upstream).observe(took.as_secs_f64());
         if let Decision::Fault(code, side) | Decision::Cut(code, side) = served.decision {
@@ -105,6 +111,17 @@ impl Ask for Asking {
         }
     }
 }
+
+impl Client {
+    /// An upstream as metrics have it: there are only so many, whatever callers name.
+    fn label_of(&self, upstream: &Name) -> Name {
+        let stranger =
+            self.callers_name_upstreams && !self.driver.with(|exchanges| exchanges.knows(upstream));
+        if stranger { UNKNOWN.parse().expect("it is a name") } else { upstream.clone() }
+    }
+}
+
+const UNKNOWN: &str = "unknown";
 
 fn log(served: &Served) {
     tracing::info!(
@@ -134,6 +151,7 @@ fn decision(decision: Decision) -> &'static str {
 struct Waiting<'a> {
     client: &'a Arc<Client>,
     number: u64,
+    upstream: Name,
     answer: oneshot::Receiver<Answered>,
     answered: bool,
 }
@@ -146,7 +164,7 @@ impl Drop for Waiting<'_> {
         match self.answer.try_recv() {
             // It came in the last moment; what it began ends with it.
             Ok(Answered { reader: Some(_), .. }) => {
-                let upstream = self.client.upstream.clone();
+                let upstream = self.upstream.clone();
                 self.client.feed(Input::StreamEnded { upstream });
             }
             Ok(_) => {}

@@ -1,0 +1,101 @@
+//! Which upstream a request is for: the one the listener is for, the one the caller names where that is
+//! allowed, or the one whose route fits its host and path.
+
+use http::{HeaderValue, header, request::Parts};
+
+use super::http::{Ask, Front, Sought};
+use crate::wire::{Code, Fault, Name, Side};
+
+/// Where a request goes, and how it is changed for that.
+#[derive(Debug)]
+pub struct Destination {
+    /// The upstream.
+    pub upstream: Name,
+    /// The request target, in origin form.
+    pub url: String,
+    /// What was stripped from the front of its path.
+    pub stripped: Option<HeaderValue>,
+}
+
+impl<A: Ask> Front<A> {
+    /// Where the request with this head goes; `url` is its target in origin form.
+    pub(super) fn destination(&self, head: &Parts, url: String) -> Result<Destination, Fault> {
+        if self.settings.allow_upstream_header
+            && let Some(named) = head.headers.get(UPSTREAM)
+        {
+            let name = named.to_str().ok().and_then(|name| name.parse().ok());
+            let upstream = name.ok_or_else(|| {
+                let detail = "X-Relay-Upstream is not the name of an upstream: letters, digits, - and _";
+                Fault::new(Code::BadRequest, Side::Client, detail)
+            })?;
+            return Ok(Destination { upstream, url, stripped: None });
+        }
+        if let Some(upstream) = &self.settings.upstream {
+            return Ok(Destination { upstream: upstream.clone(), url, stripped: None });
+        }
+        let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let path = url.split('?').next().unwrap_or_default();
+        match self.ask.seek(host, path) {
+            Sought::Found(found) => Ok(strip(url, found.upstream, found.strip)),
+            Sought::Nowhere => {
+                let detail = format!("no upstream has a route for {}{}", shown(host), shown(path));
+                Err(Fault::new(Code::NoRoute, Side::Client, detail))
+            }
+            Sought::NotYet => {
+                let detail = "the client agent has just come and does not know all routes yet";
+                Err(Fault::new(Code::NotReady, Side::Client, detail))
+            }
+        }
+    }
+
+    /// The upstream of what is answered before its upstream is known.
+    pub(super) fn nowhere(&self) -> Name {
+        self.settings.upstream.clone().unwrap_or_else(|| NOWHERE.parse().expect("it is a name"))
+    }
+}
+
+/// Takes the first `segments` off the path.
+fn strip(url: String, upstream: Name, segments: usize) -> Destination {
+    if segments == 0 {
+        return Destination { upstream, url, stripped: None };
+    }
+    let end = url.find('?').unwrap_or(url.len());
+    let next = url[..end].match_indices('/').nth(segments).map_or(end, |(at, _)| at);
+    let stripped = HeaderValue::from_str(&url[..next]).ok();
+    let rest = &url[next..];
+    let url = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    Destination { upstream, url, stripped }
+}
+
+/// As much of a text as belongs into a sentence.
+fn shown(text: &str) -> &str {
+    let end = (0..=SHOWN.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    &text[..end]
+}
+
+/// How a caller names the upstream.
+const UPSTREAM: &str = "x-relay-upstream";
+const NOWHERE: &str = "-";
+const SHOWN: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stripping_takes_whole_segments_and_leaves_a_path() {
+        for (url, segments, rest, stripped) in [
+            ("/a/b?c=/d", 1, "/b?c=/d", Some("/a")),
+            ("/a/b/", 2, "/", Some("/a/b")),
+            ("/a", 1, "/", Some("/a")),
+            ("/a?b", 1, "/?b", Some("/a")),
+            ("/%61/b", 1, "/b", Some("/%61")),
+            ("/a//b", 1, "//b", Some("/a")),
+            ("/a/b", 0, "/a/b", None),
+        ] {
+            let to = strip(url.into(), "x".parse().unwrap(), segments);
+            assert_eq!(to.url, rest, "{url}");
+            assert_eq!(to.stripped.as_ref().and_then(|value| value.to_str().ok()), stripped, "{url}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The client agent's routes: drives the table by what agents announce, and tells them what became of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prometheus_client::metrics::{counter::Counter, family::Family};
+
+use crate::{
+    bus::{Bus, Message, Subscription},
+    front::http::Sought,
+    proto::routes::{Command, Input, Routes, Row, Standing},
+    role::{
+        core::Core,
+        shell::{Driver, Shell},
+    },
+    telemetry::ClaimRefused,
+    wire::{
+        Claim, Claimed, Here, Kind, Name, ProcessId, Subjects, codec,
+        codec::Malformed,
+        message::{VERSION, millis},
+    },
+};
+
+/// The table of one client agent, and its way to the agents.
+pub struct Routing {
+    bus: Bus,
+    subjects: Subjects,
+    own: ProcessId,
+    refused: Family<ClaimRefused, Counter>,
+    driver: Driver<Routes>,
+}
+
+impl Routing {
+    /// The empty table of this process.
+    pub fn of(core: &Core) -> Arc<Self> {
+        Arc::new(Routing {
+            bus: core.bus.clone(),
+            subjects: core.subjects.clone(),
+            own: core.id.clone(),
+            refused: core.metrics.claims_refused.clone(),
+            driver: Driver::new(Routes::default()),
+        })
+    }
+
+    /// Which upstream has a route for this host and path.
+    pub fn seek(&self, host: &str, path: &str) -> Sought {
+        self.driver.with(|routes| match routes.find(host, path) {
+            Some(found) => Sought::Found(found),
+            None if routes.is_known() => Sought::Nowhere,
+            None => Sought::NotYet,
+        })
+    }
+
+    /// Whether all routes are known.
+    pub fn is_known(&self) -> bool {
+        self.driver.with(|routes| routes.is_known())
+    }
+
+    /// How many routes there are.
+    pub fn len(&self) -> usize {
+        self.driver.with(|routes| routes.len())
+    }
+
+    /// Every route.
+    pub fn rows(&self) -> Vec<Row> {
+        self.driver.with(|routes| routes.rows())
+    }
+
+    /// What a message on a `route` subject says, when it is its sender's own.
+    ///
+    /// # Errors
+    /// What is wrong with it; the agent is told so.
+    pub fn read(&self, message: &Message) -> Result<Option<Input>, Malformed> {
+        let named = self.subjects.claimant(&message.subject);
+        let Some((upstream, agent)) = named else { return Ok(None) };
+        let claim = codec::decode::<Claim>(&message.payload).inspect_err(|malformed| {
+            self.refuse("malformed");
+            self.tell(
+                &agent,
+                Claimed { why: Some(malformed.to_string()), ..claimed(upstream.clone(), String::new()) },
+            );
+        })?;
+        let subject = self.subjects.route(&upstream, &agent, &claim.route);
+        let own =
+            claim.upstream_target == upstream && claim.upstream_id == agent && subject == *message.subject;
+        Ok(own.then_some(Input::Claim(claim)))
+    }
+
+    /// An agent announces itself, or answers a probe.
+    pub fn here(&self, here: &Here) {
+        self.feed(Input::Here(here.clone()));
+    }
+
+    /// Reads the claims of a subscription until it ends.
+    pub async fn read_claims(
+        self: Arc<Self>,
+        mut claims: Subscription,
+        accept: impl Fn(&Message, Result<Option<Input>, Malformed>) -> Option<Input>,
+    ) {
+        while let Some(message) = claims.next().await {
+            let read = self.read(&message);
+            if let Some(input) = accept(&message, read) {
+                self.feed(input);
+            }
+        }
+    }
+
+    fn refuse(&self, reason: &'static str) {
+        self.refused.get_or_create(&ClaimRefused { reason }).inc();
+    }
+
+    fn tell(&self, agent: &ProcessId, claimed: Claimed) {
+        let subject = self.subjects.claim(agent, &claimed.upstream_target);
+        // Should it not arrive, the claim comes again.
+        self.bus.publish(subject, codec::encode(&claimed)).ok();
+    }
+
+    fn publish(&self, subject: String) {
+        // As above: whoever is not asked announces itself within a heartbeat.
+        self.bus.publish(subject, Bytes::new()).ok();
+    }
+}
+
+fn claimed(upstream: Name, route: String) -> Claimed {
+    Claimed { v: VERSION, upstream_target: upstream, route, by: None, earlier: 0, why: None }
+}
+
+impl Shell for Routing {
+    type Machine = Routes;
+
+    fn driver(&self) -> &Driver<Routes> {
+        &self.driver
+    }
+
+    fn perform(&self, command: Command) -> Option<Input> {
+        match command {
+            Command::AskAll => self.publish(self.subjects.who()),
+            Command::Ask { upstream } => self.publish(self.subjects.who_of(&upstream)),
+            Command::Probe { upstream, agent } => {
+                let subject = self.subjects.probe(&agent, &upstream);
+                let reply = self.subjects.probe_reply(&self.own, &upstream, &agent);
+                // As above.
+                self.bus.ask(subject, reply, Bytes::new()).ok();
+            }
+            Command::Tell { upstream, agent, route, standing } => {
+                let told = claimed(upstream, route.to_string());
+                let told = match standing {
+                    Standing::Served => told,
+                    Standing::Taken { by, earlier } => {
+                        self.refuse("taken");
+                        Claimed { by: Some(by), earlier: millis(earlier), ..told }
+                    }
+                    Standing::Refused { why } => {
+                        self.refuse("limit");
+                        Claimed { why: Some(why.to_owned()), ..told }
+                    }
+                };
+                self.tell(&agent, told);
+            }
+        }
+        None
+    }
+}
+
+/// The subjects on which the agents of `only`, or of all upstreams, say `kind`.
+pub fn announcements(subjects: &Subjects, kind: Kind, only: &[Name]) -> Vec<String> {
+    match only {
+        [] => vec![subjects.every(kind)],
+        names => names.iter().map(|name| subjects.every_of(kind, name)).collect(),
+    }
+}

@@ -1,0 +1,69 @@
+//! Service discovery for Prometheus: every process tells where its metrics are, and any of them tells of all.
+//! The format is that of `http_sd_configs`.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use serde::Serialize;
+
+use super::ps;
+use crate::bus::Bus;
+
+#[derive(Debug, Serialize)]
+struct Target {
+    targets: [String; 1],
+    labels: BTreeMap<&'static str, String>,
+}
+
+/// Where the admin listener at `address` is found from elsewhere, as `host:port`.
+pub fn found_at(address: SocketAddr, host: Option<&str>) -> String {
+    let own_name = || {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        let name = name.or_else(|| std::env::var("HOSTNAME").ok());
+        name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty())
+    };
+    let host = match host {
+        Some(host) => Some(host.to_owned()),
+        None if address.ip().is_unspecified() => own_name(),
+        None => None,
+    };
+    match host {
+        Some(host) => format!("{host}:{}", address.port()),
+        None => address.to_string(),
+    }
+}
+
+/// Every process that has an admin listener, as JSON; nobody while NATS is away.
+pub async fn targets(bus: &Bus) -> String {
+    let rows = ps::ask(bus, WAIT).await.unwrap_or_default();
+    let targets = rows.into_iter().filter_map(|row| {
+        let mut labels = BTreeMap::from([
+            ("__meta_relay_role", row.report.role),
+            ("__meta_relay_process", row.process),
+            ("__meta_relay_version", row.version),
+        ]);
+        if let Some(upstream) = row.report.upstream {
+            labels.insert("__meta_relay_upstream", upstream);
+        }
+        Some(Target { targets: [row.report.admin?], labels })
+    });
+    // A list of texts; it can always be written.
+    serde_json::to_string(&targets.collect::<Vec<_>>()).unwrap_or_default()
+}
+
+/// How long nobody may answer until all have.
+const WAIT: Duration = Duration::from_millis(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admin_listener_is_found_by_its_address_or_by_the_name_it_is_given() {
+        let address = "127.0.0.1:9180".parse().unwrap();
+        assert_eq!(found_at(address, None), "127.0.0.1:9180");
+        assert_eq!(found_at(address, Some("relay-1")), "relay-1:9180");
+        assert_eq!(found_at("[::1]:9180".parse().unwrap(), None), "[::1]:9180");
+        let everywhere = found_at("0.0.0.0:9180".parse().unwrap(), None);
+        assert!(everywhere.ends_with(":9180") && !everywhere.is_empty(), "{everywhere}");
+    }
+}
