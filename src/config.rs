@@ -24,7 +24,7 @@ pub use entrance::{Entrance, Mode, Trusted};
 pub use file::{from_flags, parse};
 pub use process::{Nats, Process, Secret};
 pub use tools::{Decode, Demo, Health, Ps, Routes, Up};
-pub use upstream::{Origin, Upstream};
+pub use upstream::{Member, Origin, Upstream};
 pub use values::{Admin, HostHeader, Listen, LogFormat, OriginUrl, Switch};
 
 /// HTTP from one network to another over NATS.

@@ -182,8 +182,8 @@ fn the_ports_that_services_name_are_those_they_listen_on() {
     else {
         panic!("an upstream agent")
     };
-    assert_eq!(agent.origin.to.to_string(), format!("http://origin:{}/", demo.listen.0.port()));
-    assert_eq!(Some(agent.name), settings.upstream);
+    assert_eq!(agent.member.origin.to.to_string(), format!("http://origin:{}/", demo.listen.0.port()));
+    assert_eq!(Some(agent.member.name), settings.upstream);
 }
 
 #[test]

@@ -3,14 +3,16 @@
 //! A value of the file becomes the default of its flag, so that everything else (the environment and the
 //! command line win, the parsers, the error messages) is the command line's own machinery. Keys at the top
 //! are for every role that has the setting; keys in `[client]`, `[upstream]`, `[broker]` for that role.
+//! `[[upstream]]`, more than once, is for an agent of several upstreams: the command line is then read once for
+//! each.
 
-use std::ffi::OsString;
+use std::{collections::BTreeSet, ffi::OsString};
 
 use anyhow::{Context, bail};
-use clap::{Arg, CommandFactory, FromArgMatches};
+use clap::{Arg, Args, CommandFactory, FromArgMatches};
 use toml::{Table, Value};
 
-use super::{Cli, Command};
+use super::{Cli, Command, Process};
 
 /// Reads the command line, the environment and the file.
 ///
@@ -19,19 +21,35 @@ use super::{Cli, Command};
 /// clap's own message, as people expect of a command.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Command> {
     let args: Vec<OsString> = args.into_iter().collect();
-    let mut command = command();
-    if let Some(path) = file_named_in(&args) {
-        let role = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default().to_owned();
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read the settings file {}", path.to_string_lossy()))?;
-        let mistakes = apply(&text, &role, &mut command);
-        if !mistakes.is_empty() {
-            bail!("the settings file {} is not right:\n  {}", path.to_string_lossy(), mistakes.join("\n  "));
+    let (path, lines) = lines(&args)?;
+    let alone = lines.len() == 1;
+    let mut commands = Vec::new();
+    let mut errors = Vec::new();
+    for line in lines {
+        match read(line, &args) {
+            Ok(command) => commands.push(command),
+            Err(error) => errors.push(error),
         }
     }
-    let matches = command.try_get_matches_from(args).unwrap_or_else(|error| error.exit());
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    Ok(cli.command)
+    // What is wrong for all of them alike is a mistake on the command line, or `--help`.
+    let first = errors.first().map(ToString::to_string);
+    let alike = commands.is_empty() && errors.iter().all(|error| Some(error.to_string()) == first);
+    match errors.pop() {
+        Some(error) if alone || alike => error.exit(),
+        Some(error) => {
+            errors.push(error);
+            bail!(Mistakes { path, all: errors.iter().map(told).collect() })
+        }
+        None => Ok(joined(commands).map_err(|all| Mistakes { path, all })?),
+    }
+}
+
+/// Everything that is wrong with a settings file.
+#[derive(Debug, thiserror::Error)]
+#[error("the settings file {path} is not right:\n  {}", all.join("\n  "))]
+struct Mistakes {
+    path: String,
+    all: Vec<String>,
 }
 
 /// Settings of a role from flags alone: neither the environment nor a file has a say.
@@ -57,6 +75,46 @@ pub(super) fn command() -> clap::Command {
     })
 }
 
+/// The command lines that are to be read, with the file's values under their flags, and the file's name.
+fn lines(args: &[OsString]) -> anyhow::Result<(String, Vec<clap::Command>)> {
+    let Some(path) = file_named_in(args) else { return Ok((String::new(), vec![command()])) };
+    let path = path.to_string_lossy().into_owned();
+    let role = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default();
+    let text =
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read the settings file {path}"))?;
+    match apply(&text, role) {
+        Ok(lines) => Ok((path, lines)),
+        Err(all) => bail!(Mistakes { path, all }),
+    }
+}
+
+fn read(line: clap::Command, args: &[OsString]) -> Result<Command, clap::Error> {
+    let matches = line.try_get_matches_from(args)?;
+    Ok(Cli::from_arg_matches(&matches)?.command)
+}
+
+/// Several upstreams are one agent's.
+pub(super) fn joined(commands: Vec<Command>) -> Result<Command, Vec<String>> {
+    let mut commands = commands.into_iter();
+    let mut first = commands.next().ok_or_else(|| vec!["it has no settings".to_owned()])?;
+    let mut mistakes = Vec::new();
+    if let Command::Upstream(agent) = &mut first {
+        let others = commands.filter_map(|command| match command {
+            Command::Upstream(other) => Some(other.member),
+            _ => None,
+        });
+        agent.others.extend(others);
+        let mut names = BTreeSet::new();
+        for member in agent.members().filter(|member| !names.insert(&member.name)) {
+            mistakes.push(format!(
+                "upstream '{}' is there more than once; a flag or a variable counts for every [[upstream]]",
+                member.name
+            ));
+        }
+    }
+    if mistakes.is_empty() { Ok(first) } else { Err(mistakes) }
+}
+
 fn file_named_in(args: &[OsString]) -> Option<OsString> {
     let mut args = args.iter();
     while let Some(arg) = args.next() {
@@ -72,28 +130,85 @@ fn file_named_in(args: &[OsString]) -> Option<OsString> {
     std::env::var_os("RELAY_CONFIG").filter(|path| !path.is_empty())
 }
 
-/// Puts the file's values under the flags of `role`; returns every mistake.
-pub(super) fn apply(text: &str, role: &str, command: &mut clap::Command) -> Vec<String> {
+/// The command line with the file's values under the flags of `role`, once for each `[[upstream]]` when that
+/// is the role.
+///
+/// # Errors
+/// Every mistake.
+pub(super) fn apply(text: &str, role: &str) -> Result<Vec<clap::Command>, Vec<String>> {
     let table: Table = match text.parse() {
         Ok(table) => table,
-        Err(error) => return vec![error.to_string().trim_end().replace('\n', "\n  ")],
+        Err(error) => return Err(vec![error.to_string().trim_end().replace('\n', "\n  ")]),
     };
     let mut mistakes = Vec::new();
+    let mut line = command();
+    // The keys at the top first: a role's own win.
     for (key, value) in &table {
-        match value {
-            Value::Table(section) if ROLES.contains(&key.as_str()) => {
-                for (key_in, value) in section {
-                    let place = format!("{key}.{key_in}");
-                    set(command, &[key], role, key_in, &place, value, &mut mistakes);
-                }
-            }
-            Value::Table(_) => {
-                mistakes.push(format!("[{key}]: no such role; there are {}", ROLES.join(", ")))
-            }
-            value => set(command, &ROLES, role, key, key, value, &mut mistakes),
+        if !matches!(value, Value::Table(_)) && tables(value).is_none() {
+            set(&mut line, &ROLES, role, key, key, value, &mut mistakes);
         }
     }
-    mistakes
+    let mut lines = Vec::new();
+    for (key, value) in &table {
+        match (value, tables(value)) {
+            (Value::Table(section), _) if ROLES.contains(&key.as_str()) => {
+                for (key_in, value) in section {
+                    let place = format!("{key}.{key_in}");
+                    set(&mut line, &[key], role, key_in, &place, value, &mut mistakes);
+                }
+            }
+            (_, Some(sections)) if key == SEVERAL => {
+                lines = several(&sections, &line, role, &mut mistakes);
+            }
+            (_, Some(_)) if ROLES.contains(&key.as_str()) => {
+                mistakes.push(format!("[[{key}]]: only [[{SEVERAL}]] may be there more than once"));
+            }
+            (Value::Table(_), _) | (_, Some(_)) => {
+                mistakes.push(format!("[{key}]: no such role; there are {}", ROLES.join(", ")));
+            }
+            (_, None) => {}
+        }
+    }
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    Ok(if lines.is_empty() || role != SEVERAL { vec![line] } else { lines })
+}
+
+/// The tables of an array of them.
+fn tables(value: &Value) -> Option<Vec<&Table>> {
+    value.as_array().filter(|items| !items.is_empty())?.iter().map(Value::as_table).collect()
+}
+
+/// A command line for each `[[upstream]]`.
+fn several(
+    sections: &[&Table],
+    line: &clap::Command,
+    role: &str,
+    mistakes: &mut Vec<String>,
+) -> Vec<clap::Command> {
+    if sections.len() > MAX_UPSTREAMS {
+        mistakes.push(format!("[[{SEVERAL}]]: an agent serves at most {MAX_UPSTREAMS} upstreams"));
+        return Vec::new();
+    }
+    let process = Process::augment_args(clap::Command::new("process"));
+    let of_process = |key: &str| process.get_arguments().any(|arg| arg.get_long() == Some(key));
+    let mut lines = Vec::new();
+    for (number, section) in sections.iter().enumerate() {
+        let mut line = line.clone();
+        let name = section.get("name").and_then(Value::as_str).map(str::to_owned);
+        let name = name.unwrap_or_else(|| (number + 1).to_string());
+        for (key, value) in *section {
+            let place = format!("{SEVERAL} {name}: {key}");
+            if of_process(key) {
+                mistakes.push(format!("{place}: is the whole process's; write it at the top of the file"));
+            } else {
+                set(&mut line, &[SEVERAL], role, key, &place, value, mistakes);
+            }
+        }
+        lines.push(line);
+    }
+    lines
 }
 
 /// Sets `key` for those of `roles` that have it; only the values of the role that runs take effect, but
@@ -152,6 +267,13 @@ fn refused(arg: &Arg, values: &[String]) -> Option<String> {
     }
 }
 
+/// What is wrong, in one line.
+fn told(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let said = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
+    said.collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_owned()
+}
+
 fn texts(value: &Value) -> Option<Vec<String>> {
     match value {
         Value::String(text) => Some(vec![text.clone()]),
@@ -163,3 +285,7 @@ fn texts(value: &Value) -> Option<Vec<String>> {
 }
 
 const ROLES: [&str; 3] = ["client", "upstream", "broker"];
+/// The role that may have several tables.
+const SEVERAL: &str = "upstream";
+/// Upstreams of one agent at most.
+const MAX_UPSTREAMS: usize = 256;

@@ -64,7 +64,7 @@ fn every_mistake_in_a_file_is_reported_at_once() {
         [waiter]
         a = 1
     "#;
-    let mistakes = file::apply(text, "client", &mut file::command());
+    let mistakes = file::apply(text, "client").unwrap_err();
     let all = mistakes.join("\n");
     assert_eq!(mistakes.len(), 5, "{all}");
     for part in ["colour: no such setting", "client.ttl", "client.listen", "broker.max-holds", "[waiter]"] {
@@ -124,10 +124,79 @@ fn secrets_do_not_print() {
     assert!(!format!("{secret:?}").contains("hunter2"));
 }
 
+#[test]
+fn a_role_s_own_key_wins_over_the_one_at_the_top() {
+    let text = "ttl = \"9s\"\n[client]\nttl = \"3s\"\nupstream = \"shop\"";
+    match from_file(text, &["client"]).unwrap() {
+        Command::Client(client) => assert_eq!(client.ttl, Duration::from_secs(3)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_agent_may_serve_several_upstreams() {
+    let text = r#"
+        ttl = "9s"
+        realm = "shops"
+        [[upstream]]
+        name = "shop"
+        to = "3000"
+        route = ["shop.example.com", "example.com/shop"]
+        [[upstream]]
+        name = "blog"
+        to = "3001"
+        ttl = "2s"
+        strip-prefix = true
+        route = "/blog"
+    "#;
+    let agent = match from_file(text, &["upstream", "--ack-delay", "7ms"]).unwrap() {
+        Command::Upstream(agent) => agent,
+        other => panic!("{other:?}"),
+    };
+    let seen: Vec<_> = agent
+        .members()
+        .map(|m| (m.name.as_str(), m.ttl.as_secs(), m.ack_delay.as_millis(), m.route.len(), m.strip_prefix))
+        .collect();
+    assert_eq!(seen, [("shop", 9, 7, 2, Switch::Off), ("blog", 2, 7, 1, Switch::On)]);
+    assert_eq!(agent.process.realm.unwrap().as_str(), "shops");
+    // Other roles do not mind.
+    assert_eq!(file::apply(text, "broker").unwrap().len(), 1);
+}
+
+#[test]
+fn every_mistake_in_several_upstreams_is_reported_at_once() {
+    let text = r#"
+        [[upstream]]
+        name = "shop"
+        to = "3000"
+        route = ["shop.example.com:80"]
+        realm = "x"
+        [[upstream]]
+        to = "ftp://x"
+        colour = "red"
+        [[broker]]
+        wait = "1s"
+    "#;
+    let mistakes = file::apply(text, "upstream").unwrap_err();
+    let all = mistakes.join("\n");
+    assert_eq!(mistakes.len(), 5, "{all}");
+    for part in ["upstream shop: route", "shop: realm", "upstream 2: to", "2: colour", "[[broker]]"] {
+        assert!(all.contains(part), "{part} in {all}");
+    }
+    let twice = "[[upstream]]\nname = \"a\"\nto = \"1\"\n".repeat(2);
+    let lines = file::apply(&twice, "upstream").unwrap();
+    let all = file::joined(lines.into_iter().map(|line| read(line, &["upstream"]).unwrap()).collect());
+    assert!(all.unwrap_err()[0].contains("'a' is there more than once"));
+}
+
 fn from_file(text: &str, args: &[&str]) -> Result<Command, clap::Error> {
-    let mut command = file::command();
-    let mistakes = file::apply(text, args[0], &mut command);
-    assert_eq!(mistakes, Vec::<String>::new());
-    let matches = command.try_get_matches_from(["relay"].iter().chain(args))?;
+    let lines = file::apply(text, args[0]).unwrap();
+    let commands: Result<Vec<Command>, clap::Error> =
+        lines.into_iter().map(|line| read(line, args)).collect();
+    Ok(file::joined(commands?).unwrap())
+}
+
+fn read(line: clap::Command, args: &[&str]) -> Result<Command, clap::Error> {
+    let matches = line.try_get_matches_from(["relay"].iter().chain(args))?;
     Ok(Cli::from_arg_matches(&matches)?.command)
 }

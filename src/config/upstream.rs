@@ -1,4 +1,4 @@
-//! The upstream agent's settings.
+//! The upstream agent's settings: the process's, and those of each upstream it serves.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -6,17 +6,44 @@ use bytesize::ByteSize;
 use clap::Args;
 
 use super::{HostHeader, OriginUrl, Process, Switch, values::parse_positive};
-use crate::wire::Name;
+use crate::wire::{Name, Route};
 
 /// The upstream agent.
 #[derive(Debug, Clone, Args)]
 pub struct Upstream {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub member: Member,
+    /// The other upstreams it serves: those of all `[[upstream]]` tables of the settings file but the first.
+    #[arg(skip)]
+    pub others: Vec<Member>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub process: Process,
+}
+
+impl Upstream {
+    /// Every upstream it serves.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        std::iter::once(&self.member).chain(&self.others)
+    }
+}
+
+/// One upstream that an agent serves.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct Member {
     /// Upstream to serve; agents with the same name share its requests
     #[arg(long, value_name = "NAME")]
     pub name: Name,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub origin: Origin,
+    /// Requests it wants, as HOST, *.HOST, HOST/PATH or /PATH; a path covers all below it
+    #[arg(long, value_name = "ROUTE", value_delimiter = ',')]
+    pub route: Vec<Route>,
+    /// Whether a route's path is stripped from its requests before the origin sees them
+    #[arg(long, value_name = "on|off", num_args = 0..=1, default_value = "off", default_missing_value = "on")]
+    pub strip_prefix: Switch,
     /// How long the origin may take to answer
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     pub ttl: Duration,
@@ -26,13 +53,10 @@ pub struct Upstream {
     /// Requests at the origin at most; more are refused before they start and go to another agent
     #[arg(long, value_name = "N", default_value = "1000", value_parser = parse_positive)]
     pub max_in_flight: usize,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub process: Process,
 }
 
 /// The origin an upstream agent calls, and how.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 pub struct Origin {
     /// Origin to call: `http://HOST[:PORT][/PATH]`, `https://…`, `h2c://…` for HTTP/2 without TLS, or `unix:/PATH` for
     /// a socket; a bare port is one on 127.0.0.1

@@ -120,6 +120,8 @@ pub enum Command {
     Leave,
     /// Publish on `relay.here.…`.
     Announce(Here),
+    /// The same, as it is time to.
+    Heartbeat(Here),
     /// Publish on `relay.gone.…`.
     Farewell,
 }
@@ -510,7 +512,7 @@ impl<H: BuildHasher> Machine for Serving<H> {
             self.heartbeat = Some(now + HEARTBEAT);
             self.forget_recent(now);
             if self.link_up && self.group != Group::Draining {
-                self.commands.push_back(Command::Announce(self.here()));
+                self.commands.push_back(Command::Heartbeat(self.here()));
             }
         }
     }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::{
     core::{self, Announced, Core, Role},
-    service::Report,
+    service::{Report, Service},
     shell::{Driver, Shell},
     signals::Signals,
 };
@@ -152,13 +152,36 @@ impl Shell for Broker {
     }
 }
 
-impl Role for Broker {
-    fn core(&self) -> &Core {
+impl Service for Broker {
+    fn process(&self) -> &Core {
         &self.core
     }
 
     fn service_name(&self) -> String {
         "relay-broker".into()
+    }
+
+    fn report(&self) -> Report {
+        let held = self.driver.with(|supervision| supervision.held()) as u64;
+        Report {
+            role: "broker".into(),
+            upstream: None,
+            in_flight: held,
+            limit: self.limit as u64,
+            requests: self.core.metrics.answered.get(),
+            failed: self.core.metrics.failed.get(),
+            uptime: self.core.started.elapsed().as_secs(),
+            accepting: !self.core.is_stopping(),
+            admin: self.core.admin.get().cloned(),
+            endpoint: self.core.subjects.every_hold(),
+            agent: None,
+        }
+    }
+}
+
+impl Role for Broker {
+    fn core(&self) -> &Core {
+        &self.core
     }
 
     fn on_message(&self, address: Address<'_>, message: &Message) {
@@ -199,22 +222,6 @@ impl Role for Broker {
     }
 
     fn on_publish_denied(&self, _: &str) {}
-
-    fn report(&self) -> Report {
-        let held = self.driver.with(|supervision| supervision.held()) as u64;
-        Report {
-            role: "broker".into(),
-            upstream: None,
-            in_flight: held,
-            limit: self.limit as u64,
-            requests: self.core.metrics.answered.get(),
-            failed: self.core.metrics.failed.get(),
-            uptime: self.core.started.elapsed().as_secs(),
-            accepting: !self.core.is_stopping(),
-            admin: self.core.admin.get().cloned(),
-            endpoint: self.core.subjects.every_hold(),
-        }
-    }
 
     fn refresh_metrics(&self) {
         let (held, agents) = self.driver.with(|supervision| (supervision.held(), supervision.agents()));

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     core::{self, Announced, Core, Role},
-    service::Report,
+    service::{Report, Service},
     shell::{Driver, Shell},
     signals::Signals,
 };
@@ -417,13 +417,36 @@ impl Shell for Client {
     }
 }
 
-impl Role for Client {
-    fn core(&self) -> &Core {
+impl Service for Client {
+    fn process(&self) -> &Core {
         &self.core
     }
 
     fn service_name(&self) -> String {
         "relay-client".into()
+    }
+
+    fn report(&self) -> Report {
+        let metrics = &self.core.metrics;
+        Report {
+            role: "client".into(),
+            upstream: self.upstream.as_ref().map(Name::to_string),
+            in_flight: self.driver.with(|exchanges| exchanges.in_flight()) as u64,
+            limit: self.limit as u64,
+            requests: metrics.answered.get(),
+            failed: metrics.failed.get(),
+            uptime: self.core.started.elapsed().as_secs(),
+            accepting: !self.core.is_stopping(),
+            admin: self.core.admin.get().cloned(),
+            endpoint: self.core.subjects.inbox(&self.core.id),
+            agent: None,
+        }
+    }
+}
+
+impl Role for Client {
+    fn core(&self) -> &Core {
+        &self.core
     }
 
     fn on_message(&self, address: Address<'_>, message: &Message) {
@@ -466,22 +489,6 @@ impl Role for Client {
         let asked = [Kind::Req, Kind::Hold].into_iter().find_map(|kind| subjects.upstream_of(kind, subject));
         if let Some(upstream) = asked {
             self.feed(Input::Forbidden { upstream });
-        }
-    }
-
-    fn report(&self) -> Report {
-        let metrics = &self.core.metrics;
-        Report {
-            role: "client".into(),
-            upstream: self.upstream.as_ref().map(Name::to_string),
-            in_flight: self.driver.with(|exchanges| exchanges.in_flight()) as u64,
-            limit: self.limit as u64,
-            requests: metrics.answered.get(),
-            failed: metrics.failed.get(),
-            uptime: self.core.started.elapsed().as_secs(),
-            accepting: !self.core.is_stopping(),
-            admin: self.core.admin.get().cloned(),
-            endpoint: self.core.subjects.inbox(&self.core.id),
         }
     }
 

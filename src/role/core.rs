@@ -4,16 +4,17 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
+use bytes::Bytes;
 use futures_util::future::OptionFuture;
 use tokio::{
     net::TcpListener,
-    sync::{Notify, mpsc, watch},
+    sync::{mpsc, watch},
     time::timeout,
 };
 
@@ -21,7 +22,10 @@ use crate::{
     bus::{Bus, Event, Message},
     config::{Admin, Listen, Process},
     front::{admin, listen},
-    role::{discovery, service},
+    role::{
+        discovery,
+        service::{self, Service},
+    },
     telemetry::Metrics,
     wire::{Here, Kind, Name, ProcessId, Subjects, codec, codec::Malformed, subjects::Address},
 };
@@ -45,7 +49,9 @@ pub struct Core {
     state: AtomicU8,
     login_refused: AtomicBool,
     warned_of_version: AtomicBool,
-    heard_itself: Notify,
+    /// Round trips so far, and the last one whose message came back.
+    trips: AtomicU64,
+    heard: watch::Sender<u64>,
     stop: watch::Sender<bool>,
 }
 
@@ -66,8 +72,6 @@ pub enum Announced {
 pub trait Role: Send + Sync + 'static {
     /// The process.
     fn core(&self) -> &Core;
-    /// Its name as a NATS service.
-    fn service_name(&self) -> String;
     /// A message to the process's private subjects.
     fn on_message(&self, address: Address<'_>, message: &Message);
     /// What it waits for, once it is connected, before it is ready.
@@ -82,8 +86,6 @@ pub trait Role: Send + Sync + 'static {
     fn on_link(&self, up: bool);
     /// NATS refused a publication.
     fn on_publish_denied(&self, subject: &str);
-    /// What `relay ps` shows of it.
-    fn report(&self) -> service::Report;
     /// Brings the gauges up to date.
     fn refresh_metrics(&self);
 }
@@ -122,21 +124,22 @@ impl Core {
             state: AtomicU8::new(CONNECTING),
             login_refused: AtomicBool::new(false),
             warned_of_version: AtomicBool::new(false),
-            heard_itself: Notify::new(),
+            trips: AtomicU64::new(0),
+            heard: watch::Sender::new(0),
             stop: watch::Sender::new(false),
         };
         Ok((core, events))
     }
 
     /// Publishes a message, or counts that it could not.
-    pub fn publish(&self, subject: String, payload: bytes::Bytes) {
+    pub fn publish(&self, subject: String, payload: Bytes) {
         if self.bus.publish(subject, payload).is_err() {
             self.metrics.drop_message("queue_full");
         }
     }
 
     /// Publishes a message whose "no responders" matters, or counts that it could not.
-    pub fn ask(&self, subject: String, reply: String, payload: bytes::Bytes) {
+    pub fn ask(&self, subject: String, reply: String, payload: Bytes) {
         if self.bus.ask(subject, reply, payload).is_err() {
             self.metrics.drop_message("queue_full");
         }
@@ -176,12 +179,24 @@ impl Core {
     /// Waits until what was sent to NATS so far has come back from it: only then is a subscription in
     /// force. (A flush is no round trip: others may still get "no responders" after it.)
     pub async fn round_trip(&self) {
+        let mut heard = self.heard.subscribe();
         loop {
-            let heard = self.heard_itself.notified();
-            self.publish(self.subjects.ready(&self.id), bytes::Bytes::new());
-            if timeout(ROUND_TRIP, heard).await.is_ok() {
+            // Numbered, as several may be on their way: the message of an earlier one proves less.
+            let trip = self.trips.fetch_add(1, Ordering::Relaxed) + 1;
+            self.publish(self.subjects.ready(&self.id), Bytes::copy_from_slice(&trip.to_be_bytes()));
+            if timeout(ROUND_TRIP, heard.wait_for(|heard| *heard >= trip)).await.is_ok() {
                 return;
             }
+        }
+    }
+
+    fn hear_itself(&self, payload: &[u8]) {
+        if let Ok(trip) = payload.try_into().map(u64::from_be_bytes) {
+            self.heard.send_if_modified(|heard| {
+                let news = trip > *heard;
+                *heard = trip.max(*heard);
+                news
+            });
         }
     }
 
@@ -223,11 +238,25 @@ impl Core {
     }
 }
 
+/// Starts what every process runs beside its own work, and the one service that it is to NATS.
+///
+/// # Errors
+/// When the admin address can't be had.
+pub async fn start<R: Role + Service>(
+    role: &Arc<R>,
+    settings: &Process,
+    events: mpsc::Receiver<Event>,
+) -> anyhow::Result<()> {
+    // The life of the process is the service's.
+    service::start(role).await?.detach_all();
+    run(role, settings, events).await
+}
+
 /// Starts what every process runs beside its own work.
 ///
 /// # Errors
 /// When the admin address can't be had.
-pub async fn start<R: Role>(
+pub async fn run<R: Role>(
     role: &Arc<R>,
     settings: &Process,
     events: mpsc::Receiver<Event>,
@@ -242,7 +271,6 @@ pub async fn start<R: Role>(
     }
     let inbox = core.bus.subscribe(core.subjects.inbox(&core.id)).await?;
     tokio::spawn(read_inbox(Arc::clone(role), inbox));
-    service::start(role).await?;
     tokio::spawn(follow_link(Arc::clone(role), events));
     Ok(())
 }
@@ -251,7 +279,7 @@ async fn read_inbox<R: Role>(role: Arc<R>, mut inbox: crate::bus::Subscription) 
     while let Some(message) = inbox.next().await {
         let core = role.core();
         match core.subjects.address(&core.id, &message.subject) {
-            Some(Address::Ready) => core.heard_itself.notify_waiters(),
+            Some(Address::Ready) => core.hear_itself(&message.payload),
             Some(address) => role.on_message(address, &message),
             None => core.metrics.drop_message("misaddressed"),
         }

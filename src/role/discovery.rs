@@ -35,19 +35,26 @@ pub fn found_at(address: SocketAddr, host: Option<&str>) -> String {
 /// Every process that has an admin listener, as JSON; nobody while NATS is away.
 pub async fn targets(bus: &Bus) -> String {
     let rows = ps::ask(bus, WAIT).await.unwrap_or_default();
-    let targets = rows.into_iter().filter_map(|row| {
-        let mut labels = BTreeMap::from([
-            ("__meta_relay_role", row.report.role),
-            ("__meta_relay_process", row.process),
-            ("__meta_relay_version", row.version),
-        ]);
+    let mut targets: BTreeMap<String, Target> = BTreeMap::new();
+    for row in rows {
+        let Some(admin) = row.report.admin else { continue };
+        let target = targets.entry(row.process.clone()).or_insert_with(|| Target {
+            targets: [admin],
+            labels: BTreeMap::from([
+                ("__meta_relay_role", row.report.role),
+                ("__meta_relay_process", row.process),
+                ("__meta_relay_version", row.version),
+            ]),
+        });
+        // A process answers once for each upstream that it serves.
         if let Some(upstream) = row.report.upstream {
-            labels.insert("__meta_relay_upstream", upstream);
+            let upstreams = target.labels.entry("__meta_relay_upstream").or_default();
+            upstreams.push_str(if upstreams.is_empty() { "" } else { "," });
+            upstreams.push_str(&upstream);
         }
-        Some(Target { targets: [row.report.admin?], labels })
-    });
+    }
     // A list of texts; it can always be written.
-    serde_json::to_string(&targets.collect::<Vec<_>>()).unwrap_or_default()
+    serde_json::to_string(&targets.into_values().collect::<Vec<_>>()).unwrap_or_default()
 }
 
 /// How long nobody may answer until all have.

@@ -2,42 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::inquiry;
+use super::{
+    inquiry,
+    service::{Claimed, Routes, SERVED},
+};
 use crate::config::Routes as Settings;
-
-/// What an upstream agent answers to `$SRV.ROUTES`.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Answer {
-    /// Its name as a NATS service.
-    pub name: String,
-    /// Its id as a NATS service.
-    pub id: String,
-    /// The process.
-    pub process: String,
-    /// The upstream it serves.
-    pub upstream: String,
-    /// What it claims.
-    pub routes: Vec<Claimed>,
-}
-
-/// One claim.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Claimed {
-    /// The route.
-    pub route: String,
-    /// Whether its path is stripped from the requests.
-    pub strip: bool,
-    /// `served`, `taken` or `refused`.
-    pub standing: String,
-    /// The upstream that claimed it earlier.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub by: Option<String>,
-    /// Why it is refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
-}
 
 /// One route of one upstream, as `--json` prints it.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -62,9 +33,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn rows(answers: impl Iterator<Item = Answer>) -> Vec<Row> {
+fn rows(answers: impl Iterator<Item = Routes>) -> Vec<Row> {
     let mut agents: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
-    for Answer { process, upstream, routes, .. } in answers {
+    for Routes { process, upstream, routes, .. } in answers {
         for claimed in routes {
             // What is served comes before what is not.
             let key = (claimed.route.clone(), claimed.standing != SERVED, upstream.clone(), claimed);
@@ -102,9 +73,6 @@ fn table(rows: &[Row]) -> String {
     inquiry::table(&lines)
 }
 
-/// The standing of a claim whose requests come.
-pub const SERVED: &str = "served";
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,7 +86,7 @@ mod tests {
             by: by.map(str::to_owned),
             why: None,
         };
-        let answer = |process: &str, upstream: &str, claimed: Claimed| Answer {
+        let answer = |process: &str, upstream: &str, claimed: Claimed| Routes {
             name: String::new(),
             id: String::new(),
             process: process.into(),

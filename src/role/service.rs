@@ -5,9 +5,27 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 
-use super::core::Role;
-use crate::bus::Message;
+use super::core::Core;
+use crate::{
+    bus::{Message, Subscription},
+    proto::claims::{Row, Standing},
+};
+
+/// What NATS sees as one service.
+pub trait Service: Send + Sync + 'static {
+    /// The process it runs in.
+    fn process(&self) -> &Core;
+    /// Its name.
+    fn service_name(&self) -> String;
+    /// What `relay ps` shows of it.
+    fn report(&self) -> Report;
+    /// The routes it claims; nothing when it is none that claims any.
+    fn routes(&self) -> Option<Vec<Row>> {
+        None
+    }
+}
 
 /// What a process says of itself, in the `data` of its service statistics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,9 +50,19 @@ pub struct Report {
     /// Where its admin listener is found, as `host:port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<String>,
+    /// What an upstream agent says besides.
+    #[serde(flatten)]
+    pub agent: Option<AgentReport>,
     /// The subject of its endpoint, for `nats micro info`.
     #[serde(skip)]
     pub endpoint: String,
+}
+
+/// What an upstream agent says of itself besides.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentReport {
+    /// Routes it claims.
+    pub routes: u64,
 }
 
 #[derive(Serialize)]
@@ -83,35 +111,81 @@ struct EndpointStats<'a> {
     data: &'a Report,
 }
 
-/// Answers `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`, for all, for the name, for the id.
+/// The routes of one upstream agent: the answer to `$SRV.ROUTES`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Routes {
+    /// The service.
+    pub name: String,
+    /// The service's id.
+    pub id: String,
+    /// The process.
+    pub process: String,
+    /// The upstream.
+    pub upstream: String,
+    /// What it claims.
+    pub routes: Vec<Claimed>,
+}
+
+/// One route in [`Routes`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Claimed {
+    /// The route.
+    pub route: String,
+    /// Whether its path is stripped from the requests.
+    pub strip: bool,
+    /// `served`, `taken` or `refused`.
+    pub standing: String,
+    /// The upstream that has it instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl From<Row> for Claimed {
+    fn from(row: Row) -> Self {
+        let (standing, by, why) = match row.standing {
+            Standing::Served => (SERVED, None, None),
+            Standing::Taken { by } => ("taken", Some(by.to_string()), None),
+            Standing::Refused { why } => ("refused", None, Some(why)),
+        };
+        Claimed { route: row.route.to_string(), strip: row.strip, standing: standing.into(), by, why }
+    }
+}
+
+/// Answers `$SRV.PING`, `$SRV.INFO`, `$SRV.STATS` and `$SRV.ROUTES`, for all, for the name, for the id, until
+/// what is returned is dropped.
 ///
 /// # Errors
 /// When the connection is closed for good.
-pub async fn start<R: Role>(role: &Arc<R>) -> anyhow::Result<()> {
-    let core = role.core();
-    let name = role.service_name();
+pub async fn start<S: Service>(service: &Arc<S>) -> anyhow::Result<JoinSet<()>> {
+    let core = service.process();
+    let name = service.service_name();
     let id = core.id.as_str().replace('.', "-");
+    let mut tasks = JoinSet::new();
     for subject in ["$SRV.*".to_owned(), format!("$SRV.*.{name}"), format!("$SRV.*.{name}.{id}")] {
-        let mut questions = core.bus.subscribe(subject).await?;
-        let role = Arc::clone(role);
-        let (name, id) = (name.clone(), id.clone());
-        tokio::spawn(async move {
-            while let Some(question) = questions.next().await {
-                answer(&*role, &name, &id, &question);
-            }
-        });
+        let questions = core.bus.subscribe(subject).await?;
+        tasks.spawn(answer_all(Arc::clone(service), name.clone(), id.clone(), questions));
     }
-    Ok(())
+    Ok(tasks)
 }
 
-fn answer<R: Role>(role: &R, name: &str, id: &str, question: &Message) {
+async fn answer_all<S: Service>(service: Arc<S>, name: String, id: String, mut questions: Subscription) {
+    while let Some(question) = questions.next().await {
+        answer(&*service, &name, &id, &question);
+    }
+}
+
+fn answer<S: Service>(service: &S, name: &str, id: &str, question: &Message) {
     let (Some(reply), Some(verb)) = (&question.reply, question.subject.split('.').nth(1)) else { return };
-    let report = role.report();
+    let core = service.process();
+    let report = service.report();
     let identity = |kind| Identity {
         name,
         id,
         version: env!("CARGO_PKG_VERSION"),
-        metadata: BTreeMap::from([("role", report.role.clone()), ("process", role.core().id.to_string())]),
+        metadata: BTreeMap::from([("role", report.role.clone()), ("process", core.id.to_string())]),
         r#type: kind,
     };
     let text = match verb {
@@ -141,11 +215,30 @@ fn answer<R: Role>(role: &R, name: &str, id: &str, question: &Message) {
                 data: &report,
             }],
         }),
+        "ROUTES" => {
+            for text in routes(service, name, id, report.upstream) {
+                core.publish(reply.to_string(), Bytes::from(text));
+            }
+            return;
+        }
         _ => return,
     };
     if let Ok(text) = text {
-        role.core().publish(reply.to_string(), Bytes::from(text));
+        core.publish(reply.to_string(), Bytes::from(text));
     }
+}
+
+/// The routes, so many in a message as surely fit.
+fn routes<S: Service>(service: &S, name: &str, id: &str, upstream: Option<String>) -> Vec<Vec<u8>> {
+    let (Some(rows), Some(upstream)) = (service.routes(), upstream) else { return Vec::new() };
+    let message = |rows: &[Row]| Routes {
+        name: name.to_owned(),
+        id: id.to_owned(),
+        process: service.process().id.to_string(),
+        upstream: upstream.clone(),
+        routes: rows.iter().cloned().map(Claimed::from).collect(),
+    };
+    rows.chunks(ROUTES_OF_MESSAGE).filter_map(|rows| serde_json::to_vec(&message(rows)).ok()).collect()
 }
 
 fn started(uptime: u64) -> String {
@@ -153,3 +246,8 @@ fn started(uptime: u64) -> String {
     let at = now.checked_sub(std::time::Duration::from_secs(uptime)).unwrap_or(now);
     humantime::format_rfc3339_seconds(at).to_string()
 }
+
+/// The standing of a claim whose requests come.
+pub const SERVED: &str = "served";
+/// A route takes 800 bytes at most; NATS takes messages of 1 MiB, if it is not told otherwise.
+const ROUTES_OF_MESSAGE: usize = 500;

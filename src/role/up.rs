@@ -17,7 +17,7 @@ use super::{
     broker::Broker,
     client::{self, Client},
     signals::Signals,
-    upstream::Upstream,
+    upstream::Agent,
 };
 use crate::{
     config::{self, HostHeader, Mode, Up as Settings},
@@ -73,8 +73,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
 struct Parts {
     client: std::sync::Arc<Client>,
-    upstream: std::sync::Arc<Upstream>,
-    leaving: tokio::task::JoinHandle<()>,
+    upstream: std::sync::Arc<Agent>,
     serving: JoinSet<anyhow::Result<()>>,
 }
 
@@ -105,15 +104,15 @@ async fn start_parts(
     };
     let (running, events) = Broker::connect(&broker).await?;
     running.start(&broker, events).await?;
-    let (agent, events) = Upstream::connect(&upstream).await?;
-    let leaving = agent.start(&upstream, events).await?;
+    let (agent, events) = Agent::connect(&upstream).await?;
+    agent.start(&upstream, events).await?;
     let (asking, events) = Client::connect(&client_settings).await?;
     let mut serving = JoinSet::new();
     let opening = client::opening(&client_settings)?;
     let handle = std::sync::Arc::clone(&asking);
     serving.spawn(async move { handle.serve(listener, opening, &client_settings, events).await });
     ready(&asking, &agent, server).await?;
-    Ok(Parts { client: asking, upstream: agent, leaving, serving })
+    Ok(Parts { client: asking, upstream: agent, serving })
 }
 
 /// Settings as a role's own flags would make them.
@@ -121,7 +120,7 @@ fn parse(role: &str, flags: &[&str]) -> anyhow::Result<config::Command> {
     config::from_flags(&[&["relay", role], flags].concat())
 }
 
-async fn ready(client: &Client, upstream: &Upstream, server: &str) -> anyhow::Result<()> {
+async fn ready(client: &Client, upstream: &Agent, server: &str) -> anyhow::Result<()> {
     let both = async {
         while !(client.process().is_ready() && upstream.process().is_ready()) {
             if client.process().is_login_refused() {
@@ -143,7 +142,7 @@ impl Parts {
         let finish = async {
             self.client.process().tell_to_stop();
             while self.serving.join_next().await.is_some() {}
-            self.upstream.finish(self.leaving).await;
+            self.upstream.finish().await;
         };
         // What does not finish in time ends with the process.
         tokio::time::timeout(grace, finish).await.ok();

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
 };
 
@@ -114,8 +114,13 @@ async fn old_server(stream: TcpStream) {
                 inbox = Some(sid.to_owned());
                 String::new()
             }
-            ["PUB", subject, _] if subject.ends_with(".ready") => {
-                inbox.as_ref().map(|sid| format!("MSG {subject} {sid} 0\r\n\r\n")).unwrap_or_default()
+            ["PUB", subject, size] if subject.ends_with(".ready") => {
+                let mut payload = vec![0; size.parse::<usize>().unwrap() + 2];
+                lines.get_mut().read_exact(&mut payload).await.unwrap();
+                let head = inbox.as_ref().map(|sid| format!("MSG {subject} {sid} {size}\r\n"));
+                write.write_all(head.unwrap_or_default().as_bytes()).await.unwrap();
+                write.write_all(&payload).await.unwrap();
+                String::new()
             }
             _ => String::new(),
         };

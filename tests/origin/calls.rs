@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 pub fn origin(to: &str, flags: &[&str]) -> Origin {
     let flags = [&["relay", "upstream", "--name", "hello", "--to", to], flags].concat();
     match config::from_flags(&flags).expect("flags that are right") {
-        Command::Upstream(settings) => Origin::new(&settings.origin).expect("an origin"),
+        Command::Upstream(settings) => Origin::new(&settings.member.origin).expect("an origin"),
         other => panic!("{other:?}"),
     }
 }

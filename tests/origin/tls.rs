@@ -131,7 +131,7 @@ fn settings_of_tls_are_refused_for_an_origin_without_it() {
         let Ok(relay::config::Command::Upstream(settings)) = relay::config::from_flags(&line) else {
             panic!("{line:?}")
         };
-        let error = relay::origin::Origin::new(&settings.origin).err().expect("a mistake");
+        let error = relay::origin::Origin::new(&settings.member.origin).err().expect("a mistake");
         assert!(error.to_string().contains(flags[0]), "{error}");
     }
 }

@@ -93,7 +93,7 @@ impl Agent {
                 Command::Leave => {
                     core.effects.push(Effect::Unsubscribe { pattern: core.subjects.req(&self.upstream) });
                 }
-                Command::Announce(here) => self.announce(core, &here),
+                Command::Announce(here) | Command::Heartbeat(here) => self.announce(core, &here),
                 Command::Farewell => core.publish(core.subjects.gone(&self.upstream, &core.id), Bytes::new()),
             }
         }

@@ -320,7 +320,9 @@ fn words(command: Command) -> String {
         },
         Command::Join(here) => format!("join {}{}", accepts(&here), here.in_flight),
         Command::Leave => "leave".to_owned(),
-        Command::Announce(here) => format!("announce {}{}", accepts(&here), here.in_flight),
+        Command::Announce(here) | Command::Heartbeat(here) => {
+            format!("announce {}{}", accepts(&here), here.in_flight)
+        }
         Command::Farewell => "farewell".to_owned(),
     }
 }

@@ -9,7 +9,7 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::Upstream;
+use super::member::{Member, Setup};
 use crate::{
     origin::{Answer, AnswerBody, BodyCut, Call, OnContinue, Outgoing},
     proto::{
@@ -37,11 +37,11 @@ struct Rest {
     trailers: HeaderMap,
 }
 
-impl Upstream {
+impl Member {
     /// Starts the call. The stream of the request's body is opened here, before the next message is read: it
     /// may be the first frame.
     pub(super) fn call(&self, number: u64, request: Request) -> Option<Input> {
-        let agent = self.this.upgrade()?;
+        let member = self.myself()?;
         let upload = match self.open_upload(number, &request) {
             Ok(upload) => upload,
             Err(fault) => {
@@ -53,7 +53,7 @@ impl Upstream {
         let call = call_of(request, upload);
         let mut calls = self.calls.lock().expect("no panic while calls are listed");
         // A task's cell is aligned to 128 bytes, which the allocator has at hand only in small sizes.
-        let task = tokio::spawn(Box::pin(agent.serve(number, id, call, on_continue)));
+        let task = tokio::spawn(Box::pin(member.serve(number, id, call, on_continue)));
         calls.insert(number, task.abort_handle());
         None
     }
@@ -75,8 +75,10 @@ impl Upstream {
     }
 
     async fn serve(self: Arc<Self>, number: u64, id: RequestId, call: Call, on_continue: Option<OnContinue>) {
-        let outcome = match self.origin.call(call, on_continue).await {
-            Ok(answer) => self.answer(number, &id, answer).await,
+        // What changes meanwhile is for the calls after this one.
+        let setup = self.setup();
+        let outcome = match setup.origin.call(call, on_continue).await {
+            Ok(answer) => self.answer(&setup, number, &id, answer).await,
             Err(fault) => Err(fault),
         };
         if let Some(stream) = self.streams.get(number) {
@@ -95,16 +97,17 @@ impl Upstream {
     /// The reply when it is all of the response; otherwise streams what the reply does not hold.
     async fn answer(
         self: &Arc<Self>,
+        setup: &Setup,
         number: u64,
         id: &RequestId,
         mut answer: Answer,
     ) -> Result<Option<Reply>, Fault> {
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
             // Boxed, as all that is not the usual case here: every request would take the room of it.
-            Box::pin(self.tunnel(number, id, answer)).await?;
+            Box::pin(self.tunnel(setup, number, id, answer)).await?;
             return Ok(None);
         }
-        let mut begun = self.gather(&mut answer.body).await?;
+        let mut begun = self.gather(setup, &mut answer.body).await?;
         // The last part may be more than goes into the reply.
         let ahead = begun.body.split_off(begun.body.len().min(self.inline()));
         let whole = begun.ended && ahead.is_empty();
@@ -123,17 +126,17 @@ impl Upstream {
         reply.stream = true;
         self.feed(Input::Head { number, reply });
         let rest = Rest { ahead, body: answer.body, trailers: begun.trailers };
-        Box::pin(self.pump(rest, writer, sent)).await;
+        Box::pin(self.pump(setup, rest, writer, sent)).await;
         Ok(None)
     }
 
     /// What goes into the reply: a small response whole, otherwise what is here already, so that the first byte
     /// of an event stream is on its way as soon as the origin wrote it.
-    async fn gather(&self, body: &mut AnswerBody) -> Result<Begun, Fault> {
+    async fn gather(&self, setup: &Setup, body: &mut AnswerBody) -> Result<Begun, Fault> {
         let inline = self.inline();
         let announced = body.size_hint();
-        if announced.lower() > self.max_body as u64 {
-            return Err(self.too_large());
+        if announced.lower() > setup.max_body as u64 {
+            return Err(setup.too_large());
         }
         let small = announced.exact().is_some_and(|bytes| bytes <= inline as u64);
         let mut deadline = None;
@@ -157,8 +160,8 @@ impl Upstream {
             }
             ended |= body.is_end_stream();
         }
-        if parts.len() > self.max_body {
-            return Err(self.too_large());
+        if parts.len() > setup.max_body {
+            return Err(setup.too_large());
         }
         Ok(Begun { body: parts.freeze(), trailers, ended })
     }
@@ -178,7 +181,7 @@ impl Upstream {
     }
 
     /// Streams the rest of a response.
-    async fn pump(&self, rest: Rest, mut writer: Writer, mut sent: usize) {
+    async fn pump(&self, setup: &Setup, rest: Rest, mut writer: Writer, mut sent: usize) {
         let Rest { ahead, mut body, mut trailers } = rest;
         sent += ahead.len();
         if writer.send(ahead).await.is_err() {
@@ -198,8 +201,8 @@ impl Upstream {
                 None => break,
                 Some(Ok(Ok(data))) => {
                     sent += data.len();
-                    if sent > self.max_body {
-                        writer.cut(self.too_large());
+                    if sent > setup.max_body {
+                        writer.cut(setup.too_large());
                         return;
                     }
                     if writer.send(data).await.is_err() {
@@ -217,7 +220,13 @@ impl Upstream {
         writer.finish(trailers).await.ok();
     }
 
-    async fn tunnel(self: &Arc<Self>, number: u64, id: &RequestId, answer: Answer) -> Result<(), Fault> {
+    async fn tunnel(
+        self: &Arc<Self>,
+        setup: &Setup,
+        number: u64,
+        id: &RequestId,
+        answer: Answer,
+    ) -> Result<(), Fault> {
         let stream = self.stream(number, id).map_err(seen)?;
         let headers = headers::end_to_end(answer.headers.clone());
         let mut reply = Reply::response(id.clone(), answer.status, headers, Bytes::new());
@@ -229,7 +238,7 @@ impl Upstream {
             || Fault::new(Code::OriginBroken, Side::Upstream, "the origin switched protocols unasked");
         let io = answer.into_upgraded().ok_or_else(unspoken)?;
         self.feed(Input::Head { number, reply });
-        let ended = tunnel::carry(io, Bytes::new(), reader, writer, self.stream_idle).await;
+        let ended = tunnel::carry(io, Bytes::new(), reader, writer, setup.settings.origin.stream_idle).await;
         if let Some(fault) = ended.fault {
             tracing::debug!(%id, %fault, "an upgraded connection broke off");
         }
@@ -240,7 +249,9 @@ impl Upstream {
     fn inline(&self) -> usize {
         INLINE.min(self.core.bus.max_payload() / 2)
     }
+}
 
+impl Setup {
     fn too_large(&self) -> Fault {
         let max = self.max_body;
         let detail = format!("the response's body is over {max} bytes, the agent's --max-body");

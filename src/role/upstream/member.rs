@@ -1,0 +1,454 @@
+//! One upstream of an agent: takes requests from its queue group, issues them to the origin, claims its routes.
+
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex, RwLock, Weak},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use bytes::Bytes;
+use prometheus_client::metrics::counter::Counter;
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+    time::timeout,
+};
+
+use crate::{
+    bus::{Message, Subscription},
+    config::{Member as Settings, Switch},
+    origin::Origin,
+    proto::{
+        claims::{Claims, Row, Standing},
+        serving::{self, Command, Input, Serving},
+    },
+    role::{
+        core::Core,
+        service::{self, AgentReport, Report, Service},
+        shell::{Driver, Shell},
+    },
+    stream::{self, Streams, Told},
+    wire::{
+        Claim, Claimed, Code, Fault, Here, Kind, Name, Reply, Request, Side, StreamMessage, codec,
+        ids::{ByNumber, Numbers},
+    },
+};
+
+/// One upstream that the process serves.
+pub struct Member {
+    pub(super) core: Arc<Core>,
+    pub(super) name: Name,
+    setup: RwLock<Arc<Setup>>,
+    driver: Driver<Serving>,
+    pub(super) calls: Mutex<ByNumber<AbortHandle>>,
+    pub(super) streams: Arc<Streams>,
+    claims: Mutex<Claims>,
+    /// Whether it is to be a member of the queue group.
+    joined: watch::Sender<bool>,
+    /// Requests answered, and those of them with an error.
+    answered: Counter,
+    failed: Counter,
+    /// What it runs beside requests.
+    tasks: Mutex<JoinSet<()>>,
+    /// Itself, for the tasks it starts.
+    this: Weak<Member>,
+}
+
+/// What a call needs: the settings as they were when it began, and the origin that they describe.
+pub(super) struct Setup {
+    pub settings: Settings,
+    pub origin: Origin,
+    /// Bytes of a response's body at most.
+    pub max_body: usize,
+}
+
+impl Setup {
+    /// # Errors
+    /// When a setting can't be used.
+    pub fn new(settings: Settings) -> anyhow::Result<Arc<Self>> {
+        let named = || format!("upstream '{}'", settings.name);
+        let origin = Origin::new(&settings.origin).with_context(named)?;
+        let max_body = settings.origin.max_body.map_or(u64::MAX, |size| size.as_u64());
+        Ok(Arc::new(Setup { origin, max_body: usize::try_from(max_body).unwrap_or(usize::MAX), settings }))
+    }
+}
+
+impl Member {
+    /// A member that has not started.
+    ///
+    /// # Errors
+    /// When a setting can't be used.
+    pub fn new(core: Arc<Core>, settings: Settings) -> anyhow::Result<Arc<Self>> {
+        let setup = Setup::new(settings)?;
+        let Settings { name, max_in_flight, ttl, ack_delay, .. } = setup.settings.clone();
+        let rules = serving::Settings { upstream: name.clone(), ttl, ack_delay, max_in_flight };
+        let serving = Serving::new(rules, core.id.clone(), Numbers::new(std::hash::RandomState::new()));
+        let streams = Streams::new(core.bus.clone(), core.subjects.clone(), Side::Upstream, max_in_flight);
+        let mut claims = Claims::new(core.id.clone(), name.clone());
+        claims.set(&setup.settings.route, setup.settings.strip_prefix == Switch::On, Instant::now());
+        Ok(Arc::new_cyclic(|this| Member {
+            core,
+            name,
+            setup: RwLock::new(setup),
+            driver: Driver::new(serving),
+            calls: Mutex::new(ByNumber::default()),
+            streams,
+            claims: Mutex::new(claims),
+            joined: watch::Sender::new(true),
+            answered: Counter::default(),
+            failed: Counter::default(),
+            tasks: Mutex::new(JoinSet::new()),
+            this: this.clone(),
+        }))
+    }
+
+    /// Joins the queue group and starts serving.
+    ///
+    /// # Errors
+    /// When the connection to NATS is closed for good.
+    pub async fn start(self: &Arc<Self>) -> anyhow::Result<()> {
+        let subjects = &self.core.subjects;
+        let requests = self.core.bus.join(subjects.req(&self.name)).await?;
+        let questions = self.core.bus.subscribe(subjects.who_of(&self.name)).await?;
+        let mut services = service::start(self).await?;
+        let mut tasks = self.tasks.lock().expect("no panic while tasks are listed");
+        tasks.spawn(Arc::clone(self).read_requests(requests));
+        tasks.spawn(Arc::clone(self).answer_who(questions));
+        tasks.spawn(async move { while services.join_next().await.is_some() {} });
+        let timers = Arc::clone(self);
+        tasks.spawn(async move { timers.run_timers().await });
+        tasks.spawn(Arc::clone(self).close_idle());
+        tasks.spawn(Arc::clone(&self.streams).run());
+        let routes = self.setup().settings.route.len();
+        tracing::info!(upstream = %self.name, origin = %self.setup().settings.origin.to, routes, "upstream agent starts");
+        Ok(())
+    }
+
+    /// Itself, for a task; nothing when it is gone.
+    pub(super) fn myself(&self) -> Option<Arc<Self>> {
+        self.this.upgrade()
+    }
+
+    /// How it calls its origin now.
+    pub(super) fn setup(&self) -> Arc<Setup> {
+        Arc::clone(&self.setup.read().expect("no panic while a setup is read"))
+    }
+
+    /// Takes nothing new, finishes what it has, and says goodbye.
+    pub async fn finish(&self) {
+        self.feed(Input::Drain);
+        // Whatever NATS sends here until then is refused, so that it goes to another agent.
+        self.joined.closed().await;
+        while self.driver.with(|serving| serving.unfinished()) > 0 {
+            tokio::time::sleep(DRAIN_CHECK).await;
+        }
+    }
+
+    /// Cuts what is streamed: there is no more time for it.
+    pub fn cut_all(&self) {
+        self.streams.cut_all();
+    }
+
+    /// Requests at the origin.
+    pub fn in_flight(&self) -> usize {
+        self.driver.with(|serving| serving.in_flight())
+    }
+
+    /// Bodies that are streamed.
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Somebody asks who is there.
+    pub fn introduce_itself(&self) {
+        self.claim_all();
+        self.feed(Input::Who);
+    }
+
+    /// The connection came or went.
+    pub fn on_link(&self, up: bool) {
+        // Routes first: whoever hears of an agent whose routes it does not know asks for them.
+        if up {
+            self.claim_all();
+        }
+        self.feed(Input::Link { up });
+    }
+
+    /// Takes what the queue group has for it, until it is to leave.
+    async fn read_requests(self: Arc<Self>, mut requests: Subscription) {
+        // `finish` waits until this is dropped.
+        let mut joined = self.joined.subscribe();
+        loop {
+            tokio::select! {
+                biased;
+                message = requests.next() => match message {
+                    Some(message) => self.on_request(&message),
+                    None => return,
+                },
+                () = stopped_being(&mut joined) => break,
+            }
+        }
+        // Without NATS nothing is on its way.
+        if self.core.bus.is_connected() {
+            self.leave(requests).await;
+        }
+    }
+
+    /// Leaves the queue group without losing what NATS has already sent: whoever asked would wait in vain,
+    /// and may not ask anybody else. So NATS is asked for some more messages and then none, which both
+    /// sides count. What comes during a round trip tells how many are on their way; where none come for a
+    /// while none are, most likely, and the subscription can end.
+    async fn leave(&self, mut requests: Subscription) {
+        let started = Instant::now();
+        let mut arrived = 0;
+        let round_trip = timeout(LONGEST_ROUND_TRIP, self.core.round_trip());
+        let mut round_trip = pin!(round_trip);
+        loop {
+            tokio::select! {
+                biased;
+                message = requests.next() => match message {
+                    Some(message) => self.on_request(&message),
+                    None => return,
+                },
+                _ = &mut round_trip => break,
+            }
+            arrived += 1;
+        }
+        let silence = (started.elapsed() * 10).clamp(SILENCE, LONGEST_ROUND_TRIP);
+        for more in [2 * arrived + SLACK, 1] {
+            requests.end_after(more).await;
+            while let Ok(message) = timeout(silence, requests.next()).await {
+                match message {
+                    Some(message) => self.on_request(&message),
+                    None => return,
+                }
+            }
+        }
+        requests.end().await;
+        while let Ok(Some(message)) = timeout(LONGEST_ROUND_TRIP, requests.next()).await {
+            self.on_request(&message);
+        }
+    }
+
+    fn on_request(&self, message: &Message) {
+        let read = codec::decode_request(&message.payload);
+        if let Err(malformed) = &read {
+            self.refuse_malformed(message, &malformed.to_string());
+        }
+        let own = read.map(|request| is_own(&request, &self.name).then_some(Input::Request(request)));
+        if let Some(input) = self.core.accept(message, own) {
+            self.feed(input);
+        }
+    }
+
+    /// Whoever asked in words this agent does not understand gets told so, if its reply subject is one.
+    fn refuse_malformed(&self, message: &Message, why: &str) {
+        let subject = message.reply.as_ref().map(|reply| reply.as_str()).unwrap_or_default();
+        let Some(id) = self.core.subjects.id_of(Kind::Ack, subject) else { return };
+        if id.upstream() != self.name.as_str() {
+            return;
+        }
+        let detail = format!("the upstream agent could not read the request: {why}");
+        let fault = Fault::new(Code::BadMessage, Side::Upstream, detail);
+        let reply = Reply::error(id.clone(), &fault);
+        self.core.publish(self.core.subjects.of_request(Kind::Resp, &id), codec::encode(&reply));
+    }
+
+    async fn answer_who(self: Arc<Self>, mut questions: Subscription) {
+        while questions.next().await.is_some() {
+            self.introduce_itself();
+        }
+    }
+
+    async fn close_idle(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(CLOSE_IDLE);
+        loop {
+            tick.tick().await;
+            self.setup().origin.close_idle();
+        }
+    }
+}
+
+/// Messages to the process that are about this upstream.
+impl Member {
+    /// About a body.
+    pub fn on_stream_message(&self, number: u64, message: &Message) {
+        if message.nobody {
+            self.streams.unheard(number);
+            return;
+        }
+        let about =
+            |said: StreamMessage| self.core.subjects.is_about(&message.subject, &said.to).then_some(said);
+        let Some(said) = self.core.accept(message, stream::read(message).map(about)) else { return };
+        match self.streams.hear(number, said, message.reply.as_deref()) {
+            Told::Stream => {}
+            Told::Progress => self.feed(Input::Progress { number }),
+            Told::Cancelled => self.feed(Input::Cancel { number }),
+        }
+    }
+
+    /// Nobody heard a reply.
+    pub fn on_reply_unheard(&self, number: u64) {
+        self.feed(Input::ReplyUnheard { number });
+    }
+
+    /// Somebody asks whether it is there.
+    pub fn on_probe(&self, message: &Message) {
+        // Only to where probes are answered: a prober must not aim this agent's words elsewhere.
+        let reply = message.reply.as_ref().filter(|r| self.core.subjects.kind(r) == Some(Kind::Probe));
+        if let Some(reply) = reply {
+            let here = self.here(self.driver.with(|serving| serving.here()));
+            self.core.publish(reply.to_string(), codec::encode(&here));
+        }
+    }
+
+    /// A client agent says what became of a claim.
+    pub fn on_claimed(&self, message: &Message) {
+        let read = codec::decode::<Claimed>(&message.payload);
+        let own = read.map(|claimed| (claimed.upstream_target == self.name).then_some(claimed));
+        let Some(claimed) = self.core.accept(message, own) else { return };
+        let news = self.claims.lock().expect("no panic while routes are claimed").told(&claimed);
+        let Some(Row { route, standing, .. }) = news else { return };
+        let upstream = &self.name;
+        match standing {
+            Standing::Served => tracing::info!(%upstream, "route {route} is served again"),
+            Standing::Taken { by } => {
+                tracing::warn!(%upstream, "route {route} is not served: upstream '{by}' claimed it first");
+            }
+            Standing::Refused { why } => tracing::warn!(%upstream, "route {route} is not served: {why}"),
+        }
+    }
+
+    fn claim_all(&self) {
+        let claims = self.claims.lock().expect("no panic while routes are claimed").all(Instant::now());
+        self.publish_claims(&claims);
+    }
+
+    fn claim_contested(&self) {
+        let claims = self.claims.lock().expect("no panic while routes are claimed").contested(Instant::now());
+        self.publish_claims(&claims);
+    }
+
+    fn publish_claims(&self, claims: &[Claim]) {
+        for claim in claims {
+            let subject = self.core.subjects.route(&self.name, &self.core.id, &claim.route);
+            self.core.publish(subject, codec::encode(claim));
+        }
+    }
+
+    /// What it says of itself, with its routes.
+    fn here(&self, here: Here) -> Here {
+        let routes = self.claims.lock().expect("no panic while routes are claimed").digest();
+        Here { routes, ..here }
+    }
+
+    fn announce(&self, here: Here) {
+        self.core
+            .publish(self.core.subjects.here(&self.name, &self.core.id), codec::encode(&self.here(here)));
+    }
+}
+
+async fn stopped_being(joined: &mut watch::Receiver<bool>) {
+    // It fails when the member is gone, and then it is in no group either.
+    joined.wait_for(|joined| !*joined).await.ok();
+}
+
+/// Whether a request's ids belong together, so that the answer goes where the request came from.
+fn is_own(request: &Request, upstream: &Name) -> bool {
+    request.upstream_target == *upstream && request.client_req_id.is_of(&request.client_id, upstream)
+}
+
+impl Shell for Member {
+    type Machine = Serving;
+
+    fn driver(&self) -> &Driver<Serving> {
+        &self.driver
+    }
+
+    fn perform(&self, command: Command) -> Option<Input> {
+        let core = &self.core;
+        match command {
+            Command::Call { number, request, .. } => return self.call(number, *request),
+            Command::Abort { number } => {
+                let call = self.calls.lock().expect("no panic while calls are listed").remove(&number);
+                if let Some(call) = call {
+                    call.abort();
+                    core.metrics.count_call("cancelled");
+                }
+                if let Some(stream) = self.streams.get(number) {
+                    stream.fail(Fault::new(Code::StreamCut, Side::Upstream, "the request was given up"));
+                }
+            }
+            Command::Ack(ack) => {
+                core.publish(core.subjects.of_request(Kind::Ack, &ack.client_req_id), codec::encode(&ack));
+            }
+            Command::Reply { number, to, payload, failed } => {
+                self.answered.inc();
+                if failed {
+                    self.failed.inc();
+                }
+                let unheard = core.subjects.of_own(Kind::Resp, &core.id, &self.name, number);
+                core.ask(core.subjects.of_request(Kind::Resp, &to), unheard, payload);
+            }
+            Command::Join(here) => {
+                if let Some(member) = self.myself() {
+                    // Said only when it is true: others would send requests into the void.
+                    tokio::spawn(async move {
+                        member.core.round_trip().await;
+                        member.announce(here);
+                    });
+                }
+            }
+            Command::Leave => drop(self.joined.send_replace(false)),
+            Command::Announce(here) => self.announce(here),
+            Command::Heartbeat(here) => {
+                self.claim_contested();
+                self.announce(here);
+            }
+            Command::Farewell => core.publish(core.subjects.gone(&self.name, &core.id), Bytes::new()),
+        }
+        None
+    }
+}
+
+impl Service for Member {
+    fn process(&self) -> &Core {
+        &self.core
+    }
+
+    fn service_name(&self) -> String {
+        format!("relay-upstream-{}", self.name)
+    }
+
+    fn report(&self) -> Report {
+        let here = self.driver.with(|serving| serving.here());
+        let routes = self.setup().settings.route.len();
+        Report {
+            role: "upstream".into(),
+            upstream: Some(self.name.to_string()),
+            in_flight: here.in_flight,
+            limit: here.limit,
+            requests: self.answered.get(),
+            failed: self.failed.get(),
+            uptime: self.core.started.elapsed().as_secs(),
+            accepting: here.accepting,
+            agent: Some(AgentReport { routes: routes as u64 }),
+            admin: self.core.admin.get().cloned(),
+            endpoint: self.core.subjects.req(&self.name),
+        }
+    }
+
+    fn routes(&self) -> Option<Vec<Row>> {
+        Some(self.claims.lock().expect("no panic while routes are claimed").rows())
+    }
+}
+
+/// How long no request may come until none is on its way: so long at least, and ten round trips.
+const SILENCE: Duration = Duration::from_millis(50);
+/// How long to wait for NATS when leaving.
+const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(1);
+/// Messages that may be on their way beyond what a round trip tells.
+const SLACK: u64 = 64;
+const DRAIN_CHECK: Duration = Duration::from_millis(20);
+const CLOSE_IDLE: Duration = Duration::from_secs(5);
