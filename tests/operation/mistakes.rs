@@ -8,8 +8,8 @@ use crate::support::{
 #[tokio::test]
 async fn a_wrong_flag_is_named() {
     for (args, parts) in [
-        (&["client"][..], &["--upstream"][..]),
-        (&["upstream", "--name", "hello"], &["--to"]),
+        (&["upstream", "--name", "hello"][..], &["--to"][..]),
+        (&["client", "--upstream", "hello", "--only", "hello"], &["--upstream", "--only"]),
         (&["client", "--upstream", "a.b"], &["a.b", "--upstream"]),
         (&["client", "--upstream", "hello", "--ttl", "soon"], &["--ttl", "soon"]),
         (&["client", "--upstream", "hello", "--max-body", "much"], &["--max-body", "much"]),

@@ -1,4 +1,4 @@
-//! A way to NATS that takes time, as between two networks.
+//! A way to NATS that takes time, as between two networks, and that can be cut.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -8,7 +8,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::Instant,
 };
@@ -17,6 +17,7 @@ use tokio::{
 pub struct Distance {
     address: SocketAddr,
     accepting: JoinHandle<()>,
+    whole: watch::Sender<bool>,
 }
 
 impl Distance {
@@ -24,17 +25,28 @@ impl Distance {
     pub async fn to(server: SocketAddr, delay: Duration) -> Distance {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let (whole, passes) = watch::channel(true);
         let accepting = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let Ok(far) = TcpStream::connect(server).await else { continue };
                 near.set_nodelay(true).ok();
                 far.set_nodelay(true).ok();
                 let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-                carry(near_in, far_out, delay);
-                carry(far_in, near_out, delay);
+                carry(near_in, far_out, delay, passes.clone());
+                carry(far_in, near_out, delay, passes.clone());
             }
         });
-        Distance { address, accepting }
+        Distance { address, accepting, whole }
+    }
+
+    /// Nothing passes any more, and nobody is told.
+    pub fn cut(&self) {
+        self.whole.send_replace(false);
+    }
+
+    /// What was on its way arrives, and everything passes again.
+    pub fn mend(&self) {
+        self.whole.send_replace(true);
     }
 
     /// `nats://…` of the near end.
@@ -49,7 +61,12 @@ impl Drop for Distance {
     }
 }
 
-fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration) {
+fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    delay: Duration,
+    mut passes: watch::Receiver<bool>,
+) {
     let (sender, mut receiver) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
     tokio::spawn(async move {
         loop {
@@ -63,6 +80,9 @@ fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration) {
     tokio::spawn(async move {
         while let Some((at, bytes)) = receiver.recv().await {
             tokio::time::sleep_until(at).await;
+            if passes.wait_for(|passes| *passes).await.is_err() {
+                return;
+            }
             if to.write_all(&bytes).await.is_err() {
                 return;
             }

@@ -38,6 +38,11 @@ pub struct Failed {
 impl Load {
     /// `callers` callers that GET and POST in turn.
     pub async fn start(client: &Role, callers: usize) -> Load {
+        Load::start_at(client, callers, None).await
+    }
+
+    /// The same for one host.
+    pub async fn start_at(client: &Role, callers: usize, host: Option<&'static str>) -> Load {
         let url = client.url("/load").await;
         let (stop, outcomes) = (Arc::new(AtomicBool::new(false)), Arc::new(Outcomes::default()));
         let mut set = JoinSet::new();
@@ -50,7 +55,7 @@ impl Load {
                     let method = if turn % 2 == 0 { Method::GET } else { Method::POST };
                     turn += 1;
                     outcomes.asked.fetch_add(1, Ordering::Relaxed);
-                    if let Err(what) = ask(&http, &method, &url).await {
+                    if let Err(what) = ask(&http, &method, &url, host).await {
                         outcomes.failed.lock().unwrap().push(Failed { method, what });
                     }
                     outcomes.answered.fetch_add(1, Ordering::Relaxed);
@@ -86,8 +91,12 @@ pub fn counted(failed: &[Failed]) -> BTreeMap<String, usize> {
     counts
 }
 
-async fn ask(http: &reqwest::Client, method: &Method, url: &str) -> Result<(), String> {
+async fn ask(http: &reqwest::Client, method: &Method, url: &str, host: Option<&str>) -> Result<(), String> {
     let request = http.request(method.clone(), url).body(if *method == Method::POST { "data" } else { "" });
+    let request = match host {
+        Some(host) => request.header("host", host),
+        None => request,
+    };
     let answer = request.send().await.map_err(|error| format!("{error:?}"))?;
     let status = answer.status();
     let text = answer.text().await.map_err(|error| format!("{error:?}"))?;
