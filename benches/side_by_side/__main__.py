@@ -10,6 +10,7 @@ load        one measurement
 rounds      the matrix and its medians
 open_requests, slow_origin, open_client
             memory with 10,000 requests open
+routing     what routes cost
 streams     WebSockets, event streams and gRPC; the origin and the load of all that is streamed
 bulk        large bodies, and small requests beside them
 report, stream_report
@@ -28,6 +29,7 @@ import open_requests
 import options
 import report
 import rounds
+import routing
 import stream_report
 import streams
 import systems
@@ -70,9 +72,10 @@ def measure(asked, ours):
     medians = rounds.medians(results)
     opened = hold_requests(asked, ours) if "open" in asked.only else None
     streamed = measure_streams(asked, ours)
+    routed = measure_routes(asked, ours) if "routes" in asked.only else None
     facts["versions"] = versions(asked)
     return {"facts": facts, "results": results, "medians": medians, "open": opened, "streams": streamed,
-            "targets": verdict.targets(medians, opened, streamed)}
+            "routes": routed, "targets": verdict.targets(medians, opened, streamed, routed)}
 
 
 def start_all(asked, ours, wrk, unavailable):
@@ -123,6 +126,14 @@ def measure_streams(asked, ours):
         return {part: {"failed": str(failure)} for part in wanted}
 
 
+def measure_routes(asked, ours):
+    try:
+        bench = asked.routes or tools.build("--bench", "routes")
+        return routing.run(ours, relay_binary(asked), bench, asked.rounds, asked.seconds)
+    except Failed as failure:
+        return {"failed": str(failure)}
+
+
 def relay_binary(asked):
     return asked.relay or tools.build("--bin", "relay")
 
@@ -152,6 +163,9 @@ def text(run):
     if run["open"]:
         parts.append(report.open_requests(run["open"]))
     parts += stream_report.sections(run["streams"])
+    if run["routes"]:
+        failed = run["routes"].get("failed")
+        parts.append(f"routes: FAILED: {failed}" if failed else routing.as_text(run["routes"]))
     parts += [verdict.as_text(run["targets"]), report.others(medians)]
     return "\n\n".join(part for part in parts if part)
 
@@ -164,6 +178,7 @@ def for_machines(run):
                 "at_least": target.at_least, "verdict": target.verdict}
                for target in run["targets"]]
     return {"facts": run["facts"], **named, "open": run["open"], "streams": named_cells(run["streams"]),
+            "routes": named_cells(run["routes"]),
             "targets": targets}
 
 
@@ -178,7 +193,7 @@ def named_cells(seen):
 def any_errors(run):
     streamed = run["streams"]
     return (report.any_errors(run["medians"], run["open"]) or any("failed" in seen for seen in streamed.values())
-            or bulk.failed(streamed.get("bulk", {})) or streams.calls_failed(streamed.get("grpc", {})))
+            or "failed" in (run["routes"] or {}) or bulk.failed(streamed.get("bulk", {})) or streams.calls_failed(streamed.get("grpc", {})))
 
 
 if __name__ == "__main__":

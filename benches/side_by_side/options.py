@@ -8,10 +8,11 @@ import pathlib
 SYSTEMS = ("direct", "nginx", "haproxy", "rathole", "piko", "chisel", "floor", "relay")
 # Measured one after the other, each with systems of its own.
 PARTS = {"open": "10,000 open requests", "bulk": "large bodies, and small requests beside them",
-         "sockets": "1,000 idle WebSockets", "events": "the first event of event streams", "grpc": "gRPC calls"}
+         "sockets": "1,000 idle WebSockets", "events": "the first event of event streams", "grpc": "gRPC calls",
+         "routes": "routing cost at 1, 1,000 and 100,000 routes"}
 
 ABOUT = """Measures relay beside its peers on this machine, over loopback, in interleaved rounds.
-With no options it takes 7 to 9 minutes, and the time to build relay. Numbers from a busy machine mean little."""
+With no options it takes 8 to 10 minutes, and the time to build relay. Numbers from a busy machine mean little."""
 
 
 def parse(arguments):
@@ -26,6 +27,7 @@ def parse(arguments):
     parser.add_argument("--relay", type=executable, metavar="FILE", help="measure this relay binary; do not build one")
     parser.add_argument("--floor", type=executable, metavar="FILE", help="use this floor benchmark; do not build one")
     parser.add_argument("--streams", type=executable, metavar="FILE", help="the same for the streams benchmark")
+    parser.add_argument("--routes", type=executable, metavar="FILE", help="the same for the routes benchmark")
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (1 if options.quick else 3)
     options.seconds = options.seconds or (1 if options.quick else 2)

@@ -24,6 +24,9 @@ class System:
     port: int
     processes: list
     headers: dict = dataclasses.field(default_factory=dict)
+    # Of relay only: where its NATS server and the client agent's admin listener are.
+    nats_url: str = ""
+    admin_port: int = 0
 
     def url(self, body):
         return f"http://127.0.0.1:{self.port}{path(body)}"
@@ -115,6 +118,31 @@ def start_relay(ours, origin_port, binary, max_in_flight=None, to=None, check=No
     ]), check)
 
 
+def start_routed_relay(ours, origin_port, binary, host):
+    """Client agent, upstream agent and nats-server; requests go to the agent by its route, `host`."""
+    nats_port, port, admin_port = ours.free_port(), ours.free_port(), ours.free_port()
+    nats = start_nats(ours, nats_port)
+    common = ["--server", f"nats://127.0.0.1:{nats_port}"]
+    client = ["--listen", f"127.0.0.1:{port}", "--access-log", "off", "--admin", f"127.0.0.1:{admin_port}"]
+    upstream = ["--name", "bench", "--to", f"http://127.0.0.1:{origin_port}", "--route", host, "--admin", "off"]
+    processes = [ours.start("client", [binary, "client", *common, *client], QUIET),
+                 ours.start("upstream", [binary, "upstream", *common, *upstream], QUIET), nats]
+    return ready(System("relay", port, processes, {"Host": host}, f"nats://127.0.0.1:{nats_port}", admin_port))
+
+
+def metric(port, name):
+    """A metric of an admin listener; zero where it is not there."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/metrics")
+        lines = connection.getresponse().read().decode().splitlines()
+        return next((float(line.split()[-1]) for line in lines if line.startswith(name + " ")), 0.0)
+    except OSError:
+        return 0.0
+    finally:
+        connection.close()
+
+
 def start_nats(ours, port):
     binary = tools.find("nats-server")
     # As `relay up` and the documentation have it for a server beside agents: Go's scheduler wakes its other threads
@@ -158,15 +186,15 @@ def ready(system, check=None):
     return system
 
 
-def wait_for(condition, processes, name):
-    deadline = time.monotonic() + READY_PATIENCE
+def wait_for(condition, processes, name, patience=READY_PATIENCE):
+    deadline = time.monotonic() + patience
     while not condition():
         for process in processes:
             if not process.running():
                 raise Failed(f"{name}: the {process.label} process ended: {process.last_words()}")
         if time.monotonic() > deadline:
             said = "; ".join(f"{process.label}: {process.last_words()}" for process in processes)
-            raise Failed(f"{name} gave no correct answer within {READY_PATIENCE:.0f} s ({said})")
+            raise Failed(f"{name} gave no correct answer within {patience:.0f} s ({said})")
         time.sleep(0.05)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 import bulk
+import routing
 import stream_report
 from report import number, ratio
 
@@ -13,6 +14,8 @@ MOST_MEMORY_MB, OPEN_REQUESTS = 300, 10_000
 LEAST_BULK_RATIO = 0.8
 MOST_SMALL_RATIO = 3.0
 MOST_EVENT_MS = 1.0
+# Flat: the same but for caches of the processor, which 100,000 routes do not fit in.
+MOST_ROUTE_RATIO = 1.2
 
 
 @dataclasses.dataclass
@@ -34,10 +37,10 @@ class Target:
         return "met" if reached and self.clean else "MISSED"
 
 
-def targets(medians, opened, streamed):
+def targets(medians, opened, streamed, routed):
     moved = [bulk_rate(streamed.get("bulk", {}), cell) for cell in bulk.CELLS]
     return [cpu(medians), latency(medians), memory(opened), *moved, small_beside_bulk(streamed.get("bulk", {})),
-            first_event(streamed.get("events", {}))]
+            first_event(streamed.get("events", {})), routes(routed or {})]
 
 
 def cpu(medians):
@@ -83,6 +86,14 @@ def small_beside_bulk(seen):
 def first_event(seen):
     value = stream_report.late_us(seen) / 1000 if seen and "failed" not in seen else None
     return Target("relay's first event of an event stream late by, ms", MOST_EVENT_MS, value, "")
+
+
+def routes(seen):
+    few, many = (seen.get(size, {}).get("client_us") for size in (min(routing.SIZES), max(routing.SIZES)))
+    value = ratio(many, few)
+    return Target("CPU of the client agent per request with 100,000 routes / with 1", MOST_ROUTE_RATIO, value,
+                  f"{many:.1f} / {few:.1f} us" if value else "",
+                  not any(one.get("errors") for one in seen.values() if isinstance(one, dict)))
 
 
 def clean(medians, name, cell):
