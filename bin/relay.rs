@@ -30,7 +30,7 @@ fn run() -> anyhow::Result<()> {
         }
         Command::Upstream(settings) => {
             telemetry::init_logs(&settings.process.log, settings.process.log_format)?;
-            block_on(upstream::run(settings))
+            block_on(upstream::run(settings, std::env::args_os().collect()))
         }
         Command::Broker(settings) => {
             telemetry::init_logs(&settings.process.log, settings.process.log_format)?;

@@ -21,7 +21,7 @@ pub use broker::{Broker, Waits};
 pub use client::Client;
 pub use context::shown;
 pub use entrance::{Entrance, Mode, Trusted};
-pub use file::{from_flags, parse};
+pub use file::{from_flags, parse, reread};
 pub use process::{Nats, Process, Secret};
 pub use tools::{Decode, Demo, Health, Ps, Routes, Up};
 pub use upstream::{Member, Origin, Upstream};

@@ -2,6 +2,8 @@
 
 mod support;
 
+#[path = "agents/reload.rs"]
+mod reload;
 #[path = "agents/routes.rs"]
 mod routes;
 #[path = "agents/several.rs"]

@@ -44,6 +44,26 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Command
     }
 }
 
+/// Reads what [`parse`] read once more: the file may have changed.
+///
+/// # Errors
+/// All mistakes.
+pub fn reread(args: &[OsString]) -> Result<Command, Vec<String>> {
+    let (_, lines) = lines(args).map_err(|error| match error.downcast::<Mistakes>() {
+        Ok(mistakes) => mistakes.all,
+        Err(error) => vec![format!("{error:#}")],
+    })?;
+    let mut commands = Vec::new();
+    let mut mistakes = Vec::new();
+    for line in lines {
+        match read(line, args) {
+            Ok(command) => commands.push(command),
+            Err(error) => mistakes.push(told(&error)),
+        }
+    }
+    if mistakes.is_empty() { joined(commands) } else { Err(mistakes) }
+}
+
 /// Everything that is wrong with a settings file.
 #[derive(Debug, thiserror::Error)]
 #[error("the settings file {path} is not right:\n  {}", all.join("\n  "))]

@@ -38,6 +38,36 @@ pub struct Process {
     pub config: Option<PathBuf>,
 }
 
+impl Process {
+    /// The flags of what differs in `other`.
+    pub fn differences(&self, other: &Process) -> Vec<&'static str> {
+        // Every field by name, so that a new one is missed here.
+        let Process { nats, realm, admin, grace, log_format, log, config } = self;
+        let Nats { server, user, password, token, creds, nkey, tlscert, tlskey, tlsca, context, prefix } =
+            nats;
+        let differ = [
+            ("--server", *server != other.nats.server),
+            ("--user", *user != other.nats.user),
+            ("--password", *password != other.nats.password),
+            ("--token", *token != other.nats.token),
+            ("--creds", *creds != other.nats.creds),
+            ("--nkey", *nkey != other.nats.nkey),
+            ("--tlscert", *tlscert != other.nats.tlscert),
+            ("--tlskey", *tlskey != other.nats.tlskey),
+            ("--tlsca", *tlsca != other.nats.tlsca),
+            ("--context", *context != other.nats.context),
+            ("--prefix", *prefix != other.nats.prefix),
+            ("--realm", *realm != other.realm),
+            ("--admin", *admin != other.admin),
+            ("--grace", *grace != other.grace),
+            ("--log-format", *log_format != other.log_format),
+            ("--log", *log != other.log),
+            ("--config", *config != other.config),
+        ];
+        differ.into_iter().filter(|(_, differs)| *differs).map(|(flag, _)| flag).collect()
+    }
+}
+
 /// The connection to NATS, with the names the `nats` CLI uses.
 #[derive(Debug, Clone, Args)]
 pub struct Nats {
@@ -77,7 +107,7 @@ pub struct Nats {
 }
 
 /// A text that never shows in logs or error messages.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {

@@ -15,116 +15,19 @@ use bytes::Bytes;
 use crate::{
     proto::{Machine, deadlines::Deadlines, roster::HEARTBEAT},
     wire::{
-        Ack, Code, Fault, Here, Name, ProcessId, Reply, Request, RequestId, Side, State, codec,
+        Ack, Code, Fault, Here, ProcessId, Reply, Request, RequestId, Side, State, codec,
         ids::{ByNumber, Numbers},
         message::millis,
     },
 };
 
-/// What an upstream agent is allowed and how it answers.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The upstream it serves.
-    pub upstream: Name,
-    /// How long the origin may take.
-    pub ttl: Duration,
-    /// How long a response may take before the request is acknowledged; zero acknowledges always.
-    pub ack_delay: Duration,
-    /// Requests at the origin at most.
-    pub max_in_flight: usize,
-}
+mod group;
+mod inputs;
 
-/// What can happen.
-pub enum Input {
-    /// A message on `relay.req.<upstream>`.
-    Request(Request),
-    /// The origin answered, or failed.
-    Done {
-        /// The request's number here.
-        number: u64,
-        /// The response or the error, addressed to the asker.
-        reply: Reply,
-    },
-    /// The origin answered, and the rest of its response is streamed.
-    Head {
-        /// The request's number here.
-        number: u64,
-        /// The response's head, addressed to the asker.
-        reply: Reply,
-    },
-    /// The stream that [`Input::Head`] began has ended.
-    StreamEnded {
-        /// The request's number here.
-        number: u64,
-    },
-    /// The request's body moves on: the origin has its time anew.
-    Progress {
-        /// The request's number here.
-        number: u64,
-    },
-    /// A message on `relay.body.<id>`: the asker does not want it any more.
-    Cancel {
-        /// The request's number here.
-        number: u64,
-    },
-    /// NATS says that nobody received the reply.
-    ReplyUnheard {
-        /// The request's number here.
-        number: u64,
-    },
-    /// The connection to NATS came or went.
-    Link {
-        /// Whether it is there.
-        up: bool,
-    },
-    /// Somebody asks all agents to announce themselves.
-    Who,
-    /// This process shuts down: no new requests.
-    Drain,
-}
+pub use group::Condition;
+pub use inputs::{Command, Input, Settings};
 
-/// What is to be done.
-#[derive(Debug)]
-pub enum Command {
-    /// Issue it to the origin; the end comes back as [`Input::Done`].
-    Call {
-        /// The request's number here.
-        number: u64,
-        /// The request.
-        request: Box<Request>,
-        /// How long the origin may take.
-        ttl: Duration,
-    },
-    /// Abort the call.
-    Abort {
-        /// The request's number here.
-        number: u64,
-    },
-    /// Publish on `relay.ack.<id>`.
-    Ack(Ack),
-    /// Publish on `relay.resp.<id>`; "no responders" comes back as [`Input::ReplyUnheard`].
-    Reply {
-        /// The request's number here.
-        number: u64,
-        /// The request it answers.
-        to: RequestId,
-        /// The reply's bytes.
-        payload: Bytes,
-        /// Whether it is an error.
-        failed: bool,
-    },
-    /// It takes requests (again): say so as with [`Command::Announce`], once a round trip has shown that its
-    /// subscription is in force.
-    Join(Here),
-    /// Leave the queue group.
-    Leave,
-    /// Publish on `relay.here.…`.
-    Announce(Here),
-    /// The same, as it is time to.
-    Heartbeat(Here),
-    /// Publish on `relay.gone.…`.
-    Farewell,
-}
+use group::{Change, Group};
 
 /// Every request of one upstream agent.
 pub struct Serving<H = RandomState> {
@@ -178,14 +81,6 @@ impl Encoded {
     }
 }
 
-/// Membership of the queue group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Group {
-    Joined,
-    Full,
-    Draining,
-}
-
 impl<H: BuildHasher> Serving<H> {
     /// No requests yet; `numbers` are the process's request numbers.
     pub fn new(settings: Settings, own: ProcessId, numbers: Numbers<H>) -> Self {
@@ -199,7 +94,7 @@ impl<H: BuildHasher> Serving<H> {
             recent: VecDeque::new(),
             recent_bytes: 0,
             deadlines: Deadlines::default(),
-            group: Group::Full,
+            group: Group::default(),
             link_up: false,
             heartbeat: None,
             commands: VecDeque::new(),
@@ -226,10 +121,15 @@ impl<H: BuildHasher> Serving<H> {
             && self.commands.is_empty()
     }
 
+    /// What it is to those that look at it.
+    pub fn condition(&self) -> Condition {
+        self.group.condition()
+    }
+
     /// What the agent says of itself.
     pub fn here(&self) -> Here {
         Here {
-            accepting: self.group == Group::Joined,
+            accepting: self.condition() == Condition::Accepting,
             in_flight: self.at_origin as u64,
             limit: self.settings.max_in_flight as u64,
             ..Here::of(self.own.clone(), self.settings.upstream.clone())
@@ -240,12 +140,7 @@ impl<H: BuildHasher> Serving<H> {
         if request.upstream_target != self.settings.upstream {
             return;
         }
-        let refusal = match self.group {
-            Group::Draining => Some(State::Draining),
-            Group::Joined | Group::Full if self.at_origin >= self.settings.max_in_flight => Some(State::Full),
-            Group::Joined | Group::Full => None,
-        };
-        if let Some(state) = refusal {
+        if let Some(state) = self.group.refusal() {
             let mut ack = Ack::new(request.client_req_id, state);
             ack.upstream_id = Some(self.own.clone());
             self.commands.push_back(Command::Ack(ack));
@@ -273,11 +168,7 @@ impl<H: BuildHasher> Serving<H> {
             self.acknowledge(number, now);
         }
         self.commands.push_back(Command::Call { number, request: Box::new(request), ttl });
-        if self.at_origin >= self.settings.max_in_flight && self.group == Group::Joined {
-            // It stays in the queue group and refuses: leaving loses what NATS has on its way here.
-            self.group = Group::Full;
-            self.commands.push_back(Command::Announce(self.here()));
-        }
+        self.check_full();
     }
 
     fn acknowledge(&mut self, number: u64, now: Instant) {
@@ -413,16 +304,33 @@ impl<H: BuildHasher> Serving<H> {
 
     fn left_origin(&mut self) {
         self.at_origin -= 1;
-        let room = self.settings.max_in_flight - self.at_origin;
-        // Not at the first free place: joining and leaving for every request would cost more than it gives.
-        if self.group == Group::Full && self.link_up && room >= (self.settings.max_in_flight / 4).max(1) {
-            self.join();
+        self.check_full();
+    }
+
+    fn check_full(&mut self) {
+        let room = self.settings.max_in_flight.saturating_sub(self.at_origin);
+        let full = match self.group.full {
+            false => room == 0,
+            // Not at the first free place: to say so for every request would cost more than it gives.
+            true => room < (self.settings.max_in_flight / 4).max(1),
+        };
+        if std::mem::replace(&mut self.group.full, full) != full && self.link_up && self.group.is_wanted() {
+            self.commands.push_back(Command::Announce(self.here()));
         }
     }
 
-    fn join(&mut self) {
-        self.group = Group::Joined;
-        self.commands.push_back(Command::Join(self.here()));
+    fn change(&mut self, change: Option<Change>) {
+        match change {
+            Some(Change::Join { turn }) => self.commands.push_back(Command::Join { turn }),
+            Some(Change::Leave) => self.commands.push_back(Command::Leave),
+            None => {}
+        }
+    }
+
+    fn joined(&mut self, turn: u64) {
+        if self.group.joined(turn) {
+            self.commands.push_back(Command::Announce(self.here()));
+        }
     }
 
     fn link(&mut self, up: bool, now: Instant) {
@@ -431,12 +339,8 @@ impl<H: BuildHasher> Serving<H> {
             return;
         }
         self.heartbeat = Some(now + HEARTBEAT);
-        match self.group {
-            Group::Full if self.at_origin < self.settings.max_in_flight => self.join(),
-            // The client library subscribes again by itself; what is left is to say so.
-            Group::Joined => self.join(),
-            Group::Full | Group::Draining => {}
-        }
+        let change = self.group.reconnected();
+        self.change(change);
         let kept = self.jobs.iter().filter(|(_, job)| matches!(job.stage, Stage::Unheard { .. }));
         let mut kept: Vec<u64> = kept.map(|(number, _)| *number).collect();
         kept.sort_unstable();
@@ -446,12 +350,23 @@ impl<H: BuildHasher> Serving<H> {
     }
 
     fn drain(&mut self) {
-        if self.group == Group::Draining {
+        if std::mem::replace(&mut self.group.draining, true) {
             return;
         }
-        self.group = Group::Draining;
-        self.commands.push_back(Command::Leave);
+        let change = self.group.settle(self.link_up);
+        self.change(change);
         self.commands.push_back(Command::Farewell);
+    }
+
+    fn resume(&mut self) {
+        self.group.draining = false;
+        let change = self.group.settle(self.link_up);
+        self.change(change);
+    }
+
+    fn configure(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.check_full();
     }
 
     fn due(&mut self, number: u64, now: Instant) {
@@ -498,9 +413,12 @@ impl<H: BuildHasher> Machine for Serving<H> {
             Input::Cancel { number } => self.cancel(number),
             Input::ReplyUnheard { number } => self.reply_unheard(number, now),
             Input::Link { up } => self.link(up, now),
-            Input::Who if self.group == Group::Draining => {}
+            Input::Who if self.group.draining => {}
             Input::Who => self.commands.push_back(Command::Announce(self.here())),
+            Input::Joined { turn } => self.joined(turn),
             Input::Drain => self.drain(),
+            Input::Resume => self.resume(),
+            Input::Configure(settings) => self.configure(settings),
         }
     }
 
@@ -511,7 +429,7 @@ impl<H: BuildHasher> Machine for Serving<H> {
         if self.heartbeat.is_some_and(|at| at <= now) {
             self.heartbeat = Some(now + HEARTBEAT);
             self.forget_recent(now);
-            if self.link_up && self.group != Group::Draining {
+            if self.link_up && !self.group.draining {
                 self.commands.push_back(Command::Heartbeat(self.here()));
             }
         }

@@ -2,7 +2,7 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT. SIGHUP, which some roles have a use for, ends none.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -14,6 +14,8 @@ impl Signals {
     /// # Errors
     /// When the system refuses a handler.
     pub fn listen() -> std::io::Result<Self> {
+        // Whoever listens once is not ended by it any more.
+        drop(signal(SignalKind::hangup())?);
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

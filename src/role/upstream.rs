@@ -3,11 +3,15 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     sync::{Arc, RwLock},
 };
 
 use futures_util::future::join_all;
-use tokio::sync::mpsc;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 
 use super::{
     core::{self, Core, Role},
@@ -21,8 +25,11 @@ use crate::{
 
 mod call;
 mod member;
+mod queue;
+mod reload;
 
-use member::Member;
+use member::{Member, Setup};
+use reload::Source;
 
 /// One upstream agent.
 pub struct Agent {
@@ -30,15 +37,20 @@ pub struct Agent {
     members: RwLock<BTreeMap<Name, Arc<Member>>>,
 }
 
-/// Runs an upstream agent until it is told to stop and has finished.
+/// Runs an upstream agent, whose settings are those of the command line `args`, until it is told to stop and has finished.
 ///
 /// # Errors
 /// When it can't start.
-pub async fn run(settings: Settings) -> anyhow::Result<()> {
+pub async fn run(settings: Settings, args: Vec<OsString>) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
+    let hangup = signal(SignalKind::hangup())?;
     let (agent, events) = Agent::connect(&settings).await?;
     let grace = settings.process.grace;
     agent.start(&settings, events).await?;
+    if let Some(file) = settings.process.config.clone() {
+        let source = Source { args, file, process: settings.process };
+        tokio::spawn(Arc::clone(&agent).follow(source, hangup));
+    }
     signals.stop().await;
     tracing::info!("stopping: requests in flight may finish");
     tokio::select! {
@@ -63,7 +75,8 @@ impl Agent {
         let core = Arc::new(core);
         let mut members = BTreeMap::new();
         for settings in settings.members() {
-            members.insert(settings.name.clone(), Member::new(Arc::clone(&core), settings.clone())?);
+            let setup = Setup::new(settings.clone())?;
+            members.insert(settings.name.clone(), Member::new(Arc::clone(&core), setup));
         }
         Ok((Arc::new(Agent { core, members: RwLock::new(members) }), events))
     }

@@ -7,7 +7,10 @@
 
 use std::{
     future::poll_fn,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -39,7 +42,7 @@ pub struct Streams {
     bus: Bus,
     subjects: Subjects,
     side: Side,
-    limit: usize,
+    limit: AtomicUsize,
     table: Mutex<ByNumber<Arc<Stream>>>,
 }
 
@@ -80,7 +83,12 @@ pub enum Told {
 impl Streams {
     /// No streams yet; at most `limit`.
     pub fn new(bus: Bus, subjects: Subjects, side: Side, limit: usize) -> Arc<Self> {
-        Arc::new(Streams { bus, subjects, side, limit, table: Mutex::default() })
+        Arc::new(Streams { bus, subjects, side, limit: AtomicUsize::new(limit), table: Mutex::default() })
+    }
+
+    /// At most so many from now on.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Streams that are open.
@@ -102,8 +110,9 @@ impl Streams {
         if let Some(stream) = table.get(&own.number()) {
             return Ok(Arc::clone(stream));
         }
-        if table.len() >= self.limit {
-            let detail = format!("{} bodies are streamed, the limit of --max-streams", self.limit);
+        let limit = self.limit.load(Ordering::Relaxed);
+        if table.len() >= limit {
+            let detail = format!("{limit} bodies are streamed, the limit of --max-streams");
             let code = if self.side == Side::Client { Code::ClientFull } else { Code::AgentsFull };
             return Err(Fault::new(code, self.side, detail));
         }

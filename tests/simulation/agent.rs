@@ -21,8 +21,8 @@ use crate::{
 pub struct Agent {
     machine: Serving<Keyed>,
     upstream: Name,
-    /// Announcements to make once the subscription is in force.
-    joins: Vec<Here>,
+    /// Turns of joining that wait for a round trip.
+    joins: Vec<u64>,
     leaving: Leaving,
 }
 
@@ -86,8 +86,8 @@ impl Agent {
                     let reply = core.subjects.of_own(Kind::Resp, &core.id, &self.upstream, number);
                     core.ask(core.subjects.of_request(Kind::Resp, &to), reply, payload);
                 }
-                Command::Join(here) => {
-                    self.joins.push(here);
+                Command::Join { turn } => {
+                    self.joins.push(turn);
                     core.start_round_trip();
                 }
                 Command::Leave => {
@@ -141,9 +141,9 @@ impl Shell for Agent {
         self.feed(core, Input::Link { up }, now);
     }
 
-    fn on_round_trip(&mut self, core: &mut Core, ended: u8) {
-        for here in std::mem::take(&mut self.joins) {
-            self.announce(core, &here);
+    fn on_round_trip(&mut self, core: &mut Core, ended: u8, now: Instant) {
+        for turn in std::mem::take(&mut self.joins) {
+            self.feed(core, Input::Joined { turn }, now);
         }
         if matches!(self.leaving, Leaving::Told { trip } if trip <= ended) {
             self.leaving = Leaving::Left;

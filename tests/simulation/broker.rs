@@ -109,7 +109,7 @@ impl Shell for Broker {
         }
     }
 
-    fn on_round_trip(&mut self, _: &mut Core, _: u8) {}
+    fn on_round_trip(&mut self, _: &mut Core, _: u8, _: Instant) {}
 
     fn on_timeout(&mut self, core: &mut Core, now: Instant) {
         self.machine.handle_timeout(now);

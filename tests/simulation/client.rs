@@ -166,7 +166,7 @@ impl Shell for Client {
         }
     }
 
-    fn on_round_trip(&mut self, _: &mut Core, _: u8) {}
+    fn on_round_trip(&mut self, _: &mut Core, _: u8, _: Instant) {}
 
     fn on_timeout(&mut self, core: &mut Core, now: Instant) {
         self.machine.handle_timeout(now);

@@ -122,7 +122,7 @@ pub trait Shell {
     /// The connection came (after a round trip) or went.
     fn on_link(&mut self, core: &mut Core, up: bool, now: Instant);
     /// The `trip`th round trip has ended: every subscription made before it is in force.
-    fn on_round_trip(&mut self, core: &mut Core, trip: u8);
+    fn on_round_trip(&mut self, core: &mut Core, trip: u8, now: Instant);
     /// A timer.
     fn on_timeout(&mut self, core: &mut Core, now: Instant);
     /// The machine's next timer.
@@ -228,7 +228,7 @@ impl Process {
             shell.on_link(core, true, now);
         }
         let (shell, core) = self.parts();
-        shell.on_round_trip(core, trip);
+        shell.on_round_trip(core, trip, now);
     }
 
     fn arm_retry(&mut self, now: Instant) {

@@ -74,6 +74,11 @@ impl Process {
         self.signal("INT");
     }
 
+    /// Tells it to read its settings again.
+    pub fn hangup(&self) {
+        self.signal("HUP");
+    }
+
     /// Freezes it.
     pub fn stop(&self) {
         self.signal("STOP");

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
 use super::*;
-use crate::wire::message::VERSION;
+use crate::wire::{Name, message::VERSION};
 
 #[test]
 fn a_quick_response_is_its_own_acknowledgement() {
@@ -51,7 +51,7 @@ fn it_joins_again_when_a_quarter_of_its_places_are_free() {
     agent.done(numbers[0]);
     assert_eq!(agent.does(), ["reply"], "one place is not worth the two messages");
     agent.done(numbers[1]);
-    assert_eq!(agent.does(), ["join 6", "reply"]);
+    assert_eq!(agent.does(), ["announce 6", "reply"]);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_response_that_is_streamed_takes_its_place_until_it_has_ended() {
     assert_eq!(agent.does(), ["full"]);
     agent.feed(Input::StreamEnded { number });
     agent.note();
-    assert_eq!((agent.does(), agent.machine.unfinished()), (vec!["join 0".to_owned()], 0));
+    assert_eq!((agent.does(), agent.machine.unfinished()), (vec!["announce 0".to_owned()], 0));
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn replies_wait_for_the_connection() {
     assert_eq!(agent.does(), ["call"]);
     assert_eq!(agent.machine.unfinished(), 1);
     agent.feed(Input::Link { up: true });
-    assert_eq!(agent.does(), ["join 0", "reply"]);
+    assert_eq!(agent.does(), ["join", "reply", "announce 0"]);
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_reply_that_waits_too_long_for_the_connection_is_dropped() {
     agent.done(number);
     agent.pass(4000);
     agent.feed(Input::Link { up: true });
-    assert_eq!(agent.does(), ["call", "join 0"]);
+    assert_eq!(agent.does(), ["call", "join", "announce 0"]);
     assert!(agent.machine.is_idle());
 }
 
@@ -231,6 +231,43 @@ fn it_announces_itself_at_every_heartbeat_and_when_asked() {
     assert_eq!(agent.does(), ["announce 0"]);
 }
 
+#[test]
+fn a_draining_agent_that_goes_on_after_all_joins_again() {
+    let mut agent = Agent::new(4);
+    agent.feed(Input::Drain);
+    assert_eq!(agent.does(), ["leave", "farewell"]);
+    agent.feed(Input::Resume);
+    agent.request();
+    assert_eq!(agent.does(), ["join", "announce 0", "call"]);
+}
+
+#[test]
+fn a_round_trip_of_a_turn_that_is_over_does_not_count() {
+    let mut agent = Agent::new(4);
+    for input in [Input::Drain, Input::Resume, Input::Drain, Input::Resume] {
+        agent.machine.handle(input, agent.now);
+    }
+    agent.machine.handle(Input::Joined { turn: 2 }, agent.now);
+    assert_eq!(agent.machine.condition(), Condition::Joining);
+    assert!(!agent.machine.here().accepting);
+    agent.machine.handle(Input::Joined { turn: 3 }, agent.now);
+    assert_eq!(agent.machine.condition(), Condition::Accepting);
+}
+
+#[test]
+fn a_lower_limit_counts_at_once_and_a_higher_one_too() {
+    let mut agent = Agent::new(4);
+    let numbers = [agent.request(), agent.request()];
+    agent.does();
+    agent.feed(Input::Configure(settings(1)));
+    agent.request();
+    assert_eq!(agent.does(), ["announce full 2", "full"]);
+    agent.done(numbers[0]);
+    assert_eq!(agent.does(), ["reply"], "still as many as may be");
+    agent.feed(Input::Configure(settings(8)));
+    assert_eq!(agent.does(), ["announce 1"]);
+}
+
 /// An agent with an ack delay of 10 ms and a TTL of 2 s, connected, at a time of its own.
 struct Agent {
     machine: Serving,
@@ -249,7 +286,7 @@ impl Agent {
         let machine = Serving::new(settings, "agent.a".parse().unwrap(), Numbers::new(RandomState::new()));
         let mut agent = Agent { machine, now: Instant::now(), called: 0, done: Vec::new() };
         agent.feed(Input::Link { up: true });
-        assert_eq!(agent.does(), ["join 0"]);
+        assert_eq!(agent.does(), ["join", "announce 0"]);
         agent
     }
 
@@ -298,7 +335,11 @@ impl Agent {
             if let Command::Call { number, .. } = &command {
                 self.called = *number;
             }
+            let joins = if let Command::Join { turn } = &command { Some(*turn) } else { None };
             self.done.push(words(command));
+            if let Some(turn) = joins {
+                self.machine.handle(Input::Joined { turn }, self.now);
+            }
         }
     }
 
@@ -318,7 +359,7 @@ fn words(command: Command) -> String {
             None => "reply".to_owned(),
             Some(error) => format!("reply {}", error.code),
         },
-        Command::Join(here) => format!("join {}{}", accepts(&here), here.in_flight),
+        Command::Join { .. } => "join".to_owned(),
         Command::Leave => "leave".to_owned(),
         Command::Announce(here) | Command::Heartbeat(here) => {
             format!("announce {}{}", accepts(&here), here.in_flight)

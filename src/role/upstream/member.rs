@@ -1,7 +1,6 @@
 //! One upstream of an agent: takes requests from its queue group, issues them to the origin, claims its routes.
 
 use std::{
-    pin::pin,
     sync::{Arc, Mutex, RwLock, Weak},
     time::{Duration, Instant},
 };
@@ -9,19 +8,16 @@ use std::{
 use anyhow::Context;
 use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
-use tokio::{
-    sync::watch,
-    task::{AbortHandle, JoinSet},
-    time::timeout,
-};
+use tokio::task::{AbortHandle, JoinSet};
 
+use super::queue::Queue;
 use crate::{
     bus::{Message, Subscription},
     config::{Member as Settings, Switch},
     origin::Origin,
     proto::{
         claims::{Claims, Row, Standing},
-        serving::{self, Command, Input, Serving},
+        serving::{self, Command, Condition, Input, Serving},
     },
     role::{
         core::Core,
@@ -44,8 +40,7 @@ pub struct Member {
     pub(super) calls: Mutex<ByNumber<AbortHandle>>,
     pub(super) streams: Arc<Streams>,
     claims: Mutex<Claims>,
-    /// Whether it is to be a member of the queue group.
-    joined: watch::Sender<bool>,
+    pub(super) queue: Queue,
     /// Requests answered, and those of them with an error.
     answered: Counter,
     failed: Counter,
@@ -76,18 +71,14 @@ impl Setup {
 
 impl Member {
     /// A member that has not started.
-    ///
-    /// # Errors
-    /// When a setting can't be used.
-    pub fn new(core: Arc<Core>, settings: Settings) -> anyhow::Result<Arc<Self>> {
-        let setup = Setup::new(settings)?;
-        let Settings { name, max_in_flight, ttl, ack_delay, .. } = setup.settings.clone();
-        let rules = serving::Settings { upstream: name.clone(), ttl, ack_delay, max_in_flight };
+    pub fn new(core: Arc<Core>, setup: Arc<Setup>) -> Arc<Self> {
+        let Settings { name, max_in_flight, .. } = setup.settings.clone();
+        let rules = rules(&setup.settings);
         let serving = Serving::new(rules, core.id.clone(), Numbers::new(std::hash::RandomState::new()));
         let streams = Streams::new(core.bus.clone(), core.subjects.clone(), Side::Upstream, max_in_flight);
         let mut claims = Claims::new(core.id.clone(), name.clone());
         claims.set(&setup.settings.route, setup.settings.strip_prefix == Switch::On, Instant::now());
-        Ok(Arc::new_cyclic(|this| Member {
+        Arc::new_cyclic(|this| Member {
             core,
             name,
             setup: RwLock::new(setup),
@@ -95,12 +86,12 @@ impl Member {
             calls: Mutex::new(ByNumber::default()),
             streams,
             claims: Mutex::new(claims),
-            joined: watch::Sender::new(true),
+            queue: Queue::default(),
             answered: Counter::default(),
             failed: Counter::default(),
             tasks: Mutex::new(JoinSet::new()),
             this: this.clone(),
-        }))
+        })
     }
 
     /// Joins the queue group and starts serving.
@@ -109,11 +100,11 @@ impl Member {
     /// When the connection to NATS is closed for good.
     pub async fn start(self: &Arc<Self>) -> anyhow::Result<()> {
         let subjects = &self.core.subjects;
-        let requests = self.core.bus.join(subjects.req(&self.name)).await?;
+        let first = self.subscribe().await?;
         let questions = self.core.bus.subscribe(subjects.who_of(&self.name)).await?;
         let mut services = service::start(self).await?;
         let mut tasks = self.tasks.lock().expect("no panic while tasks are listed");
-        tasks.spawn(Arc::clone(self).read_requests(requests));
+        tasks.spawn(Arc::clone(self).attend(first));
         tasks.spawn(Arc::clone(self).answer_who(questions));
         tasks.spawn(async move { while services.join_next().await.is_some() {} });
         let timers = Arc::clone(self);
@@ -138,11 +129,49 @@ impl Member {
     /// Takes nothing new, finishes what it has, and says goodbye.
     pub async fn finish(&self) {
         self.feed(Input::Drain);
+        self.has_finished().await;
+    }
+
+    async fn has_finished(&self) {
         // Whatever NATS sends here until then is refused, so that it goes to another agent.
-        self.joined.closed().await;
+        self.queue.is_left().await;
         while self.driver.with(|serving| serving.unfinished()) > 0 {
             tokio::time::sleep(DRAIN_CHECK).await;
         }
+    }
+
+    /// Finishes what it has although the process goes on; true when it has, and was not told to go on after all.
+    pub async fn retire(&self) -> bool {
+        self.finish().await;
+        self.is_draining()
+    }
+
+    /// Whether it takes nothing new.
+    pub fn is_draining(&self) -> bool {
+        self.driver.with(|serving| serving.condition()) == Condition::Draining
+    }
+
+    /// Goes on, after it was told to finish.
+    pub fn resume(&self) {
+        self.feed(Input::Resume);
+        self.claim_all();
+    }
+
+    /// Ends all that it runs; it has finished.
+    pub fn end(&self) {
+        self.tasks.lock().expect("no panic while tasks are listed").abort_all();
+    }
+
+    /// From now on it is as `setup` says; calls that run keep the origin they began with.
+    pub fn change(&self, setup: Arc<Setup>) {
+        let settings = setup.settings.clone();
+        self.streams.set_limit(settings.max_in_flight);
+        *self.setup.write().expect("no panic while a setup is written") = setup;
+        let mut claims = self.claims.lock().expect("no panic while routes are claimed");
+        let said = claims.set(&settings.route, settings.strip_prefix == Switch::On, Instant::now());
+        drop(claims);
+        self.publish_claims(&said);
+        self.feed(Input::Configure(rules(&settings)));
     }
 
     /// Cuts what is streamed: there is no more time for it.
@@ -175,63 +204,7 @@ impl Member {
         self.feed(Input::Link { up });
     }
 
-    /// Takes what the queue group has for it, until it is to leave.
-    async fn read_requests(self: Arc<Self>, mut requests: Subscription) {
-        // `finish` waits until this is dropped.
-        let mut joined = self.joined.subscribe();
-        loop {
-            tokio::select! {
-                biased;
-                message = requests.next() => match message {
-                    Some(message) => self.on_request(&message),
-                    None => return,
-                },
-                () = stopped_being(&mut joined) => break,
-            }
-        }
-        // Without NATS nothing is on its way.
-        if self.core.bus.is_connected() {
-            self.leave(requests).await;
-        }
-    }
-
-    /// Leaves the queue group without losing what NATS has already sent: whoever asked would wait in vain,
-    /// and may not ask anybody else. So NATS is asked for some more messages and then none, which both
-    /// sides count. What comes during a round trip tells how many are on their way; where none come for a
-    /// while none are, most likely, and the subscription can end.
-    async fn leave(&self, mut requests: Subscription) {
-        let started = Instant::now();
-        let mut arrived = 0;
-        let round_trip = timeout(LONGEST_ROUND_TRIP, self.core.round_trip());
-        let mut round_trip = pin!(round_trip);
-        loop {
-            tokio::select! {
-                biased;
-                message = requests.next() => match message {
-                    Some(message) => self.on_request(&message),
-                    None => return,
-                },
-                _ = &mut round_trip => break,
-            }
-            arrived += 1;
-        }
-        let silence = (started.elapsed() * 10).clamp(SILENCE, LONGEST_ROUND_TRIP);
-        for more in [2 * arrived + SLACK, 1] {
-            requests.end_after(more).await;
-            while let Ok(message) = timeout(silence, requests.next()).await {
-                match message {
-                    Some(message) => self.on_request(&message),
-                    None => return,
-                }
-            }
-        }
-        requests.end().await;
-        while let Ok(Some(message)) = timeout(LONGEST_ROUND_TRIP, requests.next()).await {
-            self.on_request(&message);
-        }
-    }
-
-    fn on_request(&self, message: &Message) {
+    pub(super) fn on_request(&self, message: &Message) {
         let read = codec::decode_request(&message.payload);
         if let Err(malformed) = &read {
             self.refuse_malformed(message, &malformed.to_string());
@@ -349,9 +322,14 @@ impl Member {
     }
 }
 
-async fn stopped_being(joined: &mut watch::Receiver<bool>) {
-    // It fails when the member is gone, and then it is in no group either.
-    joined.wait_for(|joined| !*joined).await.ok();
+fn rules(settings: &Settings) -> serving::Settings {
+    let Settings { name, ttl, ack_delay, max_in_flight, .. } = settings;
+    serving::Settings {
+        upstream: name.clone(),
+        ttl: *ttl,
+        ack_delay: *ack_delay,
+        max_in_flight: *max_in_flight,
+    }
 }
 
 /// Whether a request's ids belong together, so that the answer goes where the request came from.
@@ -391,16 +369,8 @@ impl Shell for Member {
                 let unheard = core.subjects.of_own(Kind::Resp, &core.id, &self.name, number);
                 core.ask(core.subjects.of_request(Kind::Resp, &to), unheard, payload);
             }
-            Command::Join(here) => {
-                if let Some(member) = self.myself() {
-                    // Said only when it is true: others would send requests into the void.
-                    tokio::spawn(async move {
-                        member.core.round_trip().await;
-                        member.announce(here);
-                    });
-                }
-            }
-            Command::Leave => drop(self.joined.send_replace(false)),
+            Command::Join { turn } => self.join(turn),
+            Command::Leave => self.queue.leave(),
             Command::Announce(here) => self.announce(here),
             Command::Heartbeat(here) => {
                 self.claim_contested();
@@ -444,11 +414,5 @@ impl Service for Member {
     }
 }
 
-/// How long no request may come until none is on its way: so long at least, and ten round trips.
-const SILENCE: Duration = Duration::from_millis(50);
-/// How long to wait for NATS when leaving.
-const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(1);
-/// Messages that may be on their way beyond what a round trip tells.
-const SLACK: u64 = 64;
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
 const CLOSE_IDLE: Duration = Duration::from_secs(5);

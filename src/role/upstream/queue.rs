@@ -1,0 +1,157 @@
+//! A member's place in its queue group: taken, kept, and left without losing a message.
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::watch, task::JoinSet, time::timeout};
+
+use super::member::Member;
+use crate::{bus::Subscription, proto::serving::Input, role::shell::Shell};
+
+/// Whether a member is to be in its queue group, and whether it is.
+pub(super) struct Queue {
+    wanted: watch::Sender<bool>,
+    place: watch::Sender<Place>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Out,
+    In,
+    Leaving,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Queue { wanted: watch::Sender::new(true), place: watch::Sender::new(Place::Out) }
+    }
+}
+
+impl Queue {
+    /// Leaves, and comes back when it is wanted.
+    pub fn leave(&self) {
+        self.wanted.send_replace(false);
+    }
+
+    /// Waits until it has left.
+    pub async fn is_left(&self) {
+        self.is(Place::Out).await;
+    }
+
+    async fn is(&self, place: Place) {
+        // The sender is here.
+        self.place.subscribe().wait_for(|now| *now == place).await.ok();
+    }
+}
+
+impl Member {
+    /// Subscribes to the requests.
+    ///
+    /// # Errors
+    /// When the connection to NATS is closed for good.
+    pub(super) async fn subscribe(&self) -> anyhow::Result<Vec<Subscription>> {
+        Ok(vec![self.core.bus.join(self.core.subjects.req(&self.name)).await?])
+    }
+
+    /// Takes a place in the queue group and says so when it is true: others would send requests into the void.
+    pub(super) fn join(&self, turn: u64) {
+        self.queue.wanted.send_replace(true);
+        let Some(member) = self.myself() else { return };
+        tokio::spawn(async move {
+            member.queue.is(Place::In).await;
+            member.core.round_trip().await;
+            member.feed(Input::Joined { turn });
+        });
+    }
+
+    /// Takes what the queue group has for it, while it is to be there. `first` are the subscriptions it has.
+    pub(super) async fn attend(self: Arc<Self>, first: Vec<Subscription>) {
+        let mut wanted = self.queue.wanted.subscribe();
+        let mut subscriptions = Some(first);
+        // The sender is in what this task holds: waiting for it can't fail.
+        while wanted.wait_for(|wanted| *wanted).await.is_ok() {
+            let taken = match subscriptions.take() {
+                Some(taken) => taken,
+                None => match self.subscribe().await {
+                    Ok(taken) => taken,
+                    // The connection is closed for good: the process ends.
+                    Err(_) => return,
+                },
+            };
+            let stay = watch::Sender::new(true);
+            let mut readers = JoinSet::new();
+            for requests in taken {
+                readers.spawn(Arc::clone(&self).read_requests(requests, stay.subscribe()));
+            }
+            self.queue.place.send_replace(Place::In);
+            wanted.wait_for(|wanted| !*wanted).await.ok();
+            self.queue.place.send_replace(Place::Leaving);
+            stay.send_replace(false);
+            while readers.join_next().await.is_some() {}
+            self.queue.place.send_replace(Place::Out);
+        }
+    }
+
+    async fn read_requests(self: Arc<Self>, mut requests: Subscription, mut stay: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                biased;
+                message = requests.next() => match message {
+                    Some(message) => self.on_request(&message),
+                    None => return,
+                },
+                _ = stay.wait_for(|stay| !*stay) => break,
+            }
+        }
+        // Without NATS nothing is on its way.
+        if self.core.bus.is_connected() {
+            self.leave(requests).await;
+        }
+    }
+
+    /// Leaves the queue group without losing what NATS has already sent: whoever asked would wait in vain,
+    /// and may not ask anybody else. So NATS is asked for some more messages and then none, which both
+    /// sides count. What comes during a round trip tells how many are on their way; where none come for a
+    /// while none are, most likely, and the subscription can end.
+    async fn leave(&self, mut requests: Subscription) {
+        let started = Instant::now();
+        let mut arrived = 0;
+        let round_trip = timeout(LONGEST_ROUND_TRIP, self.core.round_trip());
+        let mut round_trip = pin!(round_trip);
+        loop {
+            tokio::select! {
+                biased;
+                message = requests.next() => match message {
+                    Some(message) => self.on_request(&message),
+                    None => return,
+                },
+                _ = &mut round_trip => break,
+            }
+            arrived += 1;
+        }
+        let silence = (started.elapsed() * 10).clamp(SILENCE, LONGEST_ROUND_TRIP);
+        for more in [2 * arrived + SLACK, 1] {
+            requests.end_after(more).await;
+            while let Ok(message) = timeout(silence, requests.next()).await {
+                match message {
+                    Some(message) => self.on_request(&message),
+                    None => return,
+                }
+            }
+        }
+        requests.end().await;
+        while let Ok(Some(message)) = timeout(LONGEST_ROUND_TRIP, requests.next()).await {
+            self.on_request(&message);
+        }
+    }
+}
+
+/// How long no request may come until none is on its way: so long at least, and ten round trips.
+const SILENCE: Duration = Duration::from_millis(50);
+/// How long to wait for NATS when leaving.
+const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(1);
+/// Messages that may be on their way beyond what a round trip tells.
+const SLACK: u64 = 64;
