@@ -109,7 +109,7 @@ async fn keep_claims(server: &str, size: usize) -> Result<()> {
     let mut digests: BTreeMap<ProcessId, u64> = BTreeMap::new();
     for claim in claims(size) {
         let digest = digests.entry(claim.upstream_id.clone()).or_default();
-        *digest = digest.wrapping_add(claim.route.hash());
+        *digest = digest.wrapping_add(claim.hash());
         let subject = subjects.route(&claim.upstream_target, &claim.upstream_id, &claim.route);
         client.publish(subject, codec::encode(&claim)).await?;
     }

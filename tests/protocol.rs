@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use relay::wire::{
-    Ack, Address, Claim, Claimed, Here, Hold, Kind, Lease, Lost, Reply, StreamMessage, Subjects, Word, codec,
+    Ack, Address, Claim, Here, Hold, Kind, Lease, Lost, Refused, Reply, StreamMessage, Subjects, Word, codec,
     show,
 };
 
@@ -48,7 +48,7 @@ fn the_dumps_of_the_reference_read_as_what_they_say() {
     assert_eq!(codec::decode::<Lost>(&read("lost")).unwrap(), lost());
     assert_eq!(codec::decode::<Here>(&read("here")).unwrap(), here());
     assert_eq!(codec::decode::<Claim>(&read("claim")).unwrap(), claim());
-    assert_eq!(codec::decode::<Claimed>(&read("claimed")).unwrap(), claimed());
+    assert_eq!(codec::decode::<Refused>(&read("refused")).unwrap(), refused());
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn every_private_subject_says_what_it_is_about() {
     let probed = relay.probe(&agent(), &hello());
     assert_eq!(relay.address(&agent(), &probed), Some(Address::Probed { upstream: "hello" }));
     let claimed = relay.claim(&agent(), &hello());
-    assert_eq!(relay.address(&agent(), &claimed), Some(Address::Claimed { upstream: "hello" }));
+    assert_eq!(relay.address(&agent(), &claimed), Some(Address::Refused { upstream: "hello" }));
     assert_eq!(relay.announced("relay.here.hello.agent.GFSuTE5gD7rq"), Some((hello(), agent())));
     assert_eq!(relay.announced("relay.gone.hello.agent.GFSuTE5gD7rq"), Some((hello(), agent())));
 }

@@ -27,6 +27,8 @@ mod origin;
 mod plan;
 #[path = "simulation/process.rs"]
 mod process;
+#[path = "simulation/routes.rs"]
+mod routes;
 #[path = "simulation/runner.rs"]
 mod runner;
 #[path = "simulation/streams.rs"]

@@ -42,7 +42,7 @@ impl Process {
     /// The flags of what differs in `other`.
     pub fn differences(&self, other: &Process) -> Vec<&'static str> {
         // Every field by name, so that a new one is missed here.
-        let Process { nats, realm, admin, grace, log_format, log, config } = self;
+        let Process { nats, realm, admin, admin_host, grace, log_format, log, config } = self;
         let Nats { server, user, password, token, creds, nkey, tlscert, tlskey, tlsca, context, prefix } =
             nats;
         let differ = [
@@ -59,6 +59,7 @@ impl Process {
             ("--prefix", *prefix != other.nats.prefix),
             ("--realm", *realm != other.realm),
             ("--admin", *admin != other.admin),
+            ("--admin-host", *admin_host != other.admin_host),
             ("--grace", *grace != other.grace),
             ("--log-format", *log_format != other.log_format),
             ("--log", *log != other.log),

@@ -1,14 +1,14 @@
 //! An upstream agent's routes: what it claims, and what became of it.
 //!
 //! The first upstream to claim a route has it. Client agents tell from how long ago a claim was made, and tell
-//! whoever comes second. Where two claims are a moment apart, two client agents may see them in different
-//! order; so an agent that is told it comes second says so from then on, and all tables put it second. Of
-//! two that are told so at once, the one with the smaller name holds on.
+//! whoever comes second. Two client agents may know different things and see two claims in different order; so an
+//! agent that is told it comes second says so from then on, and all tables put it second. Of two that are told so
+//! at once, the one with the smaller name holds on, or comes first.
 
 use std::time::{Duration, Instant};
 
 use crate::wire::{
-    Claim, Claimed, Name, ProcessId, Route,
+    Claim, Name, ProcessId, Refused, Route,
     message::{VERSION, millis},
 };
 
@@ -27,6 +27,8 @@ struct Own {
     since: Instant,
     standing: Standing,
     waiting: bool,
+    /// When it was last told that another upstream has it.
+    taken: Option<Instant>,
 }
 
 /// What became of a claim, as far as this agent has been told.
@@ -78,6 +80,7 @@ impl Claims {
                     since: now,
                     standing: Standing::Served,
                     waiting: false,
+                    taken: None,
                 };
                 said.push(self.claim(&own, now));
                 self.own.push(own);
@@ -91,38 +94,51 @@ impl Claims {
         self.own.iter().map(|own| self.claim(own, now)).collect()
     }
 
-    /// Those that another upstream has, to be said with every heartbeat: it may be gone.
-    pub fn contested(&self, now: Instant) -> Vec<Claim> {
-        let contested = self.own.iter().filter(|own| matches!(own.standing, Standing::Taken { .. }));
-        contested.map(|own| self.claim(own, now)).collect()
-    }
-
-    /// What the routes add up to, for the heartbeat. Those that were refused for good don't count.
-    pub fn digest(&self) -> u64 {
-        let counted = self.own.iter().filter(|own| !matches!(own.standing, Standing::Refused { .. }));
-        counted.fold(0, |sum, own| sum.wrapping_add(own.route.hash()))
-    }
-
-    /// A client agent says what became of a claim; returns it when that is news.
-    pub fn told(&mut self, told: &Claimed) -> Option<Row> {
-        let own = self.own.iter_mut().find(|own| own.route.to_string() == told.route)?;
-        let standing = match (&told.why, &told.by) {
-            (Some(why), _) => Standing::Refused { why: why.clone() },
-            (None, Some(by)) => Standing::Taken { by: by.clone() },
-            (None, None) => Standing::Served,
-        };
-        own.waiting = match &standing {
-            Standing::Served | Standing::Refused { .. } => false,
-            Standing::Taken { by } => {
-                let unclear = Duration::from_millis(told.earlier) < UNCLEAR;
-                !(unclear && self.upstream < *by && !own.waiting)
+    /// At a heartbeat: claims that nobody has refused for a while are served, which is news, and said where it
+    /// changes them.
+    pub fn beat(&mut self, now: Instant) -> (Vec<Claim>, Vec<Row>) {
+        let (mut said, mut news) = (Vec::new(), Vec::new());
+        for at in 0..self.own.len() {
+            let own = &mut self.own[at];
+            let is_taken = matches!(own.standing, Standing::Taken { .. });
+            if !is_taken || own.taken.is_some_and(|taken| now < taken + REFUSED_AGAIN) {
+                continue;
             }
-        };
-        if own.standing == standing {
-            return None;
+            own.standing = Standing::Served;
+            news.push(own.row());
+            if std::mem::take(&mut own.waiting) {
+                said.push(self.claim(&self.own[at], now));
+            }
         }
-        own.standing = standing.clone();
-        Some(Row { route: own.route.clone(), strip: own.strip, standing })
+        (said, news)
+    }
+
+    /// What the claims add up to, for the heartbeat. Those that were refused for good don't count.
+    pub fn digest(&self, now: Instant) -> u64 {
+        let counted = self.own.iter().filter(|own| !matches!(own.standing, Standing::Refused { .. }));
+        counted.fold(0, |sum, own| sum.wrapping_add(self.claim(own, now).hash()))
+    }
+
+    /// A client agent refuses a claim. Returns what is news, and the claim when it changes by that.
+    pub fn refused(&mut self, refused: &Refused, now: Instant) -> (Option<Row>, Option<Claim>) {
+        let Some(at) = self.own.iter().position(|own| own.route.to_string() == refused.route) else {
+            return (None, None);
+        };
+        let own = &mut self.own[at];
+        let (standing, waiting) = match (&refused.why, &refused.by) {
+            (Some(why), _) => (Standing::Refused { why: why.clone() }, false),
+            (None, Some(by)) => {
+                own.taken = Some(now);
+                let unclear = Duration::from_millis(refused.earlier) < UNCLEAR;
+                let holds_on = unclear && self.upstream < *by && !own.waiting;
+                (Standing::Taken { by: by.clone() }, !holds_on)
+            }
+            (None, None) => return (None, None),
+        };
+        let changes = std::mem::replace(&mut own.waiting, waiting) != waiting;
+        let is_news = std::mem::replace(&mut own.standing, standing.clone()) != standing;
+        let own = &self.own[at];
+        (is_news.then(|| own.row()), changes.then(|| self.claim(own, now)))
     }
 
     /// Every claim.
@@ -146,6 +162,14 @@ impl Claims {
     }
 }
 
+impl Own {
+    fn row(&self) -> Row {
+        Row { route: self.route.clone(), strip: self.strip, standing: self.standing.clone() }
+    }
+}
+
+/// A claim that is another's is refused with every heartbeat; one that is not for so long is served.
+const REFUSED_AGAIN: Duration = Duration::from_secs(8);
 /// Claims that are so little apart may reach two client agents in different order.
 const UNCLEAR: Duration = Duration::from_secs(2);
 
@@ -158,32 +182,33 @@ mod tests {
         let (mut claims, now) = (claims("shop"), Instant::now());
         let said = claims.set(&routes(&["a.example", "b.example"]), false, now);
         assert_eq!(shown(&said), ["+a.example", "+b.example"]);
-        let before = claims.digest();
+        let before = claims.digest(now);
         let later = now + Duration::from_secs(3);
         let said = claims.set(&routes(&["b.example", "c.example"]), false, later);
         assert_eq!(shown(&said), ["-a.example", "+c.example"]);
-        assert_ne!(claims.digest(), before);
+        assert_ne!(claims.digest(now), before);
         let ages: Vec<u64> = claims.all(later).iter().map(|claim| claim.age).collect();
         assert_eq!(ages, [3000, 0], "what stays keeps its age");
         let said = claims.set(&routes(&["b.example", "c.example"]), true, later);
         assert_eq!(shown(&said), ["-b.example", "-c.example", "+b.example", "+c.example"]);
         claims.set(&[], false, later);
-        assert_eq!(claims.digest(), 0);
+        assert_eq!(claims.digest(now), 0);
     }
 
     #[test]
     fn an_agent_that_comes_second_says_so_until_it_is_served() {
         let (mut claims, now) = (claims("shop"), Instant::now());
         claims.set(&routes(&["a.example"]), false, now);
-        assert!(claims.contested(now).is_empty());
-        let news = claims.told(&taken("a.example", "other", 60_000)).unwrap();
-        assert_eq!(news.standing, Standing::Taken { by: name("other") });
-        assert_eq!(claims.told(&taken("a.example", "other", 61_000)), None, "it is no news");
-        let said = claims.contested(now);
-        assert!(said.len() == 1 && said[0].waiting);
-        let news = claims.told(&Claimed { by: None, ..taken("a.example", "other", 0) }).unwrap();
-        assert_eq!(news.standing, Standing::Served);
-        assert!(!claims.all(now)[0].waiting);
+        assert!(claims.beat(now).0.is_empty());
+        let (news, said) = claims.refused(&taken("a.example", "other", 60_000), now);
+        assert_eq!(news.unwrap().standing, Standing::Taken { by: name("other") });
+        assert!(said.unwrap().waiting, "it says so at once");
+        assert_eq!(claims.refused(&taken("a.example", "other", 61_000), now), (None, None), "it is no news");
+        assert_eq!(claims.beat(now + REFUSED_AGAIN / 2), (vec![], vec![]));
+        let (said, news) = claims.beat(now + REFUSED_AGAIN);
+        assert!(!said[0].waiting);
+        assert_eq!(news[0].standing, Standing::Served);
+        assert_eq!(claims.beat(now + REFUSED_AGAIN), (vec![], vec![]));
     }
 
     #[test]
@@ -193,10 +218,10 @@ mod tests {
         for claims in [&mut small, &mut great] {
             claims.set(&routes(&["x.example"]), false, now);
         }
-        small.told(&taken("x.example", "b", 100));
-        great.told(&taken("x.example", "a", 100));
+        small.refused(&taken("x.example", "b", 100), now);
+        great.refused(&taken("x.example", "a", 100), now);
         assert!(!small.all(now)[0].waiting && great.all(now)[0].waiting);
-        small.told(&taken("x.example", "b", 10_000));
+        small.refused(&taken("x.example", "b", 10_000), now);
         assert!(small.all(now)[0].waiting, "that is no moment any more");
     }
 
@@ -206,9 +231,9 @@ mod tests {
         claims.set(&routes(&["a.example"]), false, now);
         let mut refused = taken("a.example", "x", 0);
         refused.why = Some("the table is full".into());
-        assert!(matches!(claims.told(&refused).unwrap().standing, Standing::Refused { .. }));
-        assert_eq!(claims.digest(), 0);
-        assert!(claims.contested(now).is_empty());
+        assert!(matches!(claims.refused(&refused, now).0.unwrap().standing, Standing::Refused { .. }));
+        assert_eq!(claims.digest(now), 0);
+        assert!(claims.beat(now).0.is_empty());
     }
 
     fn claims(upstream: &str) -> Claims {
@@ -219,8 +244,8 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    fn taken(route: &str, by: &str, earlier: u64) -> Claimed {
-        Claimed {
+    fn taken(route: &str, by: &str, earlier: u64) -> Refused {
+        Refused {
             v: VERSION,
             upstream_target: name("shop"),
             route: route.into(),

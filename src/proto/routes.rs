@@ -8,7 +8,7 @@
 //! on one.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -35,7 +35,7 @@ pub const MAX_ROUTES: usize = 250_000;
 pub const CLAIMS_BELIEVED: Duration = Duration::from_secs(10);
 
 /// What can happen.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Input {
     /// An agent announces itself, or answers a probe.
     Here(Here),
@@ -72,24 +72,22 @@ pub enum Command {
         /// The agent.
         agent: ProcessId,
     },
-    /// Tell an agent what became of its claim.
-    Tell {
+    /// Tell an agent that its claim is refused.
+    Refuse {
         /// The upstream.
         upstream: Name,
         /// The agent.
         agent: ProcessId,
         /// The route it claimed.
         route: Route,
-        /// What became of it.
-        standing: Standing,
+        /// Why.
+        why: Why,
     },
 }
 
-/// What became of a claim.
+/// Why a claim is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
-    /// Requests for the route go to the agent's upstream.
-    Served,
+pub enum Why {
     /// Another upstream claimed the route earlier.
     Taken {
         /// That upstream.
@@ -98,10 +96,7 @@ pub enum Standing {
         earlier: Duration,
     },
     /// A limit was reached.
-    Refused {
-        /// Which.
-        why: &'static str,
-    },
+    Limit(&'static str),
 }
 
 /// One route as a person asks for it.
@@ -115,7 +110,7 @@ pub struct Row {
     pub agents: usize,
     /// Whether its path is stripped from the requests.
     pub strip: bool,
-    /// Upstreams that claimed it later.
+    /// Upstreams that claimed it later, by name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<Name>,
 }
@@ -125,6 +120,10 @@ pub struct Row {
 pub struct Routes {
     index: Index,
     agents: HashMap<(Name, ProcessId), Agent>,
+    /// Routes that more than one upstream claims.
+    contested: BTreeSet<Route>,
+    /// When the later ones are told again.
+    refuse_again: Option<Instant>,
     learning: Learning,
     sweep: Option<Instant>,
     commands: VecDeque<Command>,
@@ -135,13 +134,14 @@ pub struct Routes {
 struct Agent {
     heard: Instant,
     probed: bool,
-    /// When it is asked for its claims again, and how long before that it was asked.
-    asking: Option<(Instant, Duration)>,
-    /// What its routes add up to, as it says.
+    /// When it is asked for its claims, should they not add up until then.
+    asking: Option<Instant>,
+    /// What its claims add up to, as it says.
     announced: Option<u64>,
-    /// What the routes that are known add up to.
+    /// What the claims that are known add up to.
     known: u64,
-    routes: HashSet<Route>,
+    /// Its routes, each with its part of that.
+    routes: HashMap<Route, u64>,
 }
 
 /// Whether all routes are known.
@@ -188,7 +188,6 @@ impl Routes {
     fn here(&mut self, here: Here, now: Instant) {
         let key = (here.upstream_target, here.upstream_id);
         let digest = here.routes;
-        let first_pause = if self.is_known() { HEARTBEAT } else { ASK_AGAIN_SOON };
         if digest == 0 && !self.agents.contains_key(&key) {
             return;
         }
@@ -204,15 +203,7 @@ impl Routes {
             return;
         }
         // The claims are on their way, or were lost.
-        match &mut agent.asking {
-            None => agent.asking = Some((now + first_pause, first_pause)),
-            Some((again, pause)) if *again <= now => {
-                *pause = (*pause * 2).min(LONGEST_PAUSE);
-                *again = now + *pause;
-                self.commands.push_back(Command::Ask { upstream: key.0 });
-            }
-            Some(_) => {}
-        }
+        agent.asking.get_or_insert(now + FIRST_ASK);
         self.news(now);
     }
 
@@ -225,7 +216,7 @@ impl Routes {
         let routes = self.index.len();
         let agent = self.agents.entry(key.clone()).or_insert_with(|| Agent::new(now));
         agent.heard = now;
-        let known = agent.routes.contains(&claim.route);
+        let known = agent.routes.contains_key(&claim.route);
         let refusal = match known {
             true => None,
             false if agent.routes.len() >= MAX_ROUTES_OF_AGENT => Some("an agent may have 10,000 routes"),
@@ -238,12 +229,18 @@ impl Routes {
             if agent.routes.is_empty() {
                 self.agents.remove(&key);
             }
-            self.tell(key, claim.route, Standing::Refused { why });
+            let (upstream, agent) = key;
+            let why = Why::Limit(why);
+            self.commands.push_back(Command::Refuse { upstream, agent, route: claim.route, why });
             return;
         }
+        let hash = claim.hash();
+        let before = agent.routes.insert(claim.route.clone(), hash);
+        agent.known = agent.known.wrapping_sub(before.unwrap_or(0)).wrapping_add(hash);
+        if agent.is_complete() {
+            agent.asking = None;
+        }
         if !known {
-            agent.known = agent.known.wrapping_add(claim.route.hash());
-            agent.routes.insert(claim.route.clone());
             self.news(now);
         }
         let holder = Holder {
@@ -254,22 +251,33 @@ impl Routes {
         };
         let told = self.index.claim(&claim.route, claim.upstream_target, claim.strip, holder);
         self.commands.extend(told);
+        self.note_contested(claim.route);
     }
 
     fn withdraw(&mut self, key: &(Name, ProcessId), route: &Route) {
         let Some(agent) = self.agents.get_mut(key) else { return };
-        if agent.routes.remove(route) {
-            agent.known = agent.known.wrapping_sub(route.hash());
+        if let Some(hash) = agent.routes.remove(route) {
+            agent.known = agent.known.wrapping_sub(hash);
             let told = self.index.release(route, &key.0, &key.1);
             self.commands.extend(told);
+            self.note_contested(route.clone());
         }
     }
 
     fn gone(&mut self, key: &(Name, ProcessId)) {
         let Some(agent) = self.agents.remove(key) else { return };
-        for route in &agent.routes {
-            let told = self.index.release(route, &key.0, &key.1);
+        for route in agent.routes.into_keys() {
+            let told = self.index.release(&route, &key.0, &key.1);
             self.commands.extend(told);
+            self.note_contested(route);
+        }
+    }
+
+    fn note_contested(&mut self, route: Route) {
+        if self.index.is_contested(&route) {
+            self.contested.insert(route);
+        } else {
+            self.contested.remove(&route);
         }
     }
 
@@ -277,6 +285,7 @@ impl Routes {
         if !up {
             // Nothing is heard of anybody; nobody is gone for that.
             self.sweep = None;
+            self.refuse_again = None;
             return;
         }
         for agent in self.agents.values_mut() {
@@ -287,6 +296,7 @@ impl Routes {
             self.learning = Learning::Since { asked: now, news: now };
         }
         self.sweep = Some(now + SWEEP);
+        self.refuse_again = Some(now + HEARTBEAT);
         self.commands.push_back(Command::AskAll);
     }
 
@@ -294,10 +304,6 @@ impl Routes {
         if let Learning::Since { news, .. } = &mut self.learning {
             *news = at;
         }
-    }
-
-    fn tell(&mut self, (upstream, agent): (Name, ProcessId), route: Route, standing: Standing) {
-        self.commands.push_back(Command::Tell { upstream, agent, route, standing });
     }
 
     /// Whether everybody has said everything: nothing new came for a while, and what agents announced is here.
@@ -314,6 +320,7 @@ impl Routes {
 
     fn look_after_agents(&mut self, now: Instant) {
         let mut gone = Vec::new();
+        let mut asked = BTreeSet::new();
         for (key, agent) in &mut self.agents {
             let silent = now.duration_since(agent.heard);
             if silent >= CLAIMS_BELIEVED {
@@ -322,8 +329,12 @@ impl Routes {
                 agent.probed = true;
                 let (upstream, agent) = key.clone();
                 self.commands.push_back(Command::Probe { upstream, agent });
+            } else if agent.asking.is_some_and(|at| at <= now) {
+                agent.asking = Some(now + NEXT_ASK);
+                asked.insert(key.0.clone());
             }
         }
+        self.commands.extend(asked.into_iter().map(|upstream| Command::Ask { upstream }));
         // Agents that are gone together go in one order, whatever the map's is.
         gone.sort();
         for key in &gone {
@@ -334,7 +345,7 @@ impl Routes {
 
 impl Agent {
     fn new(now: Instant) -> Self {
-        Agent { heard: now, probed: false, asking: None, announced: None, known: 0, routes: HashSet::new() }
+        Agent { heard: now, probed: false, asking: None, announced: None, known: 0, routes: HashMap::new() }
     }
 
     fn is_complete(&self) -> bool {
@@ -363,6 +374,11 @@ impl Machine for Routes {
             self.look_after_agents(now);
             self.sweep = Some(now + SWEEP);
         }
+        if self.refuse_again.is_some_and(|at| at <= now) {
+            let told = self.contested.iter().flat_map(|route| self.index.refuse_later(route));
+            self.commands.extend(told);
+            self.refuse_again = Some(now + HEARTBEAT);
+        }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -374,7 +390,7 @@ impl Machine for Routes {
             }
             Learning::NotYet | Learning::Done => None,
         };
-        learned.into_iter().chain(self.sweep).min()
+        learned.into_iter().chain(self.sweep).chain(self.refuse_again).min()
     }
 
     fn poll_command(&mut self) -> Option<Command> {
@@ -385,9 +401,9 @@ impl Machine for Routes {
 /// How late a heartbeat is when its agent is asked whether it is there.
 const LATE: Duration = Duration::from_millis(6_500);
 const SWEEP: Duration = Duration::from_secs(1);
-/// The pauses before an agent whose claims are missing is asked for them again.
-const ASK_AGAIN_SOON: Duration = Duration::from_millis(300);
-const LONGEST_PAUSE: Duration = Duration::from_secs(80);
+/// How long claims that were announced may be on their way until they are asked for, and asked for again.
+const FIRST_ASK: Duration = Duration::from_millis(300);
+const NEXT_ASK: Duration = HEARTBEAT;
 /// For how long nothing new comes once everybody has said what he serves.
 const QUIET: Duration = Duration::from_millis(300);
 const LONGEST_LEARNING: Duration = Duration::from_secs(3);

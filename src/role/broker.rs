@@ -209,7 +209,7 @@ impl Role for Broker {
             Address::Request { .. }
             | Address::Probed { .. }
             | Address::Lost { .. }
-            | Address::Claimed { .. }
+            | Address::Refused { .. }
             | Address::Ready => {}
         }
     }

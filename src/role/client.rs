@@ -461,7 +461,7 @@ impl Role for Client {
                 }
             }
             Address::Probe { upstream, agent } => self.on_probe(upstream, agent, message),
-            Address::Renewal | Address::Probed { .. } | Address::Claimed { .. } | Address::Ready => {}
+            Address::Renewal | Address::Probed { .. } | Address::Refused { .. } | Address::Ready => {}
         }
     }
 

@@ -138,7 +138,7 @@ impl Role for Agent {
     fn on_message(&self, address: Address<'_>, message: &Message) {
         let (Address::Request { upstream, .. }
         | Address::Probed { upstream }
-        | Address::Claimed { upstream }) = address
+        | Address::Refused { upstream }) = address
         else {
             return;
         };
@@ -149,7 +149,7 @@ impl Role for Agent {
                 member.on_reply_unheard(number);
             }
             Address::Probed { .. } => member.on_probe(message),
-            Address::Claimed { .. } => member.on_claimed(message),
+            Address::Refused { .. } => member.on_refused(message),
             Address::Request { .. }
             | Address::Probe { .. }
             | Address::Renewal

@@ -239,7 +239,7 @@ pub struct Here {
     pub in_flight: u64,
     /// Requests it works on at most.
     pub limit: u64,
-    /// What its routes add up to: the sum of their hashes, without carry. Zero when it has none.
+    /// What its claims add up to: the sum of their hashes, without carry. Zero when it has none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub routes: u64,
 }
@@ -268,9 +268,9 @@ pub struct Claim {
     pub withdrawn: bool,
 }
 
-/// A client agent tells an agent what became of its claim.
+/// A client agent tells an agent that its claim is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claimed {
+pub struct Refused {
     /// Protocol version.
     pub v: u8,
     /// The upstream.
@@ -283,10 +283,21 @@ pub struct Claimed {
     /// By how many milliseconds.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub earlier: u64,
-    /// Why it is refused for good: a limit, or what is wrong with it. With neither this nor `by`, requests
-    /// for the route come.
+    /// Why it is refused for good: a limit, or what is wrong with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+}
+
+impl Claim {
+    /// A number that is the same for the same claim everywhere: FNV-1a, 64 bits, of a byte of flags and the
+    /// route's text. The flags come first: in the last byte, the changes of two claims could cancel out.
+    pub fn hash(&self) -> u64 {
+        let flags = u8::from(self.strip) | u8::from(self.waiting) << 1;
+        let text = self.route.to_string();
+        let bytes = [flags].into_iter().chain(text.bytes());
+        bytes
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    }
 }
 
 impl Here {

@@ -16,7 +16,7 @@ pub mod subjects;
 
 pub use fault::{Code, Fault, Side};
 pub use ids::{Name, ProcessId, RequestId};
-pub use message::{Ack, Claim, Claimed, Error, Here, Hold, Known, Lease, Lost, Reply, Request, State};
+pub use message::{Ack, Claim, Error, Here, Hold, Known, Lease, Lost, Refused, Reply, Request, State};
 pub use route::Route;
 pub use stream::{End, StreamMessage, Word};
 pub use subjects::{Address, Kind, Subjects};

@@ -97,13 +97,6 @@ impl Route {
         tokens.push('/');
         tokens
     }
-
-    /// A number that is the same for the same route everywhere: FNV-1a, 64 bits, of its text.
-    pub fn hash(&self) -> u64 {
-        let text = self.to_string();
-        text.bytes()
-            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-    }
 }
 
 const ANY: &str = "+";

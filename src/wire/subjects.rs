@@ -35,7 +35,7 @@ pub enum Kind {
     Who,
     /// An agent claims a route, or gives it up.
     Route,
-    /// What became of an agent's claim.
+    /// A claim of an agent is refused.
     Claim,
 }
 
@@ -132,8 +132,8 @@ pub enum Address<'a> {
         /// The agent that was probed.
         agent: ProcessId,
     },
-    /// `claim.<realm>.<process>.<upstream>`: what became of this agent's claim.
-    Claimed {
+    /// `claim.<realm>.<process>.<upstream>`: a claim of this agent is refused.
+    Refused {
         /// The upstream that claims.
         upstream: &'a str,
     },
@@ -265,7 +265,7 @@ impl Subjects {
         let Some((first, tail)) = cut(rest) else {
             return match (kind, rest) {
                 (Kind::Probe, upstream) => Some(Address::Probed { upstream }),
-                (Kind::Claim, upstream) => Some(Address::Claimed { upstream }),
+                (Kind::Claim, upstream) => Some(Address::Refused { upstream }),
                 (Kind::Who, "ready") => Some(Address::Ready),
                 _ => None,
             };

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use relay::wire::{
-    Ack, Claim, Claimed, Code, End, Fault, Here, Hold, Known, Lease, Lost, Name, ProcessId, Reply, Request,
+    Ack, Claim, Code, End, Fault, Here, Hold, Known, Lease, Lost, Name, ProcessId, Refused, Reply, Request,
     RequestId, Route, Side, State, StreamMessage, Subjects, Word, codec, message::VERSION,
 };
 
@@ -31,7 +31,7 @@ pub fn messages() -> Vec<(&'static str, Bytes)> {
         ("lost", codec::encode(&lost())),
         ("here", codec::encode(&here())),
         ("claim", codec::encode(&claim())),
-        ("claimed", codec::encode(&claimed())),
+        ("refused", codec::encode(&refused())),
     ]
 }
 
@@ -179,8 +179,8 @@ pub fn claim() -> Claim {
     }
 }
 
-pub fn claimed() -> Claimed {
-    Claimed {
+pub fn refused() -> Refused {
+    Refused {
         v: VERSION,
         upstream_target: hello(),
         route: route().to_string(),
@@ -253,7 +253,7 @@ pub fn read_as(name: &str, bytes: &[u8]) -> Result<String, String> {
         "lost" => shown(codec::decode::<Lost>(bytes)),
         "here" => shown(codec::decode::<Here>(bytes)),
         "claim" => shown(codec::decode::<Claim>(bytes)),
-        "claimed" => shown(codec::decode::<Claimed>(bytes)),
+        "refused" => shown(codec::decode::<Refused>(bytes)),
         other => panic!("there is no message {other}"),
     }
 }

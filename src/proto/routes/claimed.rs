@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Command, Row, Standing};
+use super::{Command, Row, Why};
 use crate::wire::{Name, ProcessId, Route};
 
 /// One route and who claims it.
@@ -34,14 +34,14 @@ pub struct Holder {
     pub waiting: bool,
 }
 
-/// What comes first: whoever need not wait, then whoever claimed earlier. Names decide where nothing else
-/// does, so that every table decides alike.
-type Rank<'a> = (bool, Instant, &'a Name, bool);
+/// What comes first: whoever need not wait, then whoever claimed earlier. Between those that wait names decide:
+/// each was told by somebody that it comes second, so tables differ in what they know of the times.
+type Rank<'a> = (bool, Option<Instant>, &'a Name, bool);
 
 impl ByUpstream {
     fn rank(&self) -> Rank<'_> {
         let waiting = self.holders.iter().all(|holder| holder.waiting);
-        (waiting, self.since, &self.upstream, self.strip)
+        (waiting, (!waiting).then_some(self.since), &self.upstream, self.strip)
     }
 }
 
@@ -69,19 +69,21 @@ impl Claimed {
     /// The route as a person asks for it.
     pub fn row(&self) -> Option<Row> {
         let (first, others) = self.claims.split_first()?;
+        let mut refused: Vec<Name> = others.iter().map(|claim| claim.upstream.clone()).collect();
+        refused.sort();
         Some(Row {
             route: self.route.clone(),
             upstream: first.upstream.clone(),
             agents: first.holders.len(),
             strip: first.strip,
-            refused: others.iter().map(|claim| claim.upstream.clone()).collect(),
+            refused,
         })
     }
 
-    /// An agent claims it; returns what is to be told.
+    /// An agent claims it; returns who is to be told that he is refused.
     pub fn claim(&mut self, upstream: Name, strip: bool, holder: Holder) -> Vec<Command> {
         let before = self.first();
-        let (agent, waits) = (holder.agent.clone(), holder.waiting);
+        let agent = holder.agent.clone();
         self.replace_holder(&upstream, strip, &agent);
         let same = |claim: &&mut ByUpstream| claim.upstream == upstream && claim.strip == strip;
         match self.claims.iter_mut().find(same) {
@@ -95,14 +97,13 @@ impl Claimed {
             }
         }
         let mut told = self.settle(before);
-        let has_it = self.holder() == Some((&upstream, strip));
-        if told.is_empty() && (!has_it || waits) {
-            told.extend(self.tell(&upstream, strip, Some(&agent)));
+        if told.is_empty() {
+            told.extend(self.refuse(&upstream, strip, Some(&agent)));
         }
         told
     }
 
-    /// An agent gives it up; returns what is to be told.
+    /// An agent gives it up; returns who is to be told that he is refused.
     pub fn release(&mut self, upstream: &Name, agent: &ProcessId) -> Vec<Command> {
         let before = self.first();
         self.drop_holder(upstream, agent);
@@ -130,37 +131,42 @@ impl Claimed {
         self.holder().map(|(upstream, strip)| (upstream.clone(), strip))
     }
 
-    /// Puts the first claim first. When that is another one than `before`, everybody is told.
+    /// Puts the first claim first. When that is another one than `before`, all others are told.
     fn settle(&mut self, before: Option<(Name, bool)>) -> Vec<Command> {
         self.claims.sort_by(|a, b| a.rank().cmp(&b.rank()));
-        let contested = before.is_some() && self.first() != before;
-        if !contested {
+        let changed = before.is_some() && self.first() != before;
+        if !changed {
             return Vec::new();
         }
-        self.claims.iter().flat_map(|claim| self.tell(&claim.upstream, claim.strip, None)).collect()
+        self.refuse_later()
     }
 
-    /// What an upstream's agents, or one of them, are to be told.
-    fn tell(&self, upstream: &Name, strip: bool, only: Option<&ProcessId>) -> Vec<Command> {
-        let Some(first) = self.claims.first() else { return Vec::new() };
-        let Some(claim) =
-            self.claims.iter().find(|claim| claim.upstream == *upstream && claim.strip == strip)
+    /// What all but the first are to be told.
+    pub fn refuse_later(&self) -> Vec<Command> {
+        self.claims.iter().flat_map(|claim| self.refuse(&claim.upstream, claim.strip, None)).collect()
+    }
+
+    /// Whether more than one upstream claims it.
+    pub fn is_contested(&self) -> bool {
+        self.claims.len() > 1
+    }
+
+    /// What an upstream's agents, or one of them, are to be told: nothing when it has the route.
+    fn refuse(&self, upstream: &Name, strip: bool, only: Option<&ProcessId>) -> Vec<Command> {
+        let Some((first, others)) = self.claims.split_first() else { return Vec::new() };
+        let Some(claim) = others.iter().find(|claim| claim.upstream == *upstream && claim.strip == strip)
         else {
             return Vec::new();
         };
-        let standing = if std::ptr::eq(first, claim) {
-            Standing::Served
-        } else {
-            let earlier = claim.since.saturating_duration_since(first.since);
-            Standing::Taken { by: first.upstream.clone(), earlier }
-        };
+        let earlier = claim.since.saturating_duration_since(first.since);
         let agents = claim.holders.iter().map(|holder| &holder.agent);
-        let told = agents.filter(|agent| only.is_none_or(|only| only == *agent)).map(|agent| Command::Tell {
-            upstream: upstream.clone(),
-            agent: agent.clone(),
-            route: self.route.clone(),
-            standing: standing.clone(),
-        });
+        let told =
+            agents.filter(|agent| only.is_none_or(|only| only == *agent)).map(|agent| Command::Refuse {
+                upstream: upstream.clone(),
+                agent: agent.clone(),
+                route: self.route.clone(),
+                why: Why::Taken { by: first.upstream.clone(), earlier },
+            });
         told.collect()
     }
 }

@@ -55,7 +55,17 @@ impl Index {
 
     /// Whether anybody claims `route`.
     pub fn contains(&self, route: &Route) -> bool {
-        self.paths(route).is_some_and(|paths| paths.by_path.contains_key(route.path()))
+        self.claimed(route).is_some()
+    }
+
+    /// Whether more than one upstream claims `route`.
+    pub fn is_contested(&self, route: &Route) -> bool {
+        self.claimed(route).is_some_and(Claimed::is_contested)
+    }
+
+    /// What the upstreams that claimed `route` later are to be told.
+    pub fn refuse_later(&self, route: &Route) -> Vec<Command> {
+        self.claimed(route).map(Claimed::refuse_later).unwrap_or_default()
     }
 
     /// Every route.
@@ -64,7 +74,7 @@ impl Index {
         paths.flat_map(|paths| paths.by_path.values()).map(|claimed| (claimed.route(), claimed))
     }
 
-    /// An agent claims a route; returns what is to be told.
+    /// An agent claims a route; returns who is to be told that he is refused.
     pub fn claim(&mut self, route: &Route, upstream: Name, strip: bool, holder: Holder) -> Vec<Command> {
         let paths = match route.host() {
             Host::Any => &mut self.any,
@@ -77,7 +87,7 @@ impl Index {
         claimed.claim(upstream, strip, holder)
     }
 
-    /// An agent gives a route up; returns what is to be told.
+    /// An agent gives a route up; returns who is to be told that he is refused.
     pub fn release(&mut self, route: &Route, upstream: &Name, agent: &ProcessId) -> Vec<Command> {
         let paths = match route.host() {
             Host::Any => Some(&mut self.any),
@@ -100,12 +110,13 @@ impl Index {
         told
     }
 
-    fn paths(&self, route: &Route) -> Option<&Paths> {
-        match route.host() {
+    fn claimed(&self, route: &Route) -> Option<&Claimed> {
+        let paths = match route.host() {
             Host::Any => Some(&self.any),
             Host::Exact(host) => self.exact.get(&**host),
             Host::Below(host) => self.below.get(&**host),
-        }
+        };
+        paths.and_then(|paths| paths.by_path.get(route.path()))
     }
 }
 

@@ -8,14 +8,14 @@ use prometheus_client::metrics::{counter::Counter, family::Family};
 use crate::{
     bus::{Bus, Message, Subscription},
     front::http::Sought,
-    proto::routes::{Command, Input, Routes, Row, Standing},
+    proto::routes::{Command, Input, Routes, Row, Why},
     role::{
         core::Core,
         shell::{Driver, Shell},
     },
     telemetry::ClaimRefused,
     wire::{
-        Claim, Claimed, Here, Kind, Name, ProcessId, Subjects, codec,
+        Claim, Here, Kind, Name, ProcessId, Refused, Subjects, codec,
         codec::Malformed,
         message::{VERSION, millis},
     },
@@ -74,10 +74,10 @@ impl Routing {
         let named = self.subjects.claimant(&message.subject);
         let Some((upstream, agent)) = named else { return Ok(None) };
         let claim = codec::decode::<Claim>(&message.payload).inspect_err(|malformed| {
-            self.refuse("malformed");
+            self.count("malformed");
             self.tell(
                 &agent,
-                Claimed { why: Some(malformed.to_string()), ..claimed(upstream.clone(), String::new()) },
+                Refused { why: Some(malformed.to_string()), ..refused(upstream.clone(), String::new()) },
             );
         })?;
         let subject = self.subjects.route(&upstream, &agent, &claim.route);
@@ -105,14 +105,14 @@ impl Routing {
         }
     }
 
-    fn refuse(&self, reason: &'static str) {
+    fn count(&self, reason: &'static str) {
         self.refused.get_or_create(&ClaimRefused { reason }).inc();
     }
 
-    fn tell(&self, agent: &ProcessId, claimed: Claimed) {
-        let subject = self.subjects.claim(agent, &claimed.upstream_target);
+    fn tell(&self, agent: &ProcessId, refused: Refused) {
+        let subject = self.subjects.claim(agent, &refused.upstream_target);
         // Should it not arrive, the claim comes again.
-        self.bus.publish(subject, codec::encode(&claimed)).ok();
+        self.bus.publish(subject, codec::encode(&refused)).ok();
     }
 
     fn publish(&self, subject: String) {
@@ -121,8 +121,8 @@ impl Routing {
     }
 }
 
-fn claimed(upstream: Name, route: String) -> Claimed {
-    Claimed { v: VERSION, upstream_target: upstream, route, by: None, earlier: 0, why: None }
+fn refused(upstream: Name, route: String) -> Refused {
+    Refused { v: VERSION, upstream_target: upstream, route, by: None, earlier: 0, why: None }
 }
 
 impl Shell for Routing {
@@ -142,17 +142,16 @@ impl Shell for Routing {
                 // As above.
                 self.bus.ask(subject, reply, Bytes::new()).ok();
             }
-            Command::Tell { upstream, agent, route, standing } => {
-                let told = claimed(upstream, route.to_string());
-                let told = match standing {
-                    Standing::Served => told,
-                    Standing::Taken { by, earlier } => {
-                        self.refuse("taken");
-                        Claimed { by: Some(by), earlier: millis(earlier), ..told }
+            Command::Refuse { upstream, agent, route, why } => {
+                let told = refused(upstream, route.to_string());
+                let told = match why {
+                    Why::Taken { by, earlier } => {
+                        self.count("taken");
+                        Refused { by: Some(by), earlier: millis(earlier), ..told }
                     }
-                    Standing::Refused { why } => {
-                        self.refuse("limit");
-                        Claimed { why: Some(why.to_owned()), ..told }
+                    Why::Limit(why) => {
+                        self.count("limit");
+                        Refused { why: Some(why.to_owned()), ..told }
                     }
                 };
                 self.tell(&agent, told);

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Context;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use prometheus_client::metrics::counter::Counter;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -26,7 +27,7 @@ use crate::{
     },
     stream::{self, Streams, Told},
     wire::{
-        Claim, Claimed, Code, Fault, Here, Kind, Name, Reply, Request, Side, StreamMessage, codec,
+        Claim, Code, Fault, Here, Kind, Name, Refused, Reply, Request, Side, StreamMessage, codec,
         ids::{ByNumber, Numbers},
     },
 };
@@ -231,6 +232,15 @@ impl Member {
     async fn answer_who(self: Arc<Self>, mut questions: Subscription) {
         while questions.next().await.is_some() {
             self.introduce_itself();
+            // Whoever else asks meanwhile has heard it, or will with the next answer.
+            tokio::time::sleep(WHO_PAUSE).await;
+            let mut more = false;
+            while questions.next().now_or_never().is_some_and(|question| question.is_some()) {
+                more = true;
+            }
+            if more {
+                self.introduce_itself();
+            }
         }
     }
 
@@ -276,13 +286,21 @@ impl Member {
         }
     }
 
-    /// A client agent says what became of a claim.
-    pub fn on_claimed(&self, message: &Message) {
-        let read = codec::decode::<Claimed>(&message.payload);
-        let own = read.map(|claimed| (claimed.upstream_target == self.name).then_some(claimed));
-        let Some(claimed) = self.core.accept(message, own) else { return };
-        let news = self.claims.lock().expect("no panic while routes are claimed").told(&claimed);
-        let Some(Row { route, standing, .. }) = news else { return };
+    /// A client agent refuses a claim.
+    pub fn on_refused(&self, message: &Message) {
+        let read = codec::decode::<Refused>(&message.payload);
+        let own = read.map(|refused| (refused.upstream_target == self.name).then_some(refused));
+        let Some(refused) = self.core.accept(message, own) else { return };
+        let mut claims = self.claims.lock().expect("no panic while routes are claimed");
+        let (news, said) = claims.refused(&refused, Instant::now());
+        drop(claims);
+        if let Some(news) = news {
+            self.tell(&news);
+        }
+        self.publish_claims(said.as_slice());
+    }
+
+    fn tell(&self, Row { route, standing, .. }: &Row) {
         let upstream = &self.name;
         match standing {
             Standing::Served => tracing::info!(%upstream, "route {route} is served again"),
@@ -299,8 +317,11 @@ impl Member {
     }
 
     fn claim_contested(&self) {
-        let claims = self.claims.lock().expect("no panic while routes are claimed").contested(Instant::now());
-        self.publish_claims(&claims);
+        let mut claims = self.claims.lock().expect("no panic while routes are claimed");
+        let (said, news) = claims.beat(Instant::now());
+        drop(claims);
+        self.publish_claims(&said);
+        news.iter().for_each(|news| self.tell(news));
     }
 
     fn publish_claims(&self, claims: &[Claim]) {
@@ -312,7 +333,7 @@ impl Member {
 
     /// What it says of itself, with its routes.
     fn here(&self, here: Here) -> Here {
-        let routes = self.claims.lock().expect("no panic while routes are claimed").digest();
+        let routes = self.claims.lock().expect("no panic while routes are claimed").digest(Instant::now());
         Here { routes, ..here }
     }
 
@@ -414,5 +435,7 @@ impl Service for Member {
     }
 }
 
+/// How long who asks what there is waits, when others have just asked.
+const WHO_PAUSE: Duration = Duration::from_millis(100);
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
 const CLOSE_IDLE: Duration = Duration::from_secs(5);
