@@ -126,7 +126,7 @@ impl<A: Ask> Front<A> {
         told.served.bytes_in = bytes.len() as u64;
         let caller = Caller { version: head.version, ..caller };
         let wants_trailers = headers::wants_trailers(&head.headers);
-        let mut kept = headers::for_origin(head.headers, &caller, VIA);
+        let mut kept = headers::for_origin(head.headers, &caller);
         if wants_trailers {
             kept.insert(header::TE, HeaderValue::from_static("trailers"));
         }
@@ -282,7 +282,7 @@ impl<A: Ask> Front<A> {
 fn head_of(reply: Reply) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = reply.status_code.unwrap_or(StatusCode::BAD_GATEWAY);
-    *response.headers_mut() = headers::for_caller(reply.headers, Version::HTTP_11, VIA);
+    *response.headers_mut() = headers::for_caller(reply.headers, Version::HTTP_11);
     response
 }
 
@@ -328,7 +328,5 @@ fn fault(code: Code, detail: &'static str) -> Fault {
     Fault::new(code, Side::Client, detail)
 }
 
-/// Our pseudonym in `Via`.
-const VIA: &str = "relay";
 /// A request target at most, in bytes.
 pub(super) const MAX_TARGET: usize = 32 * 1024;

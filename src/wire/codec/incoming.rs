@@ -4,7 +4,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::{
     Deserialize, Deserializer,
     de::{Error, SeqAccess, Visitor},
@@ -12,6 +12,7 @@ use serde::{
 
 use super::{MAX_HEADERS, Malformed};
 use crate::wire::{
+    headers,
     ids::{Name, ProcessId, RequestId},
     message,
 };
@@ -141,7 +142,7 @@ impl Pairs<'_> {
     pub fn owned(self, backing: &Bytes) -> Result<HeaderMap, Malformed> {
         let mut headers = HeaderMap::with_capacity(self.0.len());
         for (name, value) in self.0 {
-            let name = HeaderName::from_bytes(name.as_bytes())
+            let name = headers::name(name.as_bytes())
                 .map_err(|_| Malformed::new("a header name is not a token"))?;
             let value = HeaderValue::from_maybe_shared(backing.slice_ref(value))
                 .map_err(|_| Malformed::new(format!("the value of header {name} has control characters")))?;
