@@ -76,8 +76,7 @@ struct Encoded {
 
 impl Encoded {
     fn new(reply: &Reply) -> Self {
-        let body = reply.body.as_ref().map_or(0, Bytes::len);
-        Encoded { payload: codec::encode_with_room(reply, body), failed: reply.error.is_some() }
+        Encoded { payload: codec::encode(reply), failed: reply.error.is_some() }
     }
 }
 

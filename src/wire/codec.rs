@@ -4,28 +4,51 @@
 //! intermediate string, and a large body is a slice of the message it came in.
 
 use bytes::Bytes;
-use rmp_serde::{decode, encode};
+use rmp_serde::decode;
 use serde::{Deserialize, Serialize};
 
-use super::message::{Reply, Request, VERSION};
+use super::message::{Ack, Claim, Claimed, Here, Hold, Lease, Lost, Reply, Request, VERSION};
 
-mod incoming;
+pub(super) mod incoming;
+mod outgoing;
+pub(super) mod reader;
+pub(super) mod writer;
 
-pub(super) use incoming::Pairs;
-
-/// Bytes of `message`: a MessagePack map with field names.
-///
-/// # Panics
-/// Never: every message type is maps, texts, numbers and bytes, and writing to memory can't fail.
-pub fn encode<M: Serialize>(message: &M) -> Bytes {
-    encode_with_room(message, SMALL)
+/// A message that can be written.
+pub trait Encode {
+    /// Its bytes: a MessagePack map with field names.
+    fn encode(&self) -> Bytes;
 }
 
-/// Bytes of a message that carries a body of `body_len` bytes.
-pub fn encode_with_room<M: Serialize>(message: &M, body_len: usize) -> Bytes {
-    let mut bytes = Vec::with_capacity(body_len + SMALL);
-    encode::write_named(&mut bytes, message).expect("a message can always be encoded");
-    bytes.into()
+/// Bytes of `message`: a MessagePack map with field names.
+pub fn encode(message: &impl Encode) -> Bytes {
+    message.encode()
+}
+
+impl<M: Encode> Encode for Box<M> {
+    fn encode(&self) -> Bytes {
+        (**self).encode()
+    }
+}
+
+/// Small messages are written by serde, in the order of their fields.
+macro_rules! encoded_by_serde {
+    ($($message:ty)+) => {$(
+        impl Encode for $message {
+            fn encode(&self) -> Bytes {
+                let mut bytes = Vec::with_capacity(SMALL);
+                write(&mut bytes, self);
+                bytes.into()
+            }
+        }
+    )+};
+}
+encoded_by_serde!(Ack Hold Lease Lost Here Claim Claimed);
+
+/// # Panics
+/// Never: every message type is maps, texts, numbers and bytes, and writing to memory can't fail.
+fn write(bytes: &mut Vec<u8>, message: &impl Serialize) {
+    rmp_serde::encode::write_named(bytes, message).expect("a message can always be encoded");
 }
 
 /// Reads a message without a body.
@@ -43,9 +66,8 @@ pub fn decode<'a, M: Deserialize<'a>>(payload: &'a [u8]) -> Result<M, Malformed>
 /// # Errors
 /// As [`decode()`].
 pub fn decode_request(payload: &Bytes) -> Result<Request, Malformed> {
-    let backing = backing(payload);
-    let read: incoming::Request<'_> = decode(&backing)?;
-    read.owned(&backing)
+    check_version(payload)?;
+    incoming::request(&backing(payload))
 }
 
 /// Reads a reply.
@@ -53,9 +75,8 @@ pub fn decode_request(payload: &Bytes) -> Result<Request, Malformed> {
 /// # Errors
 /// As [`decode()`]; also when it is neither a response nor an error, or both.
 pub fn decode_reply(payload: &Bytes) -> Result<Reply, Malformed> {
-    let backing = backing(payload);
-    let read: incoming::Reply<'_> = decode(&backing)?;
-    read.owned(&backing)
+    check_version(payload)?;
+    incoming::reply(&backing(payload))
 }
 
 /// Why a payload is not the message it should be.
@@ -72,6 +93,12 @@ impl Malformed {
         Malformed { what: what.into(), version: false }
     }
 
+    /// Says which field it is about.
+    fn in_field(mut self, field: &[u8]) -> Self {
+        self.what = format!("{}: {}", field.escape_ascii(), self.what);
+        self
+    }
+
     /// Whether it is of a version this program does not know.
     pub fn is_version(&self) -> bool {
         self.version
@@ -84,7 +111,11 @@ fn read<'a, M: Deserialize<'a>>(payload: &'a [u8]) -> Result<M, Malformed> {
     M::deserialize(&mut reader).map_err(|error: decode::Error| Malformed::new(error.to_string()))
 }
 
-fn check_version(payload: &[u8]) -> Result<(), Malformed> {
+/// Whether the message is one of this version, which is all that is read of it.
+///
+/// # Errors
+/// As [`decode()`].
+pub(super) fn check_version(payload: &[u8]) -> Result<(), Malformed> {
     // `v` is written first, so that the usual case is one comparison: map header, "v", fixint.
     if let [first, 0xa1, b'v', VERSION, ..] = payload
         && (*first & 0xf0 == 0x80 || *first == 0xde)
@@ -113,84 +144,9 @@ pub(super) fn backing(payload: &Bytes) -> Bytes {
 
 /// Messages are maps of lists of pairs; whatever is deeper is hostile.
 const MAX_DEPTH: usize = 16;
-/// Room for a head and its field names.
+/// Room for a small message.
 const SMALL: usize = 512;
 /// Messages up to this size are copied out of the NATS client's buffer.
 const COPY_BELOW: usize = 16 * 1024;
 /// Headers in one message at most.
 pub const MAX_HEADERS: usize = 1024;
-
-/// A body as MessagePack `bin`.
-pub(super) mod body {
-    use bytes::Bytes;
-    use serde::Serializer;
-
-    pub fn serialize<S: Serializer>(body: &Bytes, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_bytes(body)
-    }
-
-    pub fn serialize_some<S: Serializer>(body: &Option<Bytes>, s: S) -> Result<S::Ok, S::Error> {
-        match body {
-            Some(body) => serialize(body, s),
-            None => s.serialize_none(),
-        }
-    }
-
-    pub fn serialize_part<S: Serializer>(body: &Option<&Bytes>, s: S) -> Result<S::Ok, S::Error> {
-        match body {
-            Some(body) => serialize(body, s),
-            None => s.serialize_none(),
-        }
-    }
-}
-
-/// A method as text.
-pub(super) mod method {
-    use http::Method;
-    use serde::Serializer;
-
-    pub fn serialize<S: Serializer>(method: &Method, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(method.as_str())
-    }
-}
-
-/// A status as a number.
-pub(super) mod status {
-    use http::StatusCode;
-    use serde::Serializer;
-
-    pub fn serialize<S: Serializer>(status: &Option<StatusCode>, s: S) -> Result<S::Ok, S::Error> {
-        match status {
-            Some(status) => s.serialize_u16(status.as_u16()),
-            None => s.serialize_none(),
-        }
-    }
-}
-
-/// Header pairs as `[[name, value], …]`, value as `bin`.
-pub(super) mod headers {
-    use http::{HeaderMap, HeaderValue};
-    use serde::{Serializer, ser::SerializeSeq};
-
-    pub fn serialize<S: Serializer>(headers: &HeaderMap, s: S) -> Result<S::Ok, S::Error> {
-        let mut seq = s.serialize_seq(Some(headers.len()))?;
-        for (name, value) in headers {
-            seq.serialize_element(&(name.as_str(), serde_bytes::Bytes::new(value.as_bytes())))?;
-        }
-        seq.end()
-    }
-
-    pub fn serialize_some<S: Serializer>(headers: &Option<&HeaderMap>, s: S) -> Result<S::Ok, S::Error> {
-        match headers {
-            Some(headers) => serialize(headers, s),
-            None => s.serialize_none(),
-        }
-    }
-
-    pub fn serialize_value<S: Serializer>(value: &Option<HeaderValue>, s: S) -> Result<S::Ok, S::Error> {
-        match value {
-            Some(value) => s.serialize_str(&String::from_utf8_lossy(value.as_bytes())),
-            None => s.serialize_none(),
-        }
-    }
-}

@@ -9,7 +9,6 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    codec,
     fault::{Code, Fault, Side},
     ids::{Name, ProcessId, RequestId},
     route::Route,
@@ -19,7 +18,7 @@ use super::{
 pub const VERSION: u8 = 1;
 
 /// One HTTP request on its way to an upstream agent.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// Protocol version.
     pub v: u8,
@@ -32,72 +31,53 @@ pub struct Request {
     /// Which upstream it is for.
     pub upstream_target: Name,
     /// The HTTP method.
-    #[serde(serialize_with = "codec::method::serialize")]
     pub method: Method,
     /// The request target in origin form, as the caller wrote it; `*` for `OPTIONS *`.
     pub url: String,
     /// Header pairs: name in lower case, value as bytes.
-    #[serde(serialize_with = "codec::headers::serialize")]
     pub headers: HeaderMap,
     /// The whole body, or with `stream` its beginning.
-    #[serde(serialize_with = "codec::body::serialize")]
     pub body: Bytes,
     /// Whether the rest of the body follows in frames.
-    #[serde(skip_serializing_if = "is_false")]
     pub stream: bool,
     /// Trailers of a whole body.
-    #[serde(serialize_with = "codec::headers::serialize", skip_serializing_if = "HeaderMap::is_empty")]
     pub trailers: HeaderMap,
     /// The protocol the caller wants to change to: the value of its `Upgrade` header.
-    #[serde(serialize_with = "codec::headers::serialize_value", skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<HeaderValue>,
     /// The broker that held it, when one did.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub broker_id: Option<ProcessId>,
     /// The hold at that broker.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub broker_req_id: Option<RequestId>,
     /// Milliseconds that broker still waits.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub broker_req_ttl: Option<u64>,
 }
 
 /// The end of a request: a response, or an error.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Reply {
     /// Protocol version.
     pub v: u8,
     /// The request it ends.
     pub client_req_id: RequestId,
     /// The hold at a broker, when one was involved.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub broker_req_id: Option<RequestId>,
     /// The upstream agent that answers.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_id: Option<ProcessId>,
     /// The request at that upstream agent.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_req_id: Option<RequestId>,
     /// The HTTP status; absent in an error.
-    #[serde(serialize_with = "codec::status::serialize", skip_serializing_if = "Option::is_none")]
     pub status_code: Option<StatusCode>,
     /// Header pairs, as in a request.
-    #[serde(serialize_with = "codec::headers::serialize", skip_serializing_if = "HeaderMap::is_empty")]
     pub headers: HeaderMap,
     /// The whole body, or with `stream` its beginning; absent in an error.
-    #[serde(serialize_with = "codec::body::serialize_some", skip_serializing_if = "Option::is_none")]
     pub body: Option<Bytes>,
     /// Whether the rest of the body, or with 101 the other protocol, follows in frames.
-    #[serde(skip_serializing_if = "is_false")]
     pub stream: bool,
     /// Trailers of a whole body.
-    #[serde(serialize_with = "codec::headers::serialize", skip_serializing_if = "HeaderMap::is_empty")]
     pub trailers: HeaderMap,
     /// With 101, the protocol that is spoken from here on.
-    #[serde(serialize_with = "codec::headers::serialize_value", skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<HeaderValue>,
     /// The error; absent in a response.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Error>,
 }
 

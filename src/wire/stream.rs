@@ -1,15 +1,18 @@
 //! What follows a request or a response whose body does not ride in one message: frames, credit, and the
 //! ways a stream ends. All of it is sent on `relay.body.<id>`, where `<id>` is the stream at the addressee.
 
-use bytes::Bytes;
-use http::HeaderMap;
-use serde::{Deserialize, Serialize};
-
 use super::{
-    codec::{self, Malformed},
+    codec::{
+        self, Malformed,
+        incoming::{self, each_field, id, missing, once, once_or_nil, pairs},
+        reader::Reader,
+        writer::{self, Writer},
+    },
     ids::RequestId,
     message::{Error, VERSION},
 };
+use bytes::Bytes;
+use http::HeaderMap;
 
 /// One message about a stream.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,26 +71,38 @@ pub struct End {
 impl StreamMessage {
     /// Its bytes.
     pub fn encode(&self) -> Bytes {
-        let mut fields = Fields::to(&self.to);
+        let room = match &self.word {
+            Word::Frame { data, end, .. } => {
+                data.len() + end.as_ref().map_or(0, |end| writer::room(&end.trailers))
+            }
+            Word::Credit { .. } | Word::Position { .. } | Word::Done | Word::Stop | Word::Cancel => 0,
+            Word::Cut(error) => error.message.len(),
+        };
+        let mut map = Writer::with_room(HEAD + room);
+        map.field("v").number(VERSION.into());
+        map.field("to").text(self.to.as_str());
         match &self.word {
             Word::Frame { seq, data, end } => {
-                fields.seq = Some(*seq);
-                fields.data = Some(data);
-                fields.length = end.as_ref().map(|end| end.length);
-                fields.trailers = end.as_ref().map(|end| &end.trailers).filter(|map| !map.is_empty());
-                return codec::encode_with_room(&fields, data.len());
+                map.field("seq").number(*seq);
+                map.field("data").bytes(data);
+                if let Some(End { length, trailers }) = end {
+                    map.field("length").number(*length);
+                    if !trailers.is_empty() {
+                        map.field("trailers").headers(trailers);
+                    }
+                }
             }
-            Word::Credit { bytes } => fields.credit = Some(*bytes),
+            Word::Credit { bytes } => map.field("credit").number(*bytes),
             Word::Position { frames, credit } => {
-                fields.frames = Some(*frames);
-                fields.credit = Some(*credit);
+                map.field("frames").number(*frames);
+                map.field("credit").number(*credit);
             }
-            Word::Done => fields.done = Some(true),
-            Word::Stop => fields.stop = Some(true),
-            Word::Cut(error) => fields.error = Some(error),
-            Word::Cancel => fields.cancel = Some(true),
+            Word::Done => map.field("done").flag(true),
+            Word::Stop => map.field("stop").flag(true),
+            Word::Cut(error) => map.field("error").error(error),
+            Word::Cancel => map.field("cancel").flag(true),
         }
-        codec::encode(&fields)
+        map.finish()
     }
 
     /// Reads one.
@@ -95,23 +110,41 @@ impl StreamMessage {
     /// # Errors
     /// As [`codec::decode()`]; also when it says nothing this version knows.
     pub fn decode(payload: &Bytes) -> Result<StreamMessage, Malformed> {
+        codec::check_version(payload)?;
         let backing = codec::backing(payload);
-        let read: Read<'_> = codec::decode(&backing)?;
-        let word = match read {
-            Read { cancel: true, .. } => Word::Cancel,
-            Read { error: Some(error), .. } => Word::Cut(error),
-            Read { seq: Some(seq), data, length, trailers, .. } => {
-                let trailers = trailers.owned(&backing)?;
+        let (mut to, mut seq, mut data, mut length, mut trailers) = (None, None, None, None, None);
+        let (mut frames, mut credit, mut error) = (None, None, None);
+        let (mut done, mut stop, mut cancel) = (None, None, None);
+        each_field(&backing, |field, value| match field {
+            b"to" => once(&mut to, id(value)?),
+            b"seq" => once_or_nil(&mut seq, value, Reader::number),
+            b"data" => once_or_nil(&mut data, value, Reader::bytes),
+            b"length" => once_or_nil(&mut length, value, Reader::number),
+            b"trailers" => once(&mut trailers, pairs(value, &backing)?),
+            b"frames" => once_or_nil(&mut frames, value, Reader::number),
+            b"credit" => once_or_nil(&mut credit, value, Reader::number),
+            b"done" => once(&mut done, value.flag()?),
+            b"stop" => once(&mut stop, value.flag()?),
+            b"cancel" => once(&mut cancel, value.flag()?),
+            b"error" => once_or_nil(&mut error, value, incoming::error),
+            _ => value.any().map(drop),
+        })?;
+        let is = |flag: Option<bool>| flag.unwrap_or_default();
+        let word = match (error, seq, frames, credit) {
+            _ if is(cancel) => Word::Cancel,
+            (Some(error), ..) => Word::Cut(error),
+            (None, Some(seq), ..) => {
                 let data = data.map_or_else(Bytes::new, |data| part(&backing, data));
+                let trailers = trailers.unwrap_or_default();
                 Word::Frame { seq, data, end: length.map(|length| End { length, trailers }) }
             }
-            Read { frames: Some(frames), credit: Some(credit), .. } => Word::Position { frames, credit },
-            Read { credit: Some(bytes), .. } => Word::Credit { bytes },
-            Read { done: true, .. } => Word::Done,
-            Read { stop: true, .. } => Word::Stop,
+            (None, None, Some(frames), Some(credit)) => Word::Position { frames, credit },
+            (None, None, None, Some(bytes)) => Word::Credit { bytes },
+            _ if is(done) => Word::Done,
+            _ if is(stop) => Word::Stop,
             _ => return Err(Malformed::new("it says nothing about its stream")),
         };
-        Ok(StreamMessage { to: read.to, word })
+        Ok(StreamMessage { to: to.ok_or_else(|| missing("to"))?, word })
     }
 }
 
@@ -120,74 +153,5 @@ fn part(backing: &Bytes, data: &[u8]) -> Bytes {
     if data.len() < backing.len() / 2 { Bytes::copy_from_slice(data) } else { backing.slice_ref(data) }
 }
 
-/// A message as it is written: one map, with what is said as its fields.
-#[derive(Serialize)]
-struct Fields<'a> {
-    v: u8,
-    to: &'a RequestId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seq: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "codec::body::serialize_part")]
-    data: Option<&'a Bytes>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    length: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "codec::headers::serialize_some")]
-    trailers: Option<&'a HeaderMap>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    frames: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    credit: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    done: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stop: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cancel: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a Error>,
-}
-
-impl<'a> Fields<'a> {
-    fn to(to: &'a RequestId) -> Self {
-        Fields {
-            v: VERSION,
-            to,
-            seq: None,
-            data: None,
-            length: None,
-            trailers: None,
-            frames: None,
-            credit: None,
-            done: None,
-            stop: None,
-            cancel: None,
-            error: None,
-        }
-    }
-}
-
-/// A message as it is read.
-#[derive(Deserialize)]
-struct Read<'a> {
-    to: RequestId,
-    #[serde(default)]
-    seq: Option<u64>,
-    #[serde(default, borrow)]
-    data: Option<&'a serde_bytes::Bytes>,
-    #[serde(default)]
-    length: Option<u64>,
-    #[serde(default, borrow)]
-    trailers: codec::Pairs<'a>,
-    #[serde(default)]
-    frames: Option<u64>,
-    #[serde(default)]
-    credit: Option<u64>,
-    #[serde(default)]
-    done: bool,
-    #[serde(default)]
-    stop: bool,
-    #[serde(default)]
-    cancel: bool,
-    #[serde(default)]
-    error: Option<Error>,
-}
+/// Room for what a message has besides a part of a body and trailers.
+const HEAD: usize = 192;

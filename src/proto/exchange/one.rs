@@ -50,7 +50,7 @@ impl Kept {
     /// Keeps `request`.
     pub fn new(request: Request) -> Self {
         Kept {
-            payload: codec::encode_with_room(&request, request.body.len()),
+            payload: codec::encode(&request),
             client_req_id: request.client_req_id,
             upstream_target: request.upstream_target,
             method: request.method,
@@ -63,7 +63,7 @@ impl Kept {
         // These are our own bytes: they can be read.
         if let Ok(mut request) = codec::decode_request(&self.payload) {
             change(&mut request);
-            self.payload = codec::encode_with_room(&request, request.body.len());
+            self.payload = codec::encode(&request);
         }
     }
 }

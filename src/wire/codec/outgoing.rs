@@ -1,0 +1,87 @@
+//! Messages that carry headers and a body, as they are written.
+
+use bytes::Bytes;
+
+use super::{
+    Encode,
+    writer::{Writer, room},
+};
+use crate::wire::message::{Reply, Request};
+
+impl Encode for Request {
+    fn encode(&self) -> Bytes {
+        let size = self.body.len() + self.url.len() + room(&self.headers) + room(&self.trailers);
+        let mut map = Writer::with_room(HEAD + size);
+        map.field("v").number(self.v.into());
+        map.field("client_id").text(self.client_id.as_str());
+        map.field("client_req_id").text(self.client_req_id.as_str());
+        map.field("client_req_ttl").number(self.client_req_ttl);
+        map.field("upstream_target").text(self.upstream_target.as_str());
+        map.field("method").text(self.method.as_str());
+        map.field("url").text(&self.url);
+        map.field("headers").headers(&self.headers);
+        map.field("body").bytes(&self.body);
+        if self.stream {
+            map.field("stream").flag(true);
+        }
+        if !self.trailers.is_empty() {
+            map.field("trailers").headers(&self.trailers);
+        }
+        if let Some(protocol) = &self.upgrade {
+            map.field("upgrade").value(protocol);
+        }
+        if let Some(broker) = &self.broker_id {
+            map.field("broker_id").text(broker.as_str());
+        }
+        if let Some(hold) = &self.broker_req_id {
+            map.field("broker_req_id").text(hold.as_str());
+        }
+        if let Some(ttl) = self.broker_req_ttl {
+            map.field("broker_req_ttl").number(ttl);
+        }
+        map.finish()
+    }
+}
+
+impl Encode for Reply {
+    fn encode(&self) -> Bytes {
+        let body = self.body.as_ref().map_or(0, Bytes::len);
+        let mut map = Writer::with_room(HEAD + body + room(&self.headers) + room(&self.trailers));
+        map.field("v").number(self.v.into());
+        map.field("client_req_id").text(self.client_req_id.as_str());
+        if let Some(hold) = &self.broker_req_id {
+            map.field("broker_req_id").text(hold.as_str());
+        }
+        if let Some(agent) = &self.upstream_id {
+            map.field("upstream_id").text(agent.as_str());
+        }
+        if let Some(at_agent) = &self.upstream_req_id {
+            map.field("upstream_req_id").text(at_agent.as_str());
+        }
+        if let Some(status) = self.status_code {
+            map.field("status_code").number(status.as_u16().into());
+        }
+        if !self.headers.is_empty() {
+            map.field("headers").headers(&self.headers);
+        }
+        if let Some(body) = &self.body {
+            map.field("body").bytes(body);
+        }
+        if self.stream {
+            map.field("stream").flag(true);
+        }
+        if !self.trailers.is_empty() {
+            map.field("trailers").headers(&self.trailers);
+        }
+        if let Some(protocol) = &self.upgrade {
+            map.field("upgrade").value(protocol);
+        }
+        if let Some(error) = &self.error {
+            map.field("error").error(error);
+        }
+        map.finish()
+    }
+}
+
+/// Room for what a message has besides headers, a url and a body: field names and ids, most of them short.
+const HEAD: usize = 320;
