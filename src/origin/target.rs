@@ -1,5 +1,6 @@
 //! The request target on the origin: the configured base path and the caller's own path and query.
 
+use bytes::Bytes;
 use http::{Method, Uri, uri::PathAndQuery};
 
 use crate::wire::{Code, Fault, Side};
@@ -20,8 +21,9 @@ pub fn target(base: &str, method: &Method, url: &str) -> Result<Uri, Fault> {
     if !base.is_empty() && has_dot_segment(url) {
         return Err(refused("the request target has a '..' segment, which could leave the configured path"));
     }
-    let path: PathAndQuery =
-        format!("{base}{url}").parse().map_err(|_| refused("the request target is not a valid path"))?;
+    let path = if base.is_empty() { url.to_owned() } else { [base, url].concat() };
+    let path = PathAndQuery::from_maybe_shared(Bytes::from(path))
+        .map_err(|_| refused("the request target is not a valid path"))?;
     let mut parts = http::uri::Parts::default();
     parts.path_and_query = Some(path);
     Uri::from_parts(parts).map_err(|_| refused("the request target is not a valid path"))

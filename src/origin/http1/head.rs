@@ -134,7 +134,17 @@ fn parse(bytes: Bytes, to_head: bool) -> Result<Next, Malformed> {
     }
     let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
     let mut headers = HeaderMap::with_capacity(parsed.headers.len());
+    let mut closes = false;
     for field in parsed.headers.iter() {
+        if status != StatusCode::SWITCHING_PROTOCOLS && field.name.eq_ignore_ascii_case("connection") {
+            // Most origins say one of these every time, and it concerns nobody else. It is left out at once:
+            // to take it out of a map in order is to build another.
+            let says = |word: &str| field.value.eq_ignore_ascii_case(word.as_bytes());
+            closes |= says("close");
+            if says("keep-alive") || says("close") {
+                continue;
+            }
+        }
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let name = name.map_err(|_| Malformed::Head(httparse::Error::HeaderName))?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
@@ -142,6 +152,7 @@ fn parse(bytes: Bytes, to_head: bool) -> Result<Next, Malformed> {
     }
     let (body, framed_once) = body(status, version, to_head, &mut headers)?;
     let keeps = framed_once
+        && !closes
         && version == Version::HTTP_11
         && status != StatusCode::SWITCHING_PROTOCOLS
         && !matches!(body, Body::UntilClose)
@@ -291,6 +302,16 @@ mod tests {
         assert!(keeps("HTTP/1.1", "") && keeps("HTTP/1.1", "Connection: x, keep-alive\r\n"));
         assert!(!keeps("HTTP/1.1", "Connection: x\r\nConnection: keep-alive, Close\r\n"));
         assert!(!keeps("HTTP/1.0", "") && !keeps("HTTP/1.0", "Connection: keep-alive\r\n"));
+    }
+
+    #[test]
+    fn what_a_connection_says_of_itself_alone_is_not_among_the_headers() {
+        for (says, keeps) in [("Keep-Alive", true), ("close", false)] {
+            let head = final_head(&format!("HTTP/1.1 204 No\r\nConnection: {says}\r\nx: y\r\n\r\n"));
+            assert_eq!((head.keeps, head.parts.headers.len()), (keeps, 1), "{says}");
+        }
+        let head = final_head("HTTP/1.1 204 No\r\nConnection: x\r\nx: y\r\n\r\n");
+        assert_eq!(head.parts.headers["connection"], "x", "it names a header that must not pass");
     }
 
     #[test]
