@@ -135,7 +135,7 @@ impl<H: BuildHasher> Serving<H> {
         }
     }
 
-    fn request(&mut self, request: Request, now: Instant) {
+    fn request(&mut self, request: Box<Request>, now: Instant) {
         if request.upstream_target != self.settings.upstream {
             return;
         }
@@ -166,7 +166,7 @@ impl<H: BuildHasher> Serving<H> {
         if self.settings.ack_delay.is_zero() || streamed {
             self.acknowledge(number, now);
         }
-        self.commands.push_back(Command::Call { number, request: Box::new(request), ttl });
+        self.commands.push_back(Command::Call { number, request, ttl });
         self.check_full();
     }
 

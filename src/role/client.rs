@@ -285,7 +285,8 @@ impl Client {
                 self.core.accept(message, own)
             }
             (Kind::Resp, false) => {
-                let reply = codec::decode_reply(&message.payload);
+                // Boxed at once: it is handed on several times.
+                let reply = codec::decode_reply(&message.payload).map(Box::new);
                 let own = reply
                     .map(|reply| is_about(&reply.client_req_id).then_some(Input::Reply { number, reply }));
                 self.core.accept(message, own)
@@ -371,7 +372,7 @@ pub fn opening(settings: &Settings) -> anyhow::Result<Opening> {
 
 fn failed(id: &RequestId, code: Code, detail: String) -> Input<Caller> {
     let reply = Reply::error(id.clone(), &Fault::new(code, Side::Client, detail));
-    Input::Reply { number: id.number(), reply }
+    Input::Reply { number: id.number(), reply: Box::new(reply) }
 }
 
 fn size(size: bytesize::ByteSize) -> usize {

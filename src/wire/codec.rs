@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rmp_serde::decode;
 use serde::{Deserialize, Serialize};
 
-use super::message::{Ack, Claim, Claimed, Here, Hold, Lease, Lost, Reply, Request, VERSION};
+use super::message::{Ack, Claim, Refused, Here, Hold, Lease, Lost, Reply, Request, VERSION};
 
 pub(super) mod incoming;
 mod outgoing;
@@ -43,7 +43,7 @@ macro_rules! encoded_by_serde {
         }
     )+};
 }
-encoded_by_serde!(Ack Hold Lease Lost Here Claim Claimed);
+encoded_by_serde!(Ack Hold Lease Lost Here Claim Refused);
 
 /// # Panics
 /// Never: every message type is maps, texts, numbers and bytes, and writing to memory can't fail.

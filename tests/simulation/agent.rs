@@ -111,7 +111,9 @@ impl Agent {
 impl Shell for Agent {
     fn on_public(&mut self, core: &mut Core, message: &Message, now: Instant) {
         let input = match core.subjects.kind(&message.subject) {
-            Some(Kind::Req) => Input::Request(codec::decode_request(&message.payload).expect("a request")),
+            Some(Kind::Req) => {
+                Input::Request(Box::new(codec::decode_request(&message.payload).expect("a request")))
+            }
             Some(Kind::Who) => Input::Who,
             kind => panic!("{kind:?} is not for an agent"),
         };

@@ -65,7 +65,7 @@ impl Client {
             broker_req_id: None,
             broker_req_ttl: None,
         };
-        self.feed(core, Input::Open { request, caller: key }, now);
+        self.feed(core, Input::Open { request: Box::new(request), caller: key }, now);
     }
 
     /// A caller leaves.
@@ -147,7 +147,7 @@ impl Shell for Client {
                     "{}",
                     message.subject
                 );
-                Input::Reply { number, reply }
+                Input::Reply { number, reply: Box::new(reply) }
             }
             (Address::Lost { broker }, true) => Input::BrokerGone { broker },
             (Address::Lost { broker }, false) => {

@@ -24,7 +24,7 @@ pub enum Input<C> {
     /// A caller asks; [`super::Exchanges::mint`] made the id.
     Open {
         /// The request.
-        request: Request,
+        request: Box<Request>,
         /// Where its answer goes.
         caller: C,
     },
@@ -55,7 +55,7 @@ pub enum Input<C> {
         /// The request's number.
         number: u64,
         /// The message.
-        reply: Reply,
+        reply: Box<Reply>,
     },
     /// NATS says that nobody received the request.
     NobodyGotIt {

@@ -120,13 +120,12 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             && self.commands.is_empty()
     }
 
-    fn open(&mut self, request: Request, caller: C, now: Instant) {
+    fn open(&mut self, request: Box<Request>, caller: C, now: Instant) {
         let number = request.client_req_id.number();
         if let Err(fault) = self.admit(&request.upstream_target) {
             self.commands.push_back(Command::Answer { caller, number, answer: Answer::Fault(fault) });
             return;
         }
-        self.per_upstream.entry(request.upstream_target.clone()).or_default().open += 1;
         let known = self.roster.presence(&request.upstream_target) != Presence::Absent;
         let mut exchange =
             Exchange::new(Kept::new(request), caller, self.settings.ttl, self.settings.patience, now);
@@ -157,7 +156,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         }
     }
 
-    fn admit(&self, upstream: &Name) -> Result<(), Fault> {
+    fn admit(&mut self, upstream: &Name) -> Result<(), Fault> {
         let full = |limit: usize, name: &str| {
             let detail = format!("{limit} requests are in flight, the limit of {name}");
             Err(Fault::new(Code::ClientFull, Side::Client, detail))
@@ -172,9 +171,11 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         if self.in_flight() >= self.settings.max_in_flight {
             return full(self.settings.max_in_flight, "--max-in-flight");
         }
-        if self.per_upstream.get(upstream).is_some_and(|of| of.open >= self.settings.max_per_upstream) {
+        let of_upstream = self.per_upstream.entry(upstream.clone()).or_default();
+        if of_upstream.open >= self.settings.max_per_upstream {
             return full(self.settings.max_per_upstream, "--max-in-flight-per-upstream");
         }
+        of_upstream.open += 1;
         Ok(())
     }
 
@@ -303,13 +304,13 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         self.commands.push_back(exchange.publish());
     }
 
-    fn reply(&mut self, number: u64, reply: Reply, now: Instant) {
+    fn reply(&mut self, number: u64, reply: Box<Reply>, now: Instant) {
         let Some(exchange) = self.open.get_mut(&number) else { return };
         if exchange.request.client_req_id != reply.client_req_id {
             return;
         }
         let Some(error) = reply.error else {
-            self.answer(number, Answer::Response(Box::new(reply)));
+            self.answer(number, Answer::Response(reply));
             return;
         };
         let fault = Fault::from(error);

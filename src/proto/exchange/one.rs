@@ -48,14 +48,10 @@ pub(super) struct Kept {
 
 impl Kept {
     /// Keeps `request`.
-    pub fn new(request: Request) -> Self {
-        Kept {
-            payload: codec::encode(&request),
-            client_req_id: request.client_req_id,
-            upstream_target: request.upstream_target,
-            method: request.method,
-            streamed: request.stream,
-        }
+    pub fn new(request: Box<Request>) -> Self {
+        let payload = codec::encode(&*request);
+        let Request { client_req_id, upstream_target, method, stream: streamed, .. } = *request;
+        Kept { client_req_id, upstream_target, method, streamed, payload }
     }
 
     /// Changes what is different when it is published again.

@@ -25,7 +25,7 @@ fn an_answer_to_another_request_is_ignored() {
     client.does();
     let other = RequestId::new(&"client.other".parse().unwrap(), &upstream(), request.number());
     let reply = Reply::response(other, StatusCode::OK, HeaderMap::new(), Bytes::new());
-    client.feed(Input::Reply { number: request.number(), reply });
+    client.feed(Input::Reply { number: request.number(), reply: Box::new(reply) });
     assert_eq!(client.does(), [""; 0]);
 }
 
@@ -405,7 +405,7 @@ impl Client {
             broker_req_id: None,
             broker_req_ttl: None,
         };
-        self.feed(Input::Open { request, caller: () });
+        self.feed(Input::Open { request: Box::new(request), caller: () });
         id
     }
 
@@ -437,13 +437,13 @@ impl Client {
 
     pub(super) fn respond(&mut self, request: &RequestId) {
         let reply = Reply::response(request.clone(), StatusCode::OK, HeaderMap::new(), Bytes::new());
-        self.feed(Input::Reply { number: request.number(), reply });
+        self.feed(Input::Reply { number: request.number(), reply: Box::new(reply) });
     }
 
     pub(super) fn respond_streamed(&mut self, request: &RequestId) {
         let mut reply = Reply::response(request.clone(), StatusCode::OK, HeaderMap::new(), Bytes::new());
         reply.stream = true;
-        self.feed(Input::Reply { number: request.number(), reply });
+        self.feed(Input::Reply { number: request.number(), reply: Box::new(reply) });
     }
 
     pub(super) fn fault(
@@ -457,7 +457,7 @@ impl Client {
         let mut reply = Reply::error(request.clone(), &Fault::new(code, side, "told"));
         reply.broker_req_id = hold.cloned();
         reply.upstream_req_id = at_agent.cloned();
-        self.feed(Input::Reply { number: request.number(), reply });
+        self.feed(Input::Reply { number: request.number(), reply: Box::new(reply) });
     }
 
     /// An agent takes the request, a broker watches it, and finds that the agent is gone.

@@ -22,7 +22,7 @@ pub struct Settings {
 /// What can happen.
 pub enum Input {
     /// A message on `relay.req.<upstream>`.
-    Request(Request),
+    Request(Box<Request>),
     /// The origin answered, or failed.
     Done {
         /// The request's number here.

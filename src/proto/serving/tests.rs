@@ -57,7 +57,7 @@ fn it_joins_again_when_a_quarter_of_its_places_are_free() {
 #[test]
 fn a_request_whose_body_is_streamed_is_acknowledged_before_it_is_called() {
     let mut agent = Agent::new(4);
-    agent.feed(Input::Request(Request { stream: true, ..question(60_000) }));
+    agent.feed(Input::Request(Box::new(Request { stream: true, ..question(60_000) })));
     agent.note();
     assert_eq!(agent.does(), ["taken", "call"]);
 }
@@ -142,7 +142,7 @@ fn a_request_for_another_upstream_is_not_called() {
     let mut agent = Agent::new(4);
     let mut request = question(2000);
     request.upstream_target = "another".parse().unwrap();
-    agent.feed(Input::Request(request));
+    agent.feed(Input::Request(Box::new(request)));
     assert_eq!(agent.does(), [""; 0]);
 }
 
@@ -311,7 +311,7 @@ impl Agent {
     }
 
     fn request_with_ttl(&mut self, ttl: u64) -> u64 {
-        self.feed(Input::Request(question(ttl)));
+        self.feed(Input::Request(Box::new(question(ttl))));
         self.called
     }
 

@@ -42,7 +42,7 @@ impl Ask for Asking {
         let upstream = request.upstream_target.clone();
         let waiting = Waiting { client: &self.0, number, upstream, answer, answered: false };
         // Opened at once: what waits does not hold the request.
-        self.0.feed(Input::Open { request, caller });
+        self.0.feed(Input::Open { request: Box::new(request), caller });
         async move {
             let mut waiting = waiting;
             let answered = (&mut waiting.answer).await;

@@ -206,7 +206,7 @@ impl Member {
     }
 
     pub(super) fn on_request(&self, message: &Message) {
-        let read = codec::decode_request(&message.payload);
+        let read = codec::decode_request(&message.payload).map(Box::new);
         if let Err(malformed) = &read {
             self.refuse_malformed(message, &malformed.to_string());
         }
