@@ -26,15 +26,20 @@
 //! (for an agent to exist, to acknowledge, to respond), wakes requests when an agent appears, and notices
 //! when an agent that took one is gone.
 //!
+//! With `--cache`, a request may be answered before any of that: [`front::cached`] asks the shared cache, whose
+//! decisions are in [`cache`], and stores what comes back.
+//!
 //! Whatever goes wrong is a [`wire::Fault`], and [`front::problem`] is the one place that turns a fault into
 //! a response.
 //!
 //! # Layout
 //!
-//! Imports run one way: `bin` → [`role`] → {[`front`], [`origin`]} → [`stream`] → {[`bus`], [`proto`]} → [`wire`];
+//! Imports run one way: `bin` → [`role`] → {[`front`], [`origin`]} → [`stream`] → {[`bus`], [`proto`],
+//! [`cache`]} → [`wire`];
 //! [`config`] and [`telemetry`] are leaves that roles and fronts share. A test checks it.
 
 pub mod bus;
+pub mod cache;
 pub mod config;
 pub mod front;
 pub mod origin;
