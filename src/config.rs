@@ -23,7 +23,7 @@ pub use context::shown;
 pub use entrance::{Entrance, Mode, Trusted};
 pub use file::{from_flags, parse, reread};
 pub use process::{Nats, Process, Secret};
-pub use tools::{Decode, Demo, Health, Ps, Routes, Up};
+pub use tools::{Cache, CacheCommand, CacheStats, Decode, Demo, Health, Ps, Purge, Routes, Up};
 pub use upstream::{Member, Origin, Upstream};
 pub use values::{Admin, HostHeader, Listen, LogFormat, OriginUrl, Switch};
 
@@ -51,6 +51,8 @@ pub enum Command {
     Ps(Ps),
     /// Show which routes there are and whose they are
     Routes(Routes),
+    /// Purge the caches of all client agents, or show what they do
+    Cache(Cache),
     /// Print a relay message from standard input as text, for `nats sub 'relay.>' --translate 'relay decode'`
     Decode(Decode),
     /// Exit with 0 when the process behind an admin address is ready

@@ -74,6 +74,16 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Connections that were closed before their first request, by reason.
     pub turned_away: Family<TurnedAway, Counter>,
+    /// What became of requests at the cache.
+    pub cached: Family<Cached, Counter>,
+    /// Responses that had to make room in it.
+    pub cache_evictions: Counter,
+    /// Responses in it.
+    pub cache_entries: Gauge,
+    /// Bytes it takes.
+    pub cache_bytes: Gauge,
+    /// Requests that wait there for what another fetches.
+    pub cache_waiting: Gauge,
 }
 
 /// Labels of an answered request.
@@ -131,6 +141,13 @@ pub struct TurnedAway {
     pub reason: &'static str,
 }
 
+/// Labels of a request at the cache.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Cached {
+    /// `hit`, `collapsed`, `stale`, `revalidated`, `miss` or `bypass`.
+    pub result: &'static str,
+}
+
 /// Anything that shows itself, as a label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Label<T>(pub T);
@@ -164,6 +181,11 @@ impl Metrics {
             claims_refused: Family::default(),
             connections: Gauge::default(),
             turned_away: Family::default(),
+            cached: Family::default(),
+            cache_evictions: Counter::default(),
+            cache_entries: Gauge::default(),
+            cache_bytes: Gauge::default(),
+            cache_waiting: Gauge::default(),
         };
         metrics.register(role);
         metrics
@@ -189,6 +211,11 @@ impl Metrics {
         registry.register("claims_refused", "Claims of routes refused", self.claims_refused.clone());
         registry.register("connections", "Connections from callers", self.connections.clone());
         registry.register("connections_refused", "Connections without a request", self.turned_away.clone());
+        registry.register("cache_requests", "What became of requests at the cache", self.cached.clone());
+        registry.register("cache_evictions", "Responses that had to make room", self.cache_evictions.clone());
+        registry.register("cache_entries", "Responses in the cache", self.cache_entries.clone());
+        registry.register("cache_bytes", "Bytes the cache takes", self.cache_bytes.clone());
+        registry.register("cache_waiting", "Requests that wait for another's", self.cache_waiting.clone());
     }
 
     /// Counts a dropped message.

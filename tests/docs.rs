@@ -71,9 +71,11 @@ fn the_unit_and_the_images_start_relay_with_what_it_takes() {
 #[test]
 fn every_flag_that_is_mentioned_exists() {
     let mut known: BTreeSet<String> = FOREIGN_FLAGS.iter().map(|flag| (*flag).to_owned()).collect();
-    for command in Cli::command().get_subcommands() {
+    let mut commands: Vec<_> = Cli::command().get_subcommands().cloned().collect();
+    while let Some(command) = commands.pop() {
         known
             .extend(command.get_arguments().filter_map(|arg| arg.get_long()).map(|long| format!("--{long}")));
+        commands.extend(command.get_subcommands().cloned());
     }
     for doc in docs() {
         for flag in doc.flags() {

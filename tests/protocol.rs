@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use relay::wire::{
-    Ack, Address, Claim, Here, Hold, Kind, Lease, Lost, Refused, Reply, StreamMessage, Subjects, Word, codec,
-    show,
+    Ack, Address, CacheStats, CacheVerb, Claim, Here, Hold, Kind, Lease, Lost, Purge, Purged, Refused, Reply,
+    StreamMessage, Subjects, Word, codec, show,
 };
 
 #[path = "protocol/hostile.rs"]
@@ -49,6 +49,9 @@ fn the_dumps_of_the_reference_read_as_what_they_say() {
     assert_eq!(codec::decode::<Here>(&read("here")).unwrap(), here());
     assert_eq!(codec::decode::<Claim>(&read("claim")).unwrap(), claim());
     assert_eq!(codec::decode::<Refused>(&read("refused")).unwrap(), refused());
+    assert_eq!(codec::decode::<Purge>(&read("purge")).unwrap(), purge());
+    assert_eq!(codec::decode::<Purged>(&read("purged")).unwrap(), purged());
+    assert_eq!(codec::decode::<CacheStats>(&read("cache stats")).unwrap(), cache_stats());
 }
 
 #[test]
@@ -85,6 +88,12 @@ fn the_text_of_every_subject() {
     assert_eq!(relay.who(), "relay.who");
     assert_eq!(relay.ready(&agent()), "relay.who.agent.GFSuTE5gD7rq.ready");
     assert_eq!(relay.inbox(&agent()), "relay.*.agent.GFSuTE5gD7rq.>");
+    assert_eq!(relay.every(Kind::Cache), "relay.cache.>");
+    for (verb, subject) in [(CacheVerb::Purge, "relay.cache.purge"), (CacheVerb::Stats, "relay.cache.stats")]
+    {
+        assert_eq!(relay.cache(verb), subject);
+        assert_eq!(relay.cache_verb(subject), Some(verb));
+    }
 }
 
 #[test]

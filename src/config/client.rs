@@ -74,6 +74,12 @@ pub struct Client {
     /// Key of the certificate, in PEM
     #[arg(long, value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
+    /// Bytes of memory for a shared cache of responses, all it needs included [default: no cache]
+    #[arg(long, value_name = "SIZE")]
+    pub cache: Option<ByteSize>,
+    /// Size of a response's body that is cached, at most; and no more than a quarter of the cache
+    #[arg(long, value_name = "SIZE", default_value = "16MiB")]
+    pub cache_object: ByteSize,
     /// Whether each request is logged
     #[arg(long, value_name = "on|off", default_value = "on")]
     pub access_log: Switch,

@@ -2,10 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::{Entrance, HostHeader, Listen, Nats, OriginUrl};
-use crate::wire::Name;
+use crate::{cache::key::Key, wire::Name};
 
 /// Everything in one process.
 #[derive(Debug, Clone, Args)]
@@ -62,6 +62,74 @@ pub struct Routes {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub nats: Nats,
+}
+
+/// The caches of all client agents.
+#[derive(Debug, Clone, Args)]
+pub struct Cache {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CacheCommand,
+}
+
+/// What the caches of all client agents are asked.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CacheCommand {
+    /// Let all client agents forget responses
+    Purge(Purge),
+    /// Show what the caches have and have done since they started
+    Stats(CacheStats),
+}
+
+/// What is to be forgotten.
+#[derive(Debug, Clone, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+// Here a prefix is one of URLs.
+#[command(mut_arg("prefix", |arg| arg.long("subject-prefix").env("RELAY_PREFIX")))]
+pub struct Purge {
+    /// The response of this URL, as http://HOST/PATH
+    #[arg(long, value_name = "URL", group = "what", value_parser = parse_url)]
+    pub url: Option<String>,
+    /// Responses whose URLs begin so, as http://HOST/PATH
+    #[arg(long = "prefix", value_name = "URL", group = "what", value_parser = parse_url)]
+    pub url_prefix: Option<String>,
+    /// Responses of this host, at any port when it names none
+    #[arg(long, value_name = "HOST[:PORT]", group = "what")]
+    pub host: Option<String>,
+    /// Responses with this word in their Surrogate-Key
+    #[arg(long, value_name = "TAG", group = "what")]
+    pub tag: Option<String>,
+    /// Everything
+    #[arg(long, group = "what")]
+    pub all: bool,
+    /// How long to wait for answers
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub nats: Nats,
+}
+
+/// How the statistics are shown.
+#[derive(Debug, Clone, Args)]
+#[command(mut_arg("prefix", |arg| arg.env("RELAY_PREFIX")))]
+pub struct CacheStats {
+    /// Print JSON, one document
+    #[arg(long)]
+    pub json: bool,
+    /// How long to wait for answers
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub nats: Nats,
+}
+
+fn parse_url(text: &str) -> Result<String, String> {
+    match Key::parse(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("write http://HOST/PATH or https://HOST/PATH".into()),
+    }
 }
 
 /// Messages as text.

@@ -2,6 +2,7 @@
 //! arrives. What is in memory is counted against one budget.
 
 use std::{
+    collections::VecDeque,
     error::Error,
     io,
     pin::Pin,
@@ -24,6 +25,7 @@ use super::{
     served::{Decision, Told},
 };
 use crate::{
+    cache::fill::Follower,
     stream::{Gathered, Reader},
     wire::{Code, Fault, Side},
 };
@@ -240,23 +242,81 @@ pub fn too_large(max: usize) -> Fault {
 pub enum Outgoing<A: Ask> {
     /// Here as a whole.
     Whole(Held),
+    /// From the cache.
+    Stored(Stored),
     /// Still arriving.
     Streamed(Box<Streamed<A>>),
+}
+
+/// Where a body comes from.
+pub enum Source {
+    /// From its upstream agent.
+    Agent(Reader),
+    /// From the cache, which is storing it.
+    Cache(Follower),
+}
+
+impl Source {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        match self {
+            Source::Agent(reader) => reader.poll_data(cx),
+            Source::Cache(follower) => follower.poll_data(cx),
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        match self {
+            Source::Agent(reader) => reader.is_finished(),
+            Source::Cache(follower) => follower.is_finished(),
+        }
+    }
+}
+
+/// A body of the cache, or a part of one.
+pub struct Stored {
+    pieces: VecDeque<Bytes>,
+    left: u64,
+}
+
+impl Stored {
+    /// These pieces.
+    pub fn new(pieces: VecDeque<Bytes>) -> Self {
+        let left = pieces.iter().map(|piece| piece.len() as u64).sum();
+        Stored { pieces, left }
+    }
+
+    /// Bytes that are left.
+    pub fn len(&self) -> u64 {
+        self.left
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.left == 0
+    }
+
+    fn next(&mut self) -> Option<Frame<Bytes>> {
+        let piece = self.pieces.pop_front()?;
+        self.left -= piece.len() as u64;
+        Some(Frame::data(piece))
+    }
 }
 
 /// A response's body that is still arriving; with it ends the request.
 pub struct Streamed<A: Ask> {
     first: Option<Bytes>,
-    reader: Reader,
+    source: Source,
+    /// What it ends with when nothing breaks it off.
+    end: Decision,
     /// What broke it off, until hyper has written what came before.
     broken: Option<Fault>,
     told: Told<A>,
 }
 
 impl<A: Ask> Streamed<A> {
-    /// The body that begins with `first` and goes on with what `reader` reads.
-    pub fn new(first: Bytes, reader: Reader, told: Told<A>) -> Self {
-        Streamed { first: (!first.is_empty()).then_some(first), reader, broken: None, told }
+    /// The body that begins with `first` and goes on with what `source` has.
+    pub fn new(first: Bytes, source: Source, end: Decision, told: Told<A>) -> Self {
+        Streamed { first: (!first.is_empty()).then_some(first), source, end, broken: None, told }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
@@ -265,7 +325,7 @@ impl<A: Ask> Streamed<A> {
         }
         let frame = match self.first.take() {
             Some(first) => Some(Ok(Frame::data(first))),
-            None => ready!(self.reader.poll_data(cx)),
+            None => ready!(self.source.poll_data(cx)),
         };
         match &frame {
             Some(Ok(frame)) => {
@@ -282,8 +342,8 @@ impl<A: Ask> Streamed<A> {
             None => {}
         }
         // hyper asks no more once it has all the bytes that Content-Length announced.
-        if self.reader.is_finished() {
-            self.told.served.decision = Decision::Response;
+        if self.source.is_finished() {
+            self.told.served.decision = self.end;
         }
         Poll::Ready(frame)
     }
@@ -296,6 +356,7 @@ impl<A: Ask> Body for Outgoing<A> {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         match self.get_mut() {
             Outgoing::Whole(held) => Poll::Ready(held.next().map(Ok)),
+            Outgoing::Stored(stored) => Poll::Ready(stored.next().map(Ok)),
             Outgoing::Streamed(streamed) => streamed.poll(cx),
         }
     }
@@ -303,13 +364,15 @@ impl<A: Ask> Body for Outgoing<A> {
     fn is_end_stream(&self) -> bool {
         match self {
             Outgoing::Whole(held) => held.is_end_stream(),
-            Outgoing::Streamed(streamed) => streamed.first.is_none() && streamed.reader.is_finished(),
+            Outgoing::Stored(stored) => stored.is_empty(),
+            Outgoing::Streamed(streamed) => streamed.first.is_none() && streamed.source.is_finished(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Outgoing::Whole(held) => held.size_hint(),
+            Outgoing::Stored(stored) => SizeHint::with_exact(stored.len()),
             Outgoing::Streamed(_) => SizeHint::default(),
         }
     }
@@ -332,6 +395,11 @@ impl Held {
     /// No body.
     pub fn empty() -> Self {
         Held { bytes: None, trailers: None, _share: None }
+    }
+
+    /// The bytes, when there is nothing else.
+    pub fn only_bytes(&self) -> Option<&[u8]> {
+        self.trailers.is_none().then(|| self.bytes.as_deref().unwrap_or_default())
     }
 
     fn next(&mut self) -> Option<Frame<Bytes>> {

@@ -7,7 +7,7 @@ use super::http::{Ask, Front, Sought};
 use crate::wire::{Code, Fault, Name, Side};
 
 /// Where a request goes, and how it is changed for that.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Destination {
     /// The upstream.
     pub upstream: Name,
@@ -17,21 +17,32 @@ pub struct Destination {
     pub stripped: Option<HeaderValue>,
 }
 
+impl Destination {
+    /// This upstream, with the target as it is.
+    pub fn of(upstream: Name, url: String) -> Self {
+        Destination { upstream, url, stripped: None }
+    }
+}
+
 impl<A: Ask> Front<A> {
-    /// Where the request with this head goes; `url` is its target in origin form.
-    pub(super) fn destination(&self, head: &Parts, url: String) -> Result<Destination, Fault> {
-        if self.settings.allow_upstream_header
-            && let Some(named) = head.headers.get(UPSTREAM)
-        {
-            let name = named.to_str().ok().and_then(|name| name.parse().ok());
-            let upstream = name.ok_or_else(|| {
+    /// The upstream that the caller names, where that is allowed.
+    pub(super) fn named(&self, head: &Parts) -> Result<Option<Name>, Fault> {
+        let named = head.headers.get(UPSTREAM).filter(|_| self.settings.allow_upstream_header);
+        let name = named.map(|named| named.to_str().ok().and_then(|name| name.parse().ok()));
+        match name {
+            Some(None) => {
                 let detail = "X-Relay-Upstream is not the name of an upstream: letters, digits, - and _";
-                Fault::new(Code::BadRequest, Side::Client, detail)
-            })?;
-            return Ok(Destination { upstream, url, stripped: None });
+                Err(Fault::new(Code::BadRequest, Side::Client, detail))
+            }
+            Some(name) => Ok(name),
+            None => Ok(None),
         }
+    }
+
+    /// Where the request with this head goes; `url` is its target in origin form.
+    pub(super) fn destination(&self, head: &Parts, url: &str) -> Result<Destination, Fault> {
         if let Some(upstream) = &self.settings.upstream {
-            return Ok(Destination { upstream: upstream.clone(), url, stripped: None });
+            return Ok(Destination::of(upstream.clone(), url.to_owned()));
         }
         let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let path = url.split('?').next().unwrap_or_default();
@@ -55,9 +66,9 @@ impl<A: Ask> Front<A> {
 }
 
 /// Takes the first `segments` off the path.
-fn strip(url: String, upstream: Name, segments: usize) -> Destination {
+fn strip(url: &str, upstream: Name, segments: usize) -> Destination {
     if segments == 0 {
-        return Destination { upstream, url, stripped: None };
+        return Destination::of(upstream, url.to_owned());
     }
     let end = url.find('?').unwrap_or(url.len());
     let next = url[..end].match_indices('/').nth(segments).map_or(end, |(at, _)| at);
@@ -93,7 +104,7 @@ mod tests {
             ("/a//b", 1, "//b", Some("/a")),
             ("/a/b", 0, "/a/b", None),
         ] {
-            let to = strip(url.into(), "x".parse().unwrap(), segments);
+            let to = strip(url, "x".parse().unwrap(), segments);
             assert_eq!(to.url, rest, "{url}");
             assert_eq!(to.stripped.as_ref().and_then(|value| value.to_str().ok()), stripped, "{url}");
         }

@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     body::{Budget, Limits},
+    cached::Shared,
     opening::Opening,
     served::Served,
 };
@@ -37,6 +38,8 @@ pub struct Settings {
     pub stream_idle: Duration,
     /// How long a request's headers may take.
     pub header_timeout: Duration,
+    /// The shared cache, when there is one.
+    pub cache: Option<Arc<Shared>>,
 }
 
 /// Whoever gets requests answered.

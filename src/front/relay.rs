@@ -15,7 +15,8 @@ use hyper::{
 use tokio::sync::oneshot;
 
 use super::{
-    body::{self, Begun, Held, Outgoing, Streamed, Unread},
+    body::{self, Begun, Held, Outgoing, Source, Streamed, Unread},
+    cached,
     destination::Destination,
     http::{Answered, Ask, Front},
     problem,
@@ -23,6 +24,7 @@ use super::{
     upload::Upload,
 };
 use crate::{
+    cache::fill::Follower,
     proto::{exchange::Answer, flow::FIRST_WINDOW},
     stream::{Reader, Writer, tunnel},
     wire::{
@@ -32,27 +34,39 @@ use crate::{
     },
 };
 
+/// A request that may be passed on.
+pub(super) struct Asked {
+    /// Its head.
+    pub head: http::request::Parts,
+    /// Its target, in origin form.
+    pub url: String,
+    /// Its body, when it has one.
+    pub body: Option<Incoming>,
+    /// The protocol it wants to change to, and what that needs.
+    pub upgrade: Option<(HeaderValue, OnUpgrade)>,
+    /// Who asks.
+    pub caller: Caller,
+    /// Whether the caller named the upstream: such a request is none of a cache's.
+    pub named: bool,
+    /// Where it goes. Without a route, what is stored may still answer it.
+    pub to: Result<Destination, Fault>,
+}
+
 /// What a request comes to.
-enum Outcome {
+pub(super) enum Outcome {
     /// The whole response.
     Whole(Response<Held>),
     /// A response whose body is still arriving.
     Streamed(Response<()>, Bytes, Reader),
     /// Another protocol from here on.
     Upgraded(Response<()>, Tunnel),
+    /// A response of the cache.
+    Stored(Response<body::Stored>, Decision),
+    /// A response whose body is stored while it arrives.
+    Followed(Response<()>, Follower, Decision),
 }
 
-/// A request that may be relayed.
-struct Checked {
-    head: http::request::Parts,
-    body: Incoming,
-    /// The protocol it wants to change to.
-    upgrade: Option<HeaderValue>,
-    on_upgrade: Option<OnUpgrade>,
-    to: Destination,
-}
-
-struct Tunnel {
+pub(super) struct Tunnel {
     on_upgrade: OnUpgrade,
     /// What the origin said right after its head.
     first: Bytes,
@@ -69,17 +83,18 @@ impl<A: Ask> Front<A> {
         over: bool,
     ) -> Response<Outgoing<A>> {
         let method = request.method().clone();
-        let checked = if over { Err(self.too_many()) } else { self.checked(request) };
-        let upstream =
-            checked.as_ref().map_or_else(|_| self.nowhere(), |checked| checked.to.upstream.clone());
+        let checked = if over { Err(self.too_many()) } else { self.checked(request, caller) };
+        let to = checked.as_ref().ok().and_then(|asked| asked.to.as_ref().ok());
+        let upstream = to.map_or_else(|| self.nowhere(), |to| to.upstream.clone());
         let id = self.ask.mint(&upstream);
         // Told when it is dropped: also when the caller goes away and this future with it.
         let mut told = Told::new(Arc::clone(&self.ask), id.clone(), upstream, method.clone(), caller.peer);
         let outcome = match checked {
-            Ok(checked) => self.relay(checked, caller, &mut told).await,
+            Ok(asked) => self.relay(asked, &mut told).await,
             Err(fault) => Err(fault),
         };
-        match outcome {
+        let cache = told.cache.take();
+        let mut response = match outcome {
             Ok(Outcome::Whole(response)) => {
                 told.answered(response.status());
                 told.served.decision = Decision::Response;
@@ -87,7 +102,20 @@ impl<A: Ask> Front<A> {
             }
             Ok(Outcome::Streamed(response, first, reader)) => {
                 told.answered(response.status());
-                response.map(|()| Outgoing::Streamed(Box::new(Streamed::new(first, reader, told))))
+                let end = Decision::Response;
+                let body = Streamed::new(first, Source::Agent(reader), end, told);
+                response.map(|()| Outgoing::Streamed(Box::new(body)))
+            }
+            Ok(Outcome::Stored(response, decision)) => {
+                told.answered(response.status());
+                told.served.decision = decision;
+                told.served.bytes_out = response.body().len();
+                response.map(Outgoing::Stored)
+            }
+            Ok(Outcome::Followed(response, follower, end)) => {
+                told.answered(response.status());
+                let body = Streamed::new(Bytes::new(), Source::Cache(follower), end, told);
+                response.map(|()| Outgoing::Streamed(Box::new(body)))
             }
             Ok(Outcome::Upgraded(response, tunnel)) => {
                 told.answered(response.status());
@@ -103,24 +131,35 @@ impl<A: Ask> Front<A> {
                 told.answered(response.status());
                 response.map(Outgoing::Whole)
             }
+        };
+        if let Some(cache) = cache {
+            cached::tell(cache, response.headers_mut());
+        }
+        response
+    }
+
+    async fn relay(self: &Arc<Self>, asked: Asked, told: &mut Told<A>) -> Result<Outcome, Fault> {
+        match &self.settings.cache {
+            // Boxed: without a cache, every request would take the room of it.
+            Some(cache) if !asked.named => Box::pin(self.through(cache, asked, told)).await,
+            Some(_) | None => self.pass(asked, told).await,
         }
     }
 
-    async fn relay(
-        self: &Arc<Self>,
-        checked: Checked,
-        caller: Caller,
-        told: &mut Told<A>,
-    ) -> Result<Outcome, Fault> {
-        let Checked { head, body, upgrade, on_upgrade, to } = checked;
+    /// Passes a request on, and waits for its response.
+    pub(super) async fn pass(self: &Arc<Self>, asked: Asked, told: &mut Told<A>) -> Result<Outcome, Fault> {
+        let Asked { head, body, upgrade, caller, to, .. } = asked;
+        let to = to?;
+        let (upgrade, on_upgrade) = upgrade.unzip();
         let expects = head.headers.contains_key(header::EXPECT);
         let grpc = headers::is_grpc(&head.headers);
-        let begun = if body.is_end_stream() {
-            Begun::nothing()
-        } else {
-            let (limits, inline) = (self.settings.body, self.ask.inline());
-            let begun = Box::pin(body::begin(body, expects, limits, inline, &self.budget)).await;
-            begun.map_err(|unread| told.unread(unread))?
+        let begun = match body {
+            None => Begun::nothing(),
+            Some(body) => {
+                let (limits, inline) = (self.settings.body, self.ask.inline());
+                let begun = Box::pin(body::begin(body, expects, limits, inline, &self.budget)).await;
+                begun.map_err(|unread| told.unread(unread))?
+            }
         };
         let Begun { bytes, trailers, rest, share } = begun;
         told.served.bytes_in = bytes.len() as u64;
@@ -211,14 +250,19 @@ impl<A: Ask> Front<A> {
         Ok(Outcome::Whole(head_of(reply).map(|()| Held::new(body, trailers, share))))
     }
 
-    /// A request that may be relayed, and where to.
-    fn checked(&self, mut request: HttpRequest<Incoming>) -> Result<Checked, Fault> {
-        let upgrade = upgrade(&request);
-        let on_upgrade = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+    /// A request that may be passed on, and where to.
+    fn checked(&self, mut request: HttpRequest<Incoming>, caller: Caller) -> Result<Asked, Fault> {
+        let protocol = upgrade(&request);
+        let upgrade = protocol.map(|protocol| (protocol, hyper::upgrade::on(&mut request)));
         let (mut head, body) = request.into_parts();
         let url = self.check(&mut head)?;
-        let to = self.destination(&head, url)?;
-        Ok(Checked { head, body, upgrade, on_upgrade, to })
+        let body = (!body.is_end_stream()).then_some(body);
+        let named = self.named(&head)?;
+        let to = match &named {
+            Some(upstream) => Ok(Destination::of(upstream.clone(), url.clone())),
+            None => self.destination(&head, &url),
+        };
+        Ok(Asked { head, url, body, upgrade, caller, named: named.is_some(), to })
     }
 
     /// What a caller may say; returns the target in origin form.

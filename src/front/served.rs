@@ -8,7 +8,10 @@ use std::{
 use http::{Method, StatusCode};
 
 use super::{body::Unread, http::Ask};
-use crate::wire::{Code, Fault, Name, ProcessId, RequestId, Side, headers::Peer};
+use crate::{
+    cache::status::CacheStatus,
+    wire::{Code, Fault, Name, ProcessId, RequestId, Side, headers::Peer},
+};
 
 /// One request as the access log and the metrics see it.
 #[derive(Debug)]
@@ -42,6 +45,12 @@ pub struct Served {
 pub enum Decision {
     /// With the origin's response.
     Response,
+    /// From the cache, with a response that is fresh, or that came to another caller's request.
+    Hit,
+    /// From the cache, with a response that is stale.
+    Stale,
+    /// From the cache, with a response that the origin said is still the same.
+    Revalidated,
     /// With a fault.
     Fault(Code, Side),
     /// With the origin's response, which broke off.
@@ -55,6 +64,8 @@ pub struct Told<A: Ask> {
     ask: Arc<A>,
     /// What will be told.
     pub served: Served,
+    /// What the caller is told of the cache.
+    pub cache: Option<CacheStatus>,
     streamed: bool,
     gone: bool,
 }
@@ -75,7 +86,7 @@ impl<A: Ask> Told<A> {
             bytes_out: 0,
             peer,
         };
-        Told { ask, served, streamed: false, gone: false }
+        Told { ask, served, cache: None, streamed: false, gone: false }
     }
 
     /// The response's head goes out.
@@ -87,6 +98,12 @@ impl<A: Ask> Told<A> {
     /// Its response is streamed, and counts as in flight until this is dropped.
     pub fn streams(&mut self) {
         self.streamed = true;
+    }
+
+    /// Its response is streamed to the cache, and counts as in flight for as long as what is returned lives.
+    pub fn hand_over(&mut self) -> InFlight<A> {
+        self.streamed = false;
+        InFlight { ask: Arc::clone(&self.ask), upstream: self.served.upstream.clone() }
     }
 
     /// The request's body was not read to its end. A caller that went away gets no answer, whatever it is.
@@ -111,6 +128,18 @@ impl<A: Ask> Drop for Told<A> {
         if self.streamed {
             self.ask.stream_ended(&self.served.upstream);
         }
+    }
+}
+
+/// A response that is being streamed, whoever reads it.
+pub struct InFlight<A: Ask> {
+    ask: Arc<A>,
+    upstream: Name,
+}
+
+impl<A: Ask> Drop for InFlight<A> {
+    fn drop(&mut self) {
+        self.ask.stream_ended(&self.upstream);
     }
 }
 

@@ -23,10 +23,12 @@ use super::{
 };
 use crate::{
     bus::{Event, Message, Subscription},
+    cache::store::Limits,
     config::{Client as Settings, Switch},
     front::{
         self,
-        body::Limits,
+        body::Limits as BodyLimits,
+        cached::Shared,
         entrance::Listener,
         http::{Answered, Front},
         listen,
@@ -46,6 +48,7 @@ use crate::{
 };
 
 mod asking;
+mod caching;
 mod routing;
 
 use asking::Asking;
@@ -67,6 +70,7 @@ pub struct Client {
     access_log: bool,
     connections: AtomicUsize,
     streams: Arc<Streams>,
+    cache: Option<Arc<Shared>>,
     driver: Driver<Exchanges<Caller>>,
 }
 
@@ -126,6 +130,7 @@ impl Client {
             only: settings.upstream.iter().chain(&settings.only).cloned().collect(),
             upstream: settings.upstream.clone(),
             limit: settings.max_in_flight,
+            cache: cache(settings),
             access_log: settings.access_log == Switch::On,
             connections: AtomicUsize::new(0),
             driver: Driver::new(exchanges),
@@ -150,6 +155,8 @@ impl Client {
         events: mpsc::Receiver<Event>,
     ) -> anyhow::Result<()> {
         self.follow_agents().await?;
+        let questions = self.core.bus.subscribe(self.core.subjects.every(Kind::Cache)).await?;
+        tokio::spawn(Arc::clone(self).read_cache_questions(questions));
         core::start(self, &settings.process, events).await?;
         let timers = Arc::clone(self);
         tokio::spawn(async move { timers.run_timers().await });
@@ -160,9 +167,13 @@ impl Client {
             ttl: settings.ttl,
             max_connections: settings.max_connections,
             max_header_bytes: size(settings.max_header_bytes),
-            body: Limits { max: settings.max_body.map_or(usize::MAX, size), pause: settings.body_timeout },
+            body: BodyLimits {
+                max: settings.max_body.map_or(usize::MAX, size),
+                pause: settings.body_timeout,
+            },
             stream_idle: settings.stream_idle,
             header_timeout: settings.header_timeout,
+            cache: self.cache.clone(),
         };
         if let Some(tls) = opening.tls.clone() {
             let hangup = signal(SignalKind::hangup())?;
@@ -351,6 +362,12 @@ impl Client {
     }
 }
 
+/// The shared cache, when the settings ask for one.
+fn cache(settings: &Settings) -> Option<Arc<Shared>> {
+    let total = settings.cache?.as_u64();
+    Some(Shared::new(Limits { total, object: settings.cache_object.as_u64() })).filter(|_| total > 0)
+}
+
 /// How the connections of a client agent with these settings open.
 ///
 /// # Errors
@@ -499,6 +516,7 @@ impl Role for Client {
         self.core.metrics.held.set(held as i64);
         self.core.metrics.streams.set(self.streams.len() as i64);
         self.core.metrics.routes.set(self.routing.len() as i64);
+        self.refresh_cache_metrics();
         self.core.metrics.connections.set(self.connections.load(Ordering::Relaxed) as i64);
     }
 }

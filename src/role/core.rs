@@ -326,6 +326,9 @@ async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
             {
                 tracing::warn!(%subject, "NATS permissions hide which agents there are");
             }
+            Some(Event::SubscribeDenied(subject)) if core.subjects.kind(&subject) == Some(Kind::Cache) => {
+                tracing::warn!(%subject, "NATS permissions keep purges from this process");
+            }
             Some(Event::SubscribeDenied(subject)) => {
                 // It may be told after the round trip; the state says so until there is a new connection.
                 proof.set(None);

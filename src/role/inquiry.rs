@@ -39,14 +39,14 @@ pub async fn connect(nats: &Nats, name: &str) -> anyhow::Result<Bus> {
     Ok(bus)
 }
 
-/// What everybody answers on `subject`, until nobody has for `wait`.
+/// What everybody answers to `question` on `subject`, until nobody has for `wait`.
 ///
 /// # Errors
 /// When the question can't be sent.
-pub async fn ask(bus: &Bus, subject: &str, wait: Duration) -> anyhow::Result<Vec<Bytes>> {
+pub async fn ask(bus: &Bus, subject: String, question: Bytes, wait: Duration) -> anyhow::Result<Vec<Bytes>> {
     let inbox = bus.new_inbox();
     let mut answers = bus.subscribe(inbox.clone()).await?;
-    bus.ask(subject.to_owned(), inbox, Bytes::new())?;
+    bus.ask(subject, inbox, question)?;
     let mut all = Vec::new();
     while let Ok(Some(answer)) = timeout(wait, answers.next()).await {
         if answer.nobody {

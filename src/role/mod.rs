@@ -6,6 +6,7 @@
 //! that look, `inquiry` is how they ask.
 
 pub mod broker;
+pub mod caches;
 pub mod client;
 pub mod core;
 pub mod discovery;

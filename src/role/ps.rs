@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{inquiry, service::Report};
@@ -49,7 +50,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 /// # Errors
 /// When the question can't be sent.
 pub async fn ask(bus: &Bus, wait: Duration) -> anyhow::Result<Vec<Row>> {
-    let answers = inquiry::ask(bus, "$SRV.STATS", wait).await?;
+    let answers = inquiry::ask(bus, "$SRV.STATS".into(), Bytes::new(), wait).await?;
     let mut rows: Vec<Row> = answers.iter().filter_map(|answer| row(answer)).collect();
     rows.sort_by(|a, b| key(a).cmp(&key(b)));
     Ok(rows)

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
@@ -26,7 +27,7 @@ struct Row {
 /// When NATS can't be reached.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let bus = inquiry::connect(&settings.nats, "relay routes").await?;
-    let answers = inquiry::ask(&bus, "$SRV.ROUTES", settings.timeout).await?;
+    let answers = inquiry::ask(&bus, "$SRV.ROUTES".into(), Bytes::new(), settings.timeout).await?;
     let rows = rows(answers.iter().filter_map(|answer| serde_json::from_slice(answer).ok()));
     let text = if settings.json { serde_json::to_string_pretty(&rows)? + "\n" } else { table(&rows) };
     print!("{text}");

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use rmp_serde::decode;
 use serde::{Deserialize, Serialize};
 
-use super::message::{Ack, Claim, Refused, Here, Hold, Lease, Lost, Reply, Request, VERSION};
+use super::{
+    cache::{CacheStats, Purge, Purged},
+    message::{Ack, Claim, Here, Hold, Lease, Lost, Refused, Reply, Request, VERSION},
+};
 
 pub(super) mod incoming;
 mod outgoing;
@@ -43,7 +46,7 @@ macro_rules! encoded_by_serde {
         }
     )+};
 }
-encoded_by_serde!(Ack Hold Lease Lost Here Claim Refused);
+encoded_by_serde!(Ack Hold Lease Lost Here Claim Refused Purge Purged CacheStats);
 
 /// # Panics
 /// Never: every message type is maps, texts, numbers and bytes, and writing to memory can't fail.

@@ -151,6 +151,8 @@ codes! {
         "the request was acknowledged but its response did not come in time";
     TtlExpired = "ttl_expired" 504 "http_response_timeout" seen None,
         "the request's time to live ran out";
+    NotCached = "not_cached" 504 "http_request_denied" unseen None,
+        "the caller wants only what is stored, and it is not";
     AgentGone = "agent_gone" 502 "connection_terminated" seen None,
         "the upstream agent that took the request is gone";
     OriginRefused = "origin_refused" 502 "connection_refused" unseen None,

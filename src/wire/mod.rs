@@ -4,6 +4,7 @@
 //! people who write an agent in another language; the golden tests in `tests/protocol.rs` hold both
 //! together.
 
+pub mod cache;
 pub mod codec;
 pub mod fault;
 pub mod headers;
@@ -14,9 +15,10 @@ pub mod show;
 pub mod stream;
 pub mod subjects;
 
+pub use cache::{CacheStats, Purge, Purged};
 pub use fault::{Code, Fault, Side};
 pub use ids::{Name, ProcessId, RequestId};
 pub use message::{Ack, Claim, Error, Here, Hold, Known, Lease, Lost, Refused, Reply, Request, State};
 pub use route::Route;
 pub use stream::{End, StreamMessage, Word};
-pub use subjects::{Address, Kind, Subjects};
+pub use subjects::{Address, CacheVerb, Kind, Subjects};

@@ -2,7 +2,7 @@
 //!
 //! There are two shapes. Public subjects are for whoever listens: `relay.req.<upstream>`,
 //! `relay.hold.<upstream>`, `relay.here.<upstream>.<process>`, `relay.gone.<upstream>.<process>`,
-//! `relay.route.<upstream>.<process>.<route>`, `relay.who`. Private subjects are for one process: `relay.<kind>.<realm>.<process>.<rest>`, all of
+//! `relay.route.<upstream>.<process>.<route>`, `relay.who`, `relay.cache.<verb>`. Private subjects are for one process: `relay.<kind>.<realm>.<process>.<rest>`, all of
 //! them covered by that process's one subscription `relay.*.<realm>.<process>.>`.
 
 use super::{
@@ -37,11 +37,31 @@ pub enum Kind {
     Route,
     /// A claim of an agent is refused.
     Claim,
+    /// All caches are asked something.
+    Cache,
+}
+
+/// What all caches are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheVerb {
+    /// To forget responses.
+    Purge,
+    /// What they have and have done.
+    Stats,
+}
+
+impl CacheVerb {
+    fn as_str(self) -> &'static str {
+        match self {
+            CacheVerb::Purge => "purge",
+            CacheVerb::Stats => "stats",
+        }
+    }
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Req,
         Kind::Ack,
         Kind::Resp,
@@ -54,6 +74,7 @@ impl Kind {
         Kind::Who,
         Kind::Route,
         Kind::Claim,
+        Kind::Cache,
     ];
 
     /// The token.
@@ -71,6 +92,7 @@ impl Kind {
             Kind::Who => "who",
             Kind::Route => "route",
             Kind::Claim => "claim",
+            Kind::Cache => "cache",
         }
     }
 
@@ -88,6 +110,7 @@ impl Kind {
             "who" => Kind::Who,
             "route" => Kind::Route,
             "claim" => Kind::Claim,
+            "cache" => Kind::Cache,
             _ => return None,
         })
     }
@@ -220,7 +243,7 @@ impl Subjects {
         self.join(Kind::Claim, &format!("{agent}.{upstream}"))
     }
 
-    /// `relay.here.>`, `relay.gone.>` and `relay.route.>`
+    /// `relay.here.>`, `relay.gone.>`, `relay.route.>` and `relay.cache.>`
     pub fn every(&self, kind: Kind) -> String {
         self.join(kind, ">")
     }
@@ -233,6 +256,16 @@ impl Subjects {
     /// `relay.who`
     pub fn who(&self) -> String {
         format!("{}.{}", self.prefix, Kind::Who.as_str())
+    }
+
+    /// `relay.cache.<verb>`
+    pub fn cache(&self, verb: CacheVerb) -> String {
+        self.join(Kind::Cache, verb.as_str())
+    }
+
+    /// What all caches are asked on `relay.cache.<verb>`.
+    pub fn cache_verb(&self, subject: &str) -> Option<CacheVerb> {
+        [CacheVerb::Purge, CacheVerb::Stats].into_iter().find(|verb| self.cache(*verb) == subject)
     }
 
     /// `relay.who.<upstream>`
@@ -280,7 +313,7 @@ impl Subjects {
                 Some(Address::Request { kind, upstream: first, number })
             }
             Kind::Probe => Some(Address::Probe { upstream: first, agent: tail.parse().ok()? }),
-            Kind::Here | Kind::Gone | Kind::Who | Kind::Route | Kind::Claim => None,
+            Kind::Here | Kind::Gone | Kind::Who | Kind::Route | Kind::Claim | Kind::Cache => None,
         }
     }
 

@@ -80,5 +80,14 @@ pub fn variable(user: &str) -> String {
 }
 
 /// Everybody.
-pub const USERS: &[&str] =
-    &["broker", "client", "client_hello", "agent_hello", "agent_billing", "agent_payroll", "observer", "sys"];
+pub const USERS: &[&str] = &[
+    "broker",
+    "client",
+    "client_hello",
+    "agent_hello",
+    "agent_billing",
+    "agent_payroll",
+    "operator",
+    "observer",
+    "sys",
+];

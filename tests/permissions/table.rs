@@ -51,6 +51,12 @@ async fn an_observer_may_see_everything_and_take_part_in_nothing() {
     check(&mut accounts.person("observer").await, texts(OBSERVER_MAY), texts(OBSERVER_MAY_NOT)).await;
 }
 
+#[tokio::test]
+async fn an_operator_may_purge_and_list_and_sees_no_request() {
+    let accounts = Accounts::start().await;
+    check(&mut accounts.person("operator").await, texts(OPERATOR_MAY), texts(OPERATOR_MAY_NOT)).await;
+}
+
 const AGENT_MAY: &[&str] = &[
     "join relay.req.OWN",
     "subscribe relay.*.OWN.P.>",
@@ -96,6 +102,8 @@ const AGENT_MAY_NOT: &[&str] = &[
     "subscribe relay.route.>",
     "subscribe relay.who.OTHER",
     "subscribe _INBOX.>",
+    "subscribe relay.cache.>",
+    "publish relay.cache.purge",
     "subscribe $SYS.>",
     // Answer for another upstream.
     "publish relay.ack.client.P.OTHER.1f",
@@ -136,6 +144,7 @@ const AGENT_MAY_NOT: &[&str] = &[
 ];
 
 const CLIENT_MAY: &[&str] = &[
+    "subscribe relay.cache.>",
     "subscribe relay.*.client.P.>",
     "subscribe relay.here.payroll.>",
     "subscribe relay.gone.payroll.>",
@@ -160,6 +169,7 @@ const CLIENT_MAY: &[&str] = &[
 ];
 
 const CLIENT_MAY_NOT: &[&str] = &[
+    "publish relay.cache.purge",
     "join relay.req.hello",
     "join relay.hold.*",
     "subscribe relay.req.hello",
@@ -181,6 +191,7 @@ const CLIENT_MAY_NOT: &[&str] = &[
 ];
 
 const LIMITED_MAY: &[&str] = &[
+    "subscribe relay.cache.>",
     "subscribe relay.*.client-hello.P.>",
     "subscribe relay.here.hello.>",
     "subscribe relay.gone.hello.>",
@@ -284,6 +295,21 @@ const OBSERVER_MAY_NOT: &[&str] = &[
     "publish relay.body.hello.P.hello.1f",
     "publish relay.here.hello.hello.P",
     "publish relay.probe.hello.P.hello",
+    "publish relay.who",
+    "publish _INBOX.P.1",
+];
+
+const OPERATOR_MAY: &[&str] =
+    &["publish relay.cache.purge", "publish relay.cache.stats", "publish $SRV.STATS", "subscribe _INBOX.P.1"];
+
+const OPERATOR_MAY_NOT: &[&str] = &[
+    "subscribe relay.>",
+    "subscribe relay.req.hello",
+    "subscribe relay.cache.purge",
+    "join relay.req.hello",
+    "publish relay.req.hello",
+    "publish relay.resp.client.P.hello.1f",
+    "publish relay.here.hello.hello.P",
     "publish relay.who",
     "publish _INBOX.P.1",
 ];

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use relay::wire::{
-    Ack, Claim, Code, End, Fault, Here, Hold, Known, Lease, Lost, Name, ProcessId, Refused, Reply, Request,
-    RequestId, Route, Side, State, StreamMessage, Subjects, Word, codec, message::VERSION,
+    Ack, CacheStats, Claim, Code, End, Fault, Here, Hold, Known, Lease, Lost, Name, ProcessId, Purge, Purged,
+    Refused, Reply, Request, RequestId, Route, Side, State, StreamMessage, Subjects, Word, codec,
+    message::VERSION,
 };
 
 /// One of each message, by the name that `docs/PROTOCOL.md` gives its dump.
@@ -32,6 +33,9 @@ pub fn messages() -> Vec<(&'static str, Bytes)> {
         ("here", codec::encode(&here())),
         ("claim", codec::encode(&claim())),
         ("refused", codec::encode(&refused())),
+        ("purge", codec::encode(&purge())),
+        ("purged", codec::encode(&purged())),
+        ("cache stats", codec::encode(&cache_stats())),
     ]
 }
 
@@ -194,6 +198,32 @@ pub fn route() -> Route {
     "shop.example.com/v1.2".parse().unwrap()
 }
 
+pub fn purge() -> Purge {
+    let tag = Some("product-7".into());
+    Purge { v: VERSION, url: None, prefix: None, host: None, tag, all: false }
+}
+
+pub fn purged() -> Purged {
+    Purged { v: VERSION, client_id: client(), purged: 12 }
+}
+
+pub fn cache_stats() -> CacheStats {
+    CacheStats {
+        v: VERSION,
+        client_id: client(),
+        entries: 2,
+        bytes: 3000,
+        limit: 256_000_000,
+        hits: 9,
+        misses: 3,
+        stale: 1,
+        revalidated: 1,
+        collapsed: 2,
+        bypassed: 4,
+        evictions: 0,
+    }
+}
+
 pub fn subjects() -> Subjects {
     Subjects::new("relay".parse().unwrap())
 }
@@ -254,6 +284,9 @@ pub fn read_as(name: &str, bytes: &[u8]) -> Result<String, String> {
         "here" => shown(codec::decode::<Here>(bytes)),
         "claim" => shown(codec::decode::<Claim>(bytes)),
         "refused" => shown(codec::decode::<Refused>(bytes)),
+        "purge" => shown(codec::decode::<Purge>(bytes)),
+        "purged" => shown(codec::decode::<Purged>(bytes)),
+        "cache stats" => shown(codec::decode::<CacheStats>(bytes)),
         other => panic!("there is no message {other}"),
     }
 }

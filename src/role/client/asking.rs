@@ -142,6 +142,9 @@ fn log(served: &Served) {
 fn decision(decision: Decision) -> &'static str {
     match decision {
         Decision::Response => "response",
+        Decision::Hit => "hit",
+        Decision::Stale => "stale",
+        Decision::Revalidated => "revalidated",
         Decision::Fault(code, _) | Decision::Cut(code, _) => code.row().text,
         Decision::Abandoned => "abandoned",
     }

@@ -1,0 +1,174 @@
+//! What a request is to a cache, and what the cache needs of requests and responses besides.
+
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+
+use crate::{
+    cache::{
+        control::Wants,
+        entry::{Head, Question, take_tags},
+        key::Key,
+    },
+    front::{
+        relay::{Asked, Outcome},
+        served::Decision,
+    },
+};
+
+/// What a request is to a cache.
+pub enum Concern {
+    /// Something it may have.
+    Question(Question),
+    /// None of its business.
+    Bypass,
+    /// Of a method that is none of its business, and may change what the key names.
+    Method {
+        /// What it may change.
+        changes: Option<Key>,
+    },
+}
+
+impl Concern {
+    /// What `asked` is. The headers of a question are taken: most are answered without being passed on.
+    pub fn of(asked: &mut Asked) -> Concern {
+        let headers = &asked.head.headers;
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let key = Key::new(scheme(asked), host, &asked.url);
+        let method = &asked.head.method;
+        if asked.upgrade.is_some() {
+            return Concern::Bypass;
+        }
+        if *method != Method::GET && *method != Method::HEAD {
+            return Concern::Method { changes: key.filter(|_| !method.is_safe()) };
+        }
+        let own = [header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::EXPECT];
+        let bypass = asked.body.is_some() || own.iter().any(|name| headers.contains_key(name));
+        match key {
+            Some(key) if !bypass && !is_seen_as_another(asked, host) => {
+                let (wants, head) = (Wants::of(headers), *method == Method::HEAD);
+                Concern::Question(Question {
+                    key,
+                    headers: std::mem::take(&mut asked.head.headers),
+                    wants,
+                    head,
+                })
+            }
+            Some(_) | None => Concern::Bypass,
+        }
+    }
+}
+
+/// The scheme the caller used, at a trusted proxy too.
+fn scheme(asked: &Asked) -> &'static str {
+    let told = asked.caller.trusted.then(|| asked.head.headers.get(X_FORWARDED_PROTO)).flatten();
+    let told = told.and_then(|value| value.to_str().ok()).and_then(|text| text.split(',').next());
+    match told.map(str::trim) {
+        Some(told) if told.eq_ignore_ascii_case("https") => "https",
+        Some(told) if told.eq_ignore_ascii_case("http") => "http",
+        Some(_) | None if asked.caller.tls => "https",
+        Some(_) | None => "http",
+    }
+}
+
+/// Whether a trusted proxy says that the caller asked for another host, or in another way: the origin may answer for
+/// that, and its answer must not be stored for what the key says.
+fn is_seen_as_another(asked: &Asked, host: &str) -> bool {
+    if !asked.caller.trusted {
+        return false;
+    }
+    let headers = &asked.head.headers;
+    let other_host = |told: &[u8]| !told.trim_ascii().eq_ignore_ascii_case(host.as_bytes());
+    let scheme = scheme(asked);
+    let lists = headers.get_all(header::FORWARDED).iter();
+    let mut pairs = lists.flat_map(|list| list.as_bytes().split(|&b| matches!(b, b',' | b';')));
+    headers.get_all(X_FORWARDED_HOST).iter().any(|told| other_host(told.as_bytes()))
+        || pairs.any(|pair| {
+            let mut sides = pair.splitn(2, |&b| b == b'=').map(<[u8]>::trim_ascii);
+            let name = sides.next().unwrap_or_default().to_ascii_lowercase();
+            let value = sides.next().unwrap_or_default();
+            let value = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
+            match name.as_slice() {
+                b"host" => other_host(value),
+                b"proto" => !value.eq_ignore_ascii_case(scheme.as_bytes()),
+                _ => false,
+            }
+        })
+}
+
+impl Asked {
+    /// The same once more; it has no body.
+    pub fn again(&self) -> Asked {
+        let mut head = http::Request::new(()).into_parts().0;
+        head.method = self.head.method.clone();
+        head.uri = self.head.uri.clone();
+        head.version = self.head.version;
+        head.headers = self.head.headers.clone();
+        Asked {
+            head,
+            url: self.url.clone(),
+            body: None,
+            upgrade: None,
+            caller: self.caller,
+            named: self.named,
+            to: self.to.clone(),
+        }
+    }
+}
+
+impl Outcome {
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Outcome::Whole(response) => response.status(),
+            Outcome::Streamed(response, ..) | Outcome::Upgraded(response, _) => response.status(),
+            Outcome::Stored(response, _) => response.status(),
+            Outcome::Followed(response, ..) => response.status(),
+        }
+    }
+
+    /// Its headers.
+    pub fn headers(&self) -> &HeaderMap {
+        match self {
+            Outcome::Whole(response) => response.headers(),
+            Outcome::Streamed(response, ..) | Outcome::Upgraded(response, _) => response.headers(),
+            Outcome::Stored(response, _) => response.headers(),
+            Outcome::Followed(response, ..) => response.headers(),
+        }
+    }
+
+    /// Its headers, when it came from an agent.
+    pub fn headers_mut(&mut self) -> Option<&mut HeaderMap> {
+        match self {
+            Outcome::Whole(response) => Some(response.headers_mut()),
+            Outcome::Streamed(response, ..) => Some(response.headers_mut()),
+            Outcome::Upgraded(..) | Outcome::Stored(..) | Outcome::Followed(..) => None,
+        }
+    }
+
+    /// Its headers, and the tags that were among them.
+    pub fn into_headers(mut self) -> (HeaderMap, Vec<Box<str>>) {
+        let mut headers = self.headers_mut().map(std::mem::take).unwrap_or_default();
+        let tags = take_tags(&mut headers);
+        (headers, tags)
+    }
+
+    /// What is told of a request that ends with it.
+    pub fn decision(&self) -> Decision {
+        match self {
+            Outcome::Stored(_, decision) | Outcome::Followed(_, _, decision) => *decision,
+            Outcome::Whole(_) | Outcome::Streamed(..) | Outcome::Upgraded(..) => Decision::Response,
+        }
+    }
+
+    /// Whether this answer to HEAD says that what is stored is outdated (RFC 9111 §4.3.5).
+    pub fn is_other_than(&self, stored: &Head) -> bool {
+        let same = |name: &HeaderName| match (self.headers().get(name), stored.headers.get(name)) {
+            (Some(new), Some(old)) => new == old,
+            (None, _) | (_, None) => true,
+        };
+        let names = [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH];
+        self.status() == StatusCode::OK && !names.iter().all(same)
+    }
+}
+
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

@@ -1,0 +1,84 @@
+//! Stale responses: while they are fetched anew, and in place of errors (RFC 5861).
+
+use super::stage::*;
+use crate::support::*;
+
+#[tokio::test]
+async fn a_cached_page_survives_its_backend() {
+    let Relay { client, agent, broker, nats, origin } =
+        Relay::to(told().await).client(&["--cache", "64MB"]).broker(&["--wait", "100ms"]).start().await;
+    let page = "/page?cache-control=max-age=60,stale-if-error=1000&age=100";
+    get(&client, page, &[]).await.is("1", "fwd=uri-miss");
+    let hits = origin.hits();
+    drop(origin);
+    get(&client, page, &[]).await.is("1", "fwd=stale; fwd-status=502; ttl=-4");
+    drop(agent);
+    get(&client, page, &[]).await.is("1", "fwd=stale; fwd-status=50");
+    drop(broker);
+    get(&client, page, &[]).await.is("1", "fwd=stale; fwd-status=503");
+    nats.process().kill9();
+    get(&client, page, &[]).await.is("1", "fwd=stale; fwd-status=503");
+    assert_eq!(hits, 1);
+    eventually("the log tells it", || client.lines("decision=stale").len() == 4).await;
+    // What says nothing of it does not.
+    assert_eq!(get(&client, "/other", &[]).await.status, 503);
+}
+
+#[tokio::test]
+async fn a_stale_page_stands_in_for_an_origins_error() {
+    let broken = std::sync::Arc::new(std::sync::atomic::AtomicU16::new(200));
+    let status = std::sync::Arc::clone(&broken);
+    let origin = Origin::start(move |seen| {
+        let status = status.load(std::sync::atomic::Ordering::Relaxed);
+        async move {
+            let mut response = answer(status, status.to_string());
+            if status == 200 {
+                response = by_query(&seen, 1);
+            }
+            response
+        }
+    })
+    .await;
+    let relay = Relay::to(origin).client(&["--cache", "1MB"]).start().await;
+    let page = "/page?cache-control=max-age=60,stale-if-error=1000&age=100";
+    let strict = "/page?cache-control=max-age=60,stale-if-error=1000,must-revalidate&age=100&etag=%22a%22";
+    get(&relay.client, page, &[]).await.is("1", "fwd=uri-miss");
+    get(&relay.client, strict, &[]).await.is("1", "fwd=uri-miss");
+    for error in [500, 502, 503, 504] {
+        broken.store(error, std::sync::atomic::Ordering::Relaxed);
+        get(&relay.client, page, &[]).await.is("1", &format!("fwd=stale; fwd-status={error}"));
+        assert_eq!(get(&relay.client, strict, &[]).await.status, error);
+    }
+    broken.store(404, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(get(&relay.client, page, &[]).await.status, 404, "it is gone, and that is no error");
+}
+
+#[tokio::test]
+async fn a_stale_page_is_answered_at_once_and_fetched_anew_beside() {
+    let gate = tokio::sync::watch::Sender::new(true);
+    let opened = gate.subscribe();
+    let numbers = std::sync::atomic::AtomicUsize::new(0);
+    let origin = Origin::start(move |seen| {
+        let number = numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        let mut opened = opened.clone();
+        async move {
+            opened.wait_for(|open| *open).await.ok();
+            by_query(&seen, number)
+        }
+    })
+    .await;
+    let relay = Relay::to(origin).client(&["--cache", "1MB"]).start().await;
+    let page = "/page?cache-control=max-age=60,stale-while-revalidate=1000&age=100";
+    get(&relay.client, page, &[]).await.is("1", "fwd=uri-miss");
+    gate.send_replace(false);
+    for _ in 0..10 {
+        get(&relay.client, page, &[]).await.is("1", "hit; ttl=-");
+    }
+    eventually("one request asks anew", || relay.origin.open() == 1).await;
+    assert_eq!(relay.origin.hits(), 2, "and only one");
+    gate.send_replace(true);
+    eventually_async("what it brought is stored", || async {
+        get(&relay.client, page, &[]).await.text() != "1"
+    })
+    .await;
+}
