@@ -48,6 +48,7 @@ async fn server() -> Server {
         "agent_billing",
         "agent_payroll",
         "observer",
+        "operator",
         "sys",
     ];
     let variables: Vec<(String, String)> = users
