@@ -21,7 +21,7 @@ use async_nats::{
     connection::State,
 };
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 
 /// How to reach NATS and who we are there.
@@ -93,6 +93,8 @@ pub struct Subscription {
     messages: async_nats::Subscriber,
     /// Messages so far.
     arrived: u64,
+    /// The last message of a pause.
+    kept: Option<async_nats::Message>,
 }
 
 /// The queue towards the server is full, or the message can't be sent at all.
@@ -163,7 +165,7 @@ impl Bus {
     pub async fn subscribe(&self, subject: String) -> anyhow::Result<Subscription> {
         let messages = self.client.subscribe(subject.clone()).await;
         let messages = messages.with_context(|| format!("cannot subscribe to {subject}"))?;
-        Ok(Subscription { messages, arrived: 0 })
+        Ok(Subscription { messages, arrived: 0, kept: None })
     }
 
     /// Joins the queue group of a subject: each message reaches one member.
@@ -173,7 +175,7 @@ impl Bus {
     pub async fn join(&self, subject: String) -> anyhow::Result<Subscription> {
         let messages = self.client.queue_subscribe(subject.clone(), QUEUE_GROUP.to_owned()).await;
         let messages = messages.with_context(|| format!("cannot subscribe to {subject}"))?;
-        Ok(Subscription { messages, arrived: 0 })
+        Ok(Subscription { messages, arrived: 0, kept: None })
     }
 
     /// Waits until everything published so far is on its way to the server, but not for a server that is
@@ -212,14 +214,31 @@ impl Bus {
 impl Subscription {
     /// The next message; `None` when the subscription or the connection has ended.
     pub async fn next(&mut self) -> Option<Message> {
-        let message = self.messages.next().await?;
-        self.arrived += 1;
+        let message = match self.kept.take() {
+            Some(kept) => kept,
+            None => {
+                let message = self.messages.next().await?;
+                self.arrived += 1;
+                message
+            }
+        };
         Some(Message {
             subject: message.subject,
             reply: message.reply,
             payload: message.payload,
             nobody: message.status == Some(StatusCode::NO_RESPONDERS),
         })
+    }
+
+    /// Waits, and drops all but one of what comes meanwhile: for questions that are all the same.
+    pub async fn pause(&mut self, pause: Duration) {
+        tokio::time::sleep(pause).await;
+        let mut kept = None;
+        while let Some(Some(message)) = self.messages.next().now_or_never() {
+            self.arrived += 1;
+            kept = Some(message);
+        }
+        self.kept = kept;
     }
 
     /// Asks NATS for `more` messages and then no more; [`Subscription::next`] ends after them. Both sides

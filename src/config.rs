@@ -25,7 +25,7 @@ pub use file::{from_flags, parse, reread};
 pub use process::{Nats, Process, Secret};
 pub use tools::{Cache, CacheCommand, CacheStats, Decode, Demo, Health, Ps, Purge, Routes, Up};
 pub use upstream::{Member, Origin, Upstream};
-pub use values::{Admin, HostHeader, Listen, LogFormat, OriginUrl, Switch};
+pub use values::{Admin, HostHeader, Listen, LogFormat, OriginPath, OriginUrl, Switch};
 
 /// HTTP from one network to another over NATS.
 #[derive(Debug, Parser)]

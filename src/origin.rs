@@ -131,6 +131,14 @@ impl Origin {
         self.alone(request, None, None).await
     }
 
+    /// Whether a connection can be made.
+    ///
+    /// # Errors
+    /// A fault that says why not.
+    pub async fn try_connect(&self) -> Result<(), Fault> {
+        self.connector.connect(Offer::Any).await.map(drop)
+    }
+
     /// Closes connections that have been idle for too long.
     pub fn close_idle(&self) {
         self.pool.close_idle();

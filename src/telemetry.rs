@@ -72,6 +72,14 @@ pub struct Metrics {
     pub claims_refused: Family<ClaimRefused, Counter>,
     /// Connections at the client agent.
     pub connections: Gauge,
+    /// 1 while the origin of an upstream is believed to work.
+    pub healthy: Family<OfUpstream, Gauge>,
+    /// Checks of an origin that failed.
+    pub checks_failed: Family<OfUpstream, Counter>,
+    /// Times that an origin was given up because it could not be connected to.
+    pub ejections: Family<OfUpstream, Counter>,
+    /// Times that an agent left the work to its siblings because it was slower.
+    pub stand_bys: Family<OfUpstream, Counter>,
     /// Connections that were closed before their first request, by reason.
     pub turned_away: Family<TurnedAway, Counter>,
     /// What became of requests at the cache.
@@ -180,6 +188,10 @@ impl Metrics {
             routes: Gauge::default(),
             claims_refused: Family::default(),
             connections: Gauge::default(),
+            healthy: Family::default(),
+            checks_failed: Family::default(),
+            ejections: Family::default(),
+            stand_bys: Family::default(),
             turned_away: Family::default(),
             cached: Family::default(),
             cache_evictions: Counter::default(),
@@ -209,6 +221,10 @@ impl Metrics {
         registry.register("agents", "Upstream agents known", self.agents.clone());
         registry.register("routes", "Routes in the table", self.routes.clone());
         registry.register("claims_refused", "Claims of routes refused", self.claims_refused.clone());
+        registry.register("origin_healthy", "1 while the origin is believed to work", self.healthy.clone());
+        registry.register("health_checks_failed", "Checks that failed", self.checks_failed.clone());
+        registry.register("ejections", "Times the origin was given up", self.ejections.clone());
+        registry.register("stand_bys", "Times siblings were left the work", self.stand_bys.clone());
         registry.register("connections", "Connections from callers", self.connections.clone());
         registry.register("connections_refused", "Connections without a request", self.turned_away.clone());
         registry.register("cache_requests", "What became of requests at the cache", self.cached.clone());

@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use bytesize::ByteSize;
 use clap::Args;
 
-use super::{HostHeader, OriginUrl, Process, Switch, values::parse_positive};
+use super::{
+    HostHeader, OriginPath, OriginUrl, Process, Switch,
+    values::{parse_pause, parse_positive, parse_weight},
+};
 use crate::wire::{Name, Route};
 
 /// The upstream agent.
@@ -53,6 +56,42 @@ pub struct Member {
     /// Requests at the origin at most; more are refused before they start and go to another agent
     #[arg(long, value_name = "N", default_value = "1000", value_parser = parse_positive)]
     pub max_in_flight: usize,
+    /// Share of the requests beside the other agents' shares, from 1 to 100: one with 3 gets three times those of one
+    /// with 1
+    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_weight)]
+    pub weight: usize,
+    /// Take only those requests that NATS maps to this variant of the upstream
+    #[arg(long, value_name = "NAME")]
+    pub variant: Option<Name>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub health: Health,
+    /// Whether it leaves the work to its siblings while it is much slower than they are
+    #[arg(long, value_name = "on|off", default_value = "on")]
+    pub stand_by: Switch,
+}
+
+/// When an origin is believed to work.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct Health {
+    /// Path to check on the origin, below its URL's path; an answer from 200 to 399 is healthy [default: no check]
+    #[arg(long = "health", value_name = "PATH")]
+    pub path: Option<OriginPath>,
+    /// Pause between two checks, or two attempts to connect to an origin that was given up
+    #[arg(long = "health-interval", value_name = "TIME", default_value = "5s", value_parser = parse_pause)]
+    pub interval: Duration,
+    /// How long a check may take
+    #[arg(long = "health-timeout", value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+    /// Checks in a row that fail until the origin is unhealthy
+    #[arg(long = "health-fall", value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..))]
+    pub fall: u32,
+    /// Checks in a row that succeed until it is healthy again
+    #[arg(long = "health-rise", value_name = "N", default_value = "2", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rise: u32,
+    /// Connections in a row that fail until the origin is given up; 0 is never
+    #[arg(long, value_name = "N", default_value = "5")]
+    pub eject_after: u32,
 }
 
 /// The origin an upstream agent calls, and how.

@@ -1,6 +1,6 @@
 //! The values settings take, each with its parser.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::ValueEnum;
 
@@ -92,6 +92,22 @@ impl FromStr for OriginUrl {
     }
 }
 
+/// A path on the origin, with a query if need be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginPath(pub String);
+
+impl FromStr for OriginPath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path: Result<http::uri::PathAndQuery, _> = text.parse();
+        match path {
+            Ok(path) if text.starts_with('/') && !text.contains('#') => Ok(OriginPath(path.to_string())),
+            Ok(_) | Err(_) => Err("write a path as /healthz".into()),
+        }
+    }
+}
+
 /// On or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
@@ -118,6 +134,31 @@ pub enum LogFormat {
     /// One JSON object a line.
     Json,
 }
+
+/// A weight, from 1 to 100.
+///
+/// # Errors
+/// When it is something else.
+pub(super) fn parse_weight(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(weight @ 1..=100) => Ok(weight),
+        Ok(_) | Err(_) => Err("must be a whole number from 1 to 100".into()),
+    }
+}
+
+/// A time that is long enough to wait between two of something.
+///
+/// # Errors
+/// When it is something else.
+pub(super) fn parse_pause(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(pause) if pause < SHORTEST_PAUSE => Err("must be at least 10ms".into()),
+        Ok(pause) => Ok(pause),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// A whole number from 1 on.
 ///

@@ -22,12 +22,21 @@ use crate::{
 };
 
 mod group;
+mod health;
 mod inputs;
+mod load;
+mod siblings;
+mod standing;
 
 pub use group::Condition;
+pub use health::{News, Rules};
 pub use inputs::{Command, Input, Settings};
+pub use load::Turn;
 
-use group::{Change, Group};
+use group::Group;
+use health::Health;
+use load::Load;
+use siblings::{Able, Siblings};
 
 /// Every request of one upstream agent.
 pub struct Serving<H = RandomState> {
@@ -43,6 +52,13 @@ pub struct Serving<H = RandomState> {
     recent_bytes: usize,
     deadlines: Deadlines,
     group: Group,
+    health: Health,
+    load: Load,
+    siblings: Siblings,
+    /// What the siblings could do when they were last looked at.
+    able: Able,
+    /// Whether it said last that it accepts, and that it fails.
+    said: (bool, bool),
     link_up: bool,
     heartbeat: Option<Instant>,
     commands: VecDeque<Command>,
@@ -50,6 +66,8 @@ pub struct Serving<H = RandomState> {
 
 struct Job {
     client_req_id: RequestId,
+    /// When it came; nothing for one whose body is streamed, whose time is not the origin's alone.
+    began: Option<Instant>,
     ends: Instant,
     stage: Stage,
     deadline: Instant,
@@ -83,6 +101,7 @@ impl Encoded {
 impl<H: BuildHasher> Serving<H> {
     /// No requests yet; `numbers` are the process's request numbers.
     pub fn new(settings: Settings, own: ProcessId, numbers: Numbers<H>) -> Self {
+        let (health, load) = (Health::new(settings.health), Load::new(settings.stand_by));
         Serving {
             settings,
             own,
@@ -93,7 +112,12 @@ impl<H: BuildHasher> Serving<H> {
             recent: VecDeque::new(),
             recent_bytes: 0,
             deadlines: Deadlines::default(),
-            group: Group::default(),
+            group: Group::new(health.keeps_away(true)),
+            health,
+            load,
+            siblings: Siblings::default(),
+            able: Able::default(),
+            said: (false, false),
             link_up: false,
             heartbeat: None,
             commands: VecDeque::new(),
@@ -125,12 +149,28 @@ impl<H: BuildHasher> Serving<H> {
         self.group.condition()
     }
 
+    /// Whether it is to be a member of the queue group.
+    pub fn is_wanted(&self) -> bool {
+        self.group.is_wanted()
+    }
+
+    /// Whether its origin is believed to work.
+    pub fn is_healthy(&self) -> bool {
+        self.health.is_well()
+    }
+
     /// What the agent says of itself.
     pub fn here(&self) -> Here {
         Here {
             accepting: self.condition() == Condition::Accepting,
             in_flight: self.at_origin as u64,
             limit: self.settings.max_in_flight as u64,
+            variant: self.settings.variant.clone(),
+            failing: !self.health.is_well() && !self.group.unwell,
+            response: self
+                .load
+                .typical()
+                .map_or(0, |took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX)),
             ..Here::of(self.own.clone(), self.settings.upstream.clone())
         }
     }
@@ -155,6 +195,7 @@ impl<H: BuildHasher> Serving<H> {
         let deadline = ends.min(now + self.settings.ack_delay);
         let job = Job {
             client_req_id: request.client_req_id.clone(),
+            began: (!streamed).then_some(now),
             ends,
             stage: Stage::Calling { acknowledged: false },
             deadline,
@@ -182,10 +223,13 @@ impl<H: BuildHasher> Serving<H> {
         self.schedule(number, job_end(&self.jobs, number, now));
     }
 
-    fn head(&mut self, number: u64, mut reply: Reply) {
+    fn head(&mut self, number: u64, mut reply: Reply, now: Instant) {
         let Some(job) = self.jobs.get_mut(&number) else { return };
         let Stage::Calling { .. } = job.stage else { return };
         job.stage = Stage::Streaming;
+        let began = job.began;
+        self.learn(began, &reply, now);
+        let Some(job) = self.jobs.get_mut(&number) else { return };
         self.deadlines.drop(job.deadline, number);
         let to = job.client_req_id.clone();
         self.sign(&mut reply, number);
@@ -214,10 +258,18 @@ impl<H: BuildHasher> Serving<H> {
     fn done(&mut self, number: u64, mut reply: Reply, now: Instant) {
         self.sign(&mut reply, number);
         let Some(job) = self.jobs.get_mut(&number) else { return };
-        let (Stage::Calling { .. } | Stage::Streaming) = job.stage else { return };
+        let is_head_told = match job.stage {
+            Stage::Calling { .. } => false,
+            Stage::Streaming => true,
+            Stage::Unheard { .. } | Stage::Published { .. } => return,
+        };
+        let began = job.began;
         job.stage = Stage::Unheard { reply: Encoded::new(&reply), pause: FIRST_PAUSE };
         self.unheard += 1;
         self.left_origin();
+        if !is_head_told {
+            self.learn(began, &reply, now);
+        }
         self.publish(number, now);
     }
 
@@ -306,66 +358,19 @@ impl<H: BuildHasher> Serving<H> {
         self.check_full();
     }
 
-    fn check_full(&mut self) {
-        let room = self.settings.max_in_flight.saturating_sub(self.at_origin);
-        let full = match self.group.full {
-            false => room == 0,
-            // Not at the first free place: to say so for every request would cost more than it gives.
-            true => room < (self.settings.max_in_flight / 4).max(1),
-        };
-        if std::mem::replace(&mut self.group.full, full) != full && self.link_up && self.group.is_wanted() {
-            self.commands.push_back(Command::Announce(self.here()));
-        }
-    }
-
-    fn change(&mut self, change: Option<Change>) {
-        match change {
-            Some(Change::Join { turn }) => self.commands.push_back(Command::Join { turn }),
-            Some(Change::Leave) => self.commands.push_back(Command::Leave),
-            None => {}
-        }
-    }
-
-    fn joined(&mut self, turn: u64) {
-        if self.group.joined(turn) {
-            self.commands.push_back(Command::Announce(self.here()));
-        }
-    }
-
     fn link(&mut self, up: bool, now: Instant) {
         self.link_up = up;
         if !up {
             return;
         }
         self.heartbeat = Some(now + HEARTBEAT);
-        let change = self.group.reconnected();
-        self.change(change);
+        self.begin(now);
         let kept = self.jobs.iter().filter(|(_, job)| matches!(job.stage, Stage::Unheard { .. }));
         let mut kept: Vec<u64> = kept.map(|(number, _)| *number).collect();
         kept.sort_unstable();
         for number in kept {
             self.publish(number, now);
         }
-    }
-
-    fn drain(&mut self) {
-        if std::mem::replace(&mut self.group.draining, true) {
-            return;
-        }
-        let change = self.group.settle(self.link_up);
-        self.change(change);
-        self.commands.push_back(Command::Farewell);
-    }
-
-    fn resume(&mut self) {
-        self.group.draining = false;
-        let change = self.group.settle(self.link_up);
-        self.change(change);
-    }
-
-    fn configure(&mut self, settings: Settings) {
-        self.settings = settings;
-        self.check_full();
     }
 
     fn due(&mut self, number: u64, now: Instant) {
@@ -406,18 +411,41 @@ impl<H: BuildHasher> Machine for Serving<H> {
         match input {
             Input::Request(request) => self.request(request, now),
             Input::Done { number, reply } => self.done(number, reply, now),
-            Input::Head { number, reply } => self.head(number, reply),
+            Input::Head { number, reply } => self.head(number, reply, now),
             Input::StreamEnded { number } => self.stream_ended(number),
             Input::Progress { number } => self.progress(number, now),
             Input::Cancel { number } => self.cancel(number),
             Input::ReplyUnheard { number } => self.reply_unheard(number, now),
             Input::Link { up } => self.link(up, now),
-            Input::Who if self.group.draining => {}
-            Input::Who => self.commands.push_back(Command::Announce(self.here())),
+            Input::Who | Input::Sought if self.group.draining => {}
+            Input::Who => self.announce(),
+            Input::Sought => {
+                let turn = self.load.sought(now);
+                self.turn(turn);
+                self.announce();
+            }
+            Input::Sibling(here) if here.upstream_id == self.own || here.variant != self.settings.variant => {
+            }
+            Input::Sibling(here) => {
+                let newcomer = self.siblings.announce(&here, now);
+                if newcomer {
+                    // It does not know this agent yet. Not at once, as many may come together.
+                    self.heartbeat = self.heartbeat.map(|at| at.min(now + INTRODUCTION));
+                }
+                self.compare(now);
+            }
+            Input::SiblingGone(agent) => {
+                self.siblings.remove(&agent);
+                self.compare(now);
+            }
+            Input::Checked { failure } => {
+                let news = self.health.checked(failure, now);
+                self.tell(news);
+            }
             Input::Joined { turn } => self.joined(turn),
             Input::Drain => self.drain(),
             Input::Resume => self.resume(),
-            Input::Configure(settings) => self.configure(settings),
+            Input::Configure(settings) => self.configure(settings, now),
         }
     }
 
@@ -425,9 +453,16 @@ impl<H: BuildHasher> Machine for Serving<H> {
         while let Some(number) = self.deadlines.pop_due(now) {
             self.due(number, now);
         }
+        if self.health.is_due(now) {
+            self.commands.push_back(Command::Check);
+        }
+        if self.back_at().is_some_and(|at| at <= now) {
+            self.compare(now);
+        }
         if self.heartbeat.is_some_and(|at| at <= now) {
             self.heartbeat = Some(now + HEARTBEAT);
             self.forget_recent(now);
+            self.compare(now);
             if self.link_up && !self.group.draining {
                 self.commands.push_back(Command::Heartbeat(self.here()));
             }
@@ -435,7 +470,8 @@ impl<H: BuildHasher> Machine for Serving<H> {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.next().into_iter().chain(self.heartbeat).min()
+        let health = self.health.poll_timeout();
+        self.deadlines.next().into_iter().chain(self.heartbeat).chain(health).chain(self.back_at()).min()
     }
 
     fn poll_command(&mut self) -> Option<Command> {
@@ -447,6 +483,8 @@ fn job_end(jobs: &ByNumber<Job>, number: u64, now: Instant) -> Instant {
     jobs.get(&number).map_or(now, |job| job.ends)
 }
 
+/// How soon an agent announces itself to a newcomer.
+const INTRODUCTION: Duration = Duration::from_millis(100);
 /// How long a published reply is kept in case nobody hears it, and how much of them.
 const HEARD: Duration = Duration::from_secs(1);
 const MAX_RECENT: usize = 1024;

@@ -73,21 +73,65 @@ fn table(rows: &[Row]) -> String {
         return "nobody is there: start `relay client`, `relay upstream` and `relay broker`\n".into();
     }
     let mut lines = vec![
-        ["ROLE", "UPSTREAM", "PROCESS", "IN FLIGHT", "REQUESTS", "FAILED", "UP", "VERSION", ""]
-            .map(String::from),
+        [
+            "ROLE",
+            "UPSTREAM",
+            "PROCESS",
+            "STATE",
+            "IN FLIGHT",
+            "REQUESTS",
+            "FAILED",
+            "RESPONSE",
+            "WEIGHT",
+            "UP",
+            "VERSION",
+        ]
+        .map(String::from),
     ];
     for Row { process, version, report } in rows {
         lines.push([
             report.role.clone(),
-            report.upstream.clone().unwrap_or_else(|| "-".into()),
+            upstream(report),
             process.clone(),
+            state(report),
             format!("{}/{}", report.in_flight, report.limit),
             report.requests.to_string(),
             report.failed.to_string(),
+            response(report),
+            report.agent.as_ref().map_or_else(nothing, |agent| agent.weight.to_string()),
             humantime::format_duration(Duration::from_secs(report.uptime)).to_string(),
             version.clone(),
-            if report.accepting { "" } else { "not accepting" }.into(),
         ]);
     }
     inquiry::table(&lines)
+}
+
+fn upstream(report: &Report) -> String {
+    let variant = report.agent.as_ref().and_then(|agent| agent.variant.as_ref());
+    match (&report.upstream, variant) {
+        (Some(upstream), Some(variant)) => format!("{upstream} ({variant})"),
+        (Some(upstream), None) => upstream.clone(),
+        (None, _) => nothing(),
+    }
+}
+
+fn state(report: &Report) -> String {
+    match &report.agent {
+        Some(agent) if agent.failing => format!("{}, failing", agent.state),
+        Some(agent) => agent.state.clone(),
+        None if report.accepting => nothing(),
+        None => "stopping".into(),
+    }
+}
+
+/// What a response typically takes.
+fn response(report: &Report) -> String {
+    match report.agent.as_ref().and_then(|agent| agent.response) {
+        Some(micros) => format!("{:.1}ms", micros as f64 / 1e3),
+        None => nothing(),
+    }
+}
+
+fn nothing() -> String {
+    "-".into()
 }

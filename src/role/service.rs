@@ -61,6 +61,18 @@ pub struct Report {
 /// What an upstream agent says of itself besides.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentReport {
+    /// `accepting`, `full`, `unhealthy`, `standby`, `joining` or `draining`.
+    pub state: String,
+    /// Whether it accepts requests although its origin cannot be reached.
+    pub failing: bool,
+    /// Microseconds that a response typically takes it, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<u64>,
+    /// Its share beside the other agents' shares.
+    pub weight: u64,
+    /// The variant of the upstream that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
     /// Routes it claims.
     pub routes: u64,
 }

@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod call;
+mod health;
 mod member;
 mod queue;
 mod reload;
@@ -118,6 +119,7 @@ impl Agent {
             for member in self.members() {
                 member.introduce_itself();
             }
+            questions.pause(member::WHO_PAUSE).await;
         }
     }
 
@@ -168,6 +170,9 @@ impl Role for Agent {
 
     fn refresh_metrics(&self) {
         let members = self.members();
+        for member in &members {
+            member.refresh_metrics();
+        }
         let sum = |count: fn(&Member) -> usize| members.iter().map(|m| count(m) as i64).sum();
         self.core.metrics.in_flight.set(sum(Member::in_flight));
         self.core.metrics.streams.set(sum(Member::streams));

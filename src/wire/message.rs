@@ -219,6 +219,15 @@ pub struct Here {
     pub in_flight: u64,
     /// Requests it works on at most.
     pub limit: u64,
+    /// The variant of the upstream that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<Name>,
+    /// It accepts requests although its origin cannot be reached: there is no other agent that does better.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub failing: bool,
+    /// Microseconds that a response typically takes it; zero while that is not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub response: u64,
     /// What its claims add up to: the sum of their hashes, without carry. Zero when it has none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub routes: u64,
@@ -291,6 +300,9 @@ impl Here {
             accepting: true,
             in_flight: 0,
             limit: 1,
+            variant: None,
+            failing: false,
+            response: 0,
             routes: 0,
         }
     }

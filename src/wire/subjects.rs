@@ -175,6 +175,11 @@ impl Subjects {
         self.join(Kind::Req, upstream.as_str())
     }
 
+    /// `relay.req.<upstream>.<variant>`: where NATS maps a share of the requests to.
+    pub fn req_variant(&self, upstream: &Name, variant: &Name) -> String {
+        self.join(Kind::Req, &format!("{upstream}.{variant}"))
+    }
+
     /// `relay.hold.<upstream>`
     pub fn hold(&self, upstream: &Name) -> String {
         self.join(Kind::Hold, upstream.as_str())

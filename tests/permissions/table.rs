@@ -63,6 +63,7 @@ const AGENT_MAY: &[&str] = &[
     "subscribe relay.who",
     "subscribe relay.who.OWN",
     "subscribe relay.here.OWN.>",
+    "subscribe relay.gone.OWN.>",
     "subscribe $SRV.*",
     "subscribe $SRV.*.relay-upstream-OWN",
     "subscribe $SRV.*.relay-upstream-OWN.OWN-P",

@@ -94,6 +94,9 @@ impl Agent {
                     core.effects.push(Effect::Unsubscribe { pattern: core.subjects.req(&self.upstream) });
                 }
                 Command::Announce(here) | Command::Heartbeat(here) => self.announce(core, &here),
+                Command::Check | Command::Tell(_) | Command::TellTurn(_) => {
+                    panic!("origins are not checked here, and nobody stands by")
+                }
                 Command::Farewell => core.publish(core.subjects.gone(&self.upstream, &core.id), Bytes::new()),
             }
         }

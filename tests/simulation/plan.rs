@@ -227,9 +227,12 @@ fn settings(chance: &mut Chance) -> Settings {
     };
     let agent = serving::Settings {
         upstream: "unset".parse().expect("a name"),
+        variant: None,
         ttl: pick(chance, &[2_000, 4_000]),
         ack_delay: pick(chance, &[0, 10, 10, 50]),
         max_in_flight: 1000,
+        health: serving::Rules::default(),
+        stand_by: false,
     };
     let broker = supervision::Settings {
         wait: pick(chance, &[1_000, 2_500]),

@@ -98,6 +98,7 @@ pub struct Core {
 }
 
 /// Its role.
+#[expect(clippy::large_enum_variant, reason = "there are few of them")]
 pub enum Role {
     Client(Client),
     Agent(Agent),

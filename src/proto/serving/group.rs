@@ -7,6 +7,10 @@ use crate::wire::State;
 pub(super) struct Group {
     /// The process, or the upstream, ends.
     pub draining: bool,
+    /// The origin can't be worked with.
+    pub unwell: bool,
+    /// Its siblings are much quicker.
+    pub standby: bool,
     /// As many requests are at the origin as may be. It stays a member and refuses: leaving loses what NATS has
     /// on its way here, or takes a while.
     pub full: bool,
@@ -17,7 +21,7 @@ pub(super) struct Group {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Membership {
     Out,
-    /// Until a round trip has shown that the subscription is in force. So it begins.
+    /// Until a round trip has shown that the subscription is in force.
     #[default]
     Joining,
     In,
@@ -35,6 +39,10 @@ pub(super) enum Change {
 pub enum Condition {
     /// It takes nothing new and ends when it has finished.
     Draining,
+    /// Its origin can't be worked with.
+    Unhealthy,
+    /// Its siblings are much quicker and do the work.
+    Standby,
     /// It is at its limit.
     Full,
     /// It is about to take requests.
@@ -48,6 +56,8 @@ impl Condition {
     pub fn as_str(self) -> &'static str {
         match self {
             Condition::Draining => "draining",
+            Condition::Unhealthy => "unhealthy",
+            Condition::Standby => "standby",
             Condition::Full => "full",
             Condition::Joining => "joining",
             Condition::Accepting => "accepting",
@@ -56,9 +66,17 @@ impl Condition {
 }
 
 impl Group {
+    /// Before the first connection.
+    pub fn new(unwell: bool) -> Self {
+        let membership = if unwell { Membership::Out } else { Membership::Joining };
+        Group { unwell, membership, ..Group::default() }
+    }
+
     pub fn condition(&self) -> Condition {
         match self.membership {
             _ if self.draining => Condition::Draining,
+            _ if self.unwell => Condition::Unhealthy,
+            _ if self.standby => Condition::Standby,
             _ if self.full => Condition::Full,
             Membership::Out | Membership::Joining => Condition::Joining,
             Membership::In => Condition::Accepting,
@@ -67,7 +85,7 @@ impl Group {
 
     /// Whether nothing speaks against being a member.
     pub fn is_wanted(&self) -> bool {
-        !self.draining
+        !self.draining && !self.unwell && !self.standby
     }
 
     /// How a request that comes all the same is refused.

@@ -4,19 +4,29 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::wire::{Ack, Here, Name, Reply, Request, RequestId};
+use super::{
+    health::{News, Rules},
+    load::Turn,
+};
+use crate::wire::{Ack, Here, Name, ProcessId, Reply, Request, RequestId};
 
 /// What an upstream agent is allowed and how it answers.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The upstream it serves.
     pub upstream: Name,
+    /// The variant of it that it is: only agents of the same one are its siblings.
+    pub variant: Option<Name>,
     /// How long the origin may take.
     pub ttl: Duration,
     /// How long a response may take before the request is acknowledged; zero acknowledges always.
     pub ack_delay: Duration,
     /// Requests at the origin at most.
     pub max_in_flight: usize,
+    /// When the origin is believed to work.
+    pub health: Rules,
+    /// Whether it stands by when its siblings are much quicker.
+    pub stand_by: bool,
 }
 
 /// What can happen.
@@ -64,6 +74,17 @@ pub enum Input {
     },
     /// Somebody asks all agents to announce themselves.
     Who,
+    /// Somebody asks the agents of this upstream, maybe because a request reached nobody.
+    Sought,
+    /// Another agent of the upstream announces itself.
+    Sibling(Here),
+    /// Another agent of the upstream leaves.
+    SiblingGone(ProcessId),
+    /// A check has ended.
+    Checked {
+        /// Why it failed.
+        failure: Option<String>,
+    },
     /// The round trip of [`Command::Join`] has ended.
     Joined {
         /// The turn it was for.
@@ -121,4 +142,10 @@ pub enum Command {
     Heartbeat(Here),
     /// Publish on `relay.gone.…`.
     Farewell,
+    /// Try the origin; the end comes back as [`Input::Checked`].
+    Check,
+    /// Say what became of the origin.
+    Tell(News),
+    /// Say that it stands by, or works again.
+    TellTurn(Turn),
 }

@@ -2,6 +2,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
 use super::*;
+
+mod away;
 use crate::wire::{Name, message::VERSION};
 
 #[test]
@@ -282,9 +284,14 @@ impl Agent {
         Agent::with(settings(max_in_flight))
     }
 
-    fn with(settings: Settings) -> Agent {
+    /// One that is not connected yet.
+    fn apart(settings: Settings) -> Agent {
         let machine = Serving::new(settings, "agent.a".parse().unwrap(), Numbers::new(RandomState::new()));
-        let mut agent = Agent { machine, now: Instant::now(), called: 0, done: Vec::new() };
+        Agent { machine, now: Instant::now(), called: 0, done: Vec::new() }
+    }
+
+    fn with(settings: Settings) -> Agent {
+        let mut agent = Agent::apart(settings);
         agent.feed(Input::Link { up: true });
         assert_eq!(agent.does(), ["join", "announce 0"]);
         agent
@@ -350,7 +357,11 @@ impl Agent {
 }
 
 fn words(command: Command) -> String {
-    let accepts = |here: &Here| if here.accepting { "" } else { "full " };
+    let accepts = |here: &Here| match (here.accepting, here.failing) {
+        (true, false) => "",
+        (true, true) => "failing ",
+        (false, _) => "full ",
+    };
     match command {
         Command::Call { .. } => "call".to_owned(),
         Command::Abort { .. } => "abort".to_owned(),
@@ -365,15 +376,24 @@ fn words(command: Command) -> String {
             format!("announce {}{}", accepts(&here), here.in_flight)
         }
         Command::Farewell => "farewell".to_owned(),
+        Command::Check => "check".to_owned(),
+        Command::Tell(News::Healthy) => "healthy".to_owned(),
+        Command::Tell(News::Unhealthy { .. }) => "unhealthy".to_owned(),
+        Command::Tell(News::Ejected { .. }) => "ejected".to_owned(),
+        Command::TellTurn(Turn::StandsBy { .. }) => "stands by".to_owned(),
+        Command::TellTurn(Turn::Works) => "works".to_owned(),
     }
 }
 
 fn settings(max_in_flight: usize) -> Settings {
     Settings {
         upstream: "hello".parse().unwrap(),
+        variant: None,
         ttl: Duration::from_secs(2),
         ack_delay: Duration::from_millis(10),
         max_in_flight,
+        health: Rules::default(),
+        stand_by: false,
     }
 }
 

@@ -181,7 +181,7 @@ impl<H: BuildHasher> Supervision<H> {
                 entry.stage = Stage::Waiting { opened, refused, wake: now + entry.pause };
                 let upstream = entry.upstream.clone();
                 self.waiting.entry(upstream.clone()).or_default().by_age.insert((opened, number));
-                self.ask_who(&upstream, now);
+                self.ask_who(&upstream, !refused, now);
             }
             (Known::Taken, Some(agent)) => {
                 entry.until = since + self.settings.response_wait;
@@ -321,15 +321,18 @@ impl<H: BuildHasher> Supervision<H> {
             *wake = now + LAST_WAKE;
             let upstream = entry.upstream.clone();
             self.schedule(number);
-            self.ask_who(&upstream, now);
+            self.ask_who(&upstream, false, now);
         }
     }
 
-    /// Asks the agents of an upstream, of which none is known, to announce themselves: one may be there whose
-    /// announcement was lost, or was made before its server knew of our subscription.
-    fn ask_who(&mut self, upstream: &Name, now: Instant) {
-        if self.roster.presence(upstream) != Presence::Absent {
-            return;
+    /// Asks the agents of an upstream to announce themselves: one may be there whose announcement was lost, or was
+    /// made before its server knew of our subscription, or that stands by while another one, which is `gone`, does the
+    /// work.
+    fn ask_who(&mut self, upstream: &Name, gone: bool, now: Instant) {
+        match self.roster.presence(upstream) {
+            Presence::Absent => {}
+            Presence::Accepting if gone => {}
+            Presence::Accepting | Presence::Full => return,
         }
         let Some(queue) = self.waiting.get_mut(upstream) else { return };
         if queue.asked.is_none_or(|at| now.duration_since(at) >= ASK_WHO) {

@@ -7,7 +7,6 @@ use std::{
 
 use anyhow::Context;
 use bytes::Bytes;
-use futures_util::FutureExt;
 use prometheus_client::metrics::counter::Counter;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -21,7 +20,7 @@ use crate::{
         serving::{self, Command, Condition, Input, Serving},
     },
     role::{
-        core::Core,
+        core::{Announced, Core},
         service::{self, AgentReport, Report, Service},
         shell::{Driver, Shell},
     },
@@ -101,12 +100,18 @@ impl Member {
     /// When the connection to NATS is closed for good.
     pub async fn start(self: &Arc<Self>) -> anyhow::Result<()> {
         let subjects = &self.core.subjects;
-        let first = self.subscribe().await?;
+        let wanted = self.driver.with(|serving| serving.is_wanted());
+        let first = if wanted { Some(self.subscribe().await?) } else { None };
+        self.queue.begin(wanted);
+        let here = self.core.bus.subscribe(subjects.every_of(Kind::Here, &self.name)).await?;
+        let gone = self.core.bus.subscribe(subjects.every_of(Kind::Gone, &self.name)).await?;
         let questions = self.core.bus.subscribe(subjects.who_of(&self.name)).await?;
         let mut services = service::start(self).await?;
         let mut tasks = self.tasks.lock().expect("no panic while tasks are listed");
         tasks.spawn(Arc::clone(self).attend(first));
         tasks.spawn(Arc::clone(self).answer_who(questions));
+        tasks.spawn(Arc::clone(self).read_siblings(Kind::Here, here));
+        tasks.spawn(Arc::clone(self).read_siblings(Kind::Gone, gone));
         tasks.spawn(async move { while services.join_next().await.is_some() {} });
         let timers = Arc::clone(self);
         tasks.spawn(async move { timers.run_timers().await });
@@ -161,23 +166,35 @@ impl Member {
     /// Ends all that it runs; it has finished.
     pub fn end(&self) {
         self.tasks.lock().expect("no panic while tasks are listed").abort_all();
+        self.core.metrics.healthy.remove(&self.label());
     }
 
     /// From now on it is as `setup` says; calls that run keep the origin they began with.
     pub fn change(&self, setup: Arc<Setup>) {
         let settings = setup.settings.clone();
         self.streams.set_limit(settings.max_in_flight);
+        let before = self.setup();
         *self.setup.write().expect("no panic while a setup is written") = setup;
         let mut claims = self.claims.lock().expect("no panic while routes are claimed");
         let said = claims.set(&settings.route, settings.strip_prefix == Switch::On, Instant::now());
         drop(claims);
         self.publish_claims(&said);
+        let how = |settings: &Settings| (settings.weight, settings.variant.clone());
+        if how(&before.settings) != how(&settings) {
+            self.queue.subscribe_anew();
+        }
         self.feed(Input::Configure(rules(&settings)));
     }
 
     /// Cuts what is streamed: there is no more time for it.
     pub fn cut_all(&self) {
         self.streams.cut_all();
+    }
+
+    /// Brings the gauges up to date.
+    pub fn refresh_metrics(&self) {
+        let healthy = self.driver.with(|serving| serving.is_healthy());
+        self.core.metrics.healthy.get_or_create(&self.label()).set(i64::from(healthy));
     }
 
     /// Requests at the origin.
@@ -231,15 +248,19 @@ impl Member {
 
     async fn answer_who(self: Arc<Self>, mut questions: Subscription) {
         while questions.next().await.is_some() {
-            self.introduce_itself();
-            // Whoever else asks meanwhile has heard it, or will with the next answer.
-            tokio::time::sleep(WHO_PAUSE).await;
-            let mut more = false;
-            while questions.next().now_or_never().is_some_and(|question| question.is_some()) {
-                more = true;
-            }
-            if more {
-                self.introduce_itself();
+            self.claim_all();
+            self.feed(Input::Sought);
+            questions.pause(WHO_PAUSE).await;
+        }
+    }
+
+    /// Listens to the other agents of this upstream.
+    async fn read_siblings(self: Arc<Self>, kind: Kind, mut announcements: Subscription) {
+        while let Some(message) = announcements.next().await {
+            match self.core.announcement(kind, &message) {
+                Some(Announced::Here(here)) => self.feed(Input::Sibling(here)),
+                Some(Announced::Gone { agent, .. }) => self.feed(Input::SiblingGone(agent)),
+                None => {}
             }
         }
     }
@@ -295,12 +316,12 @@ impl Member {
         let (news, said) = claims.refused(&refused, Instant::now());
         drop(claims);
         if let Some(news) = news {
-            self.tell(&news);
+            self.tell_of_route(&news);
         }
         self.publish_claims(said.as_slice());
     }
 
-    fn tell(&self, Row { route, standing, .. }: &Row) {
+    fn tell_of_route(&self, Row { route, standing, .. }: &Row) {
         let upstream = &self.name;
         match standing {
             Standing::Served => tracing::info!(%upstream, "route {route} is served again"),
@@ -321,7 +342,7 @@ impl Member {
         let (said, news) = claims.beat(Instant::now());
         drop(claims);
         self.publish_claims(&said);
-        news.iter().for_each(|news| self.tell(news));
+        news.iter().for_each(|news| self.tell_of_route(news));
     }
 
     fn publish_claims(&self, claims: &[Claim]) {
@@ -344,12 +365,22 @@ impl Member {
 }
 
 fn rules(settings: &Settings) -> serving::Settings {
-    let Settings { name, ttl, ack_delay, max_in_flight, .. } = settings;
+    let Settings { name, ttl, ack_delay, max_in_flight, health, stand_by, variant, .. } = settings;
+    let health = serving::Rules {
+        checked: health.path.is_some(),
+        interval: health.interval,
+        fall: health.fall,
+        rise: health.rise,
+        eject_after: health.eject_after,
+    };
     serving::Settings {
         upstream: name.clone(),
+        variant: variant.clone(),
         ttl: *ttl,
         ack_delay: *ack_delay,
         max_in_flight: *max_in_flight,
+        health,
+        stand_by: *stand_by == Switch::On,
     }
 }
 
@@ -392,6 +423,9 @@ impl Shell for Member {
             }
             Command::Join { turn } => self.join(turn),
             Command::Leave => self.queue.leave(),
+            Command::Check => self.check(),
+            Command::Tell(news) => self.tell(news),
+            Command::TellTurn(turn) => self.tell_turn(turn),
             Command::Announce(here) => self.announce(here),
             Command::Heartbeat(here) => {
                 self.claim_contested();
@@ -413,8 +447,8 @@ impl Service for Member {
     }
 
     fn report(&self) -> Report {
-        let here = self.driver.with(|serving| serving.here());
-        let routes = self.setup().settings.route.len();
+        let (here, state) = self.driver.with(|serving| (serving.here(), serving.condition()));
+        let setup = self.setup();
         Report {
             role: "upstream".into(),
             upstream: Some(self.name.to_string()),
@@ -424,7 +458,14 @@ impl Service for Member {
             failed: self.failed.get(),
             uptime: self.core.started.elapsed().as_secs(),
             accepting: here.accepting,
-            agent: Some(AgentReport { routes: routes as u64 }),
+            agent: Some(AgentReport {
+                state: state.as_str().into(),
+                failing: here.failing,
+                response: (here.response > 0).then_some(here.response),
+                weight: setup.settings.weight as u64,
+                variant: setup.settings.variant.as_ref().map(ToString::to_string),
+                routes: setup.settings.route.len() as u64,
+            }),
             admin: self.core.admin.get().cloned(),
             endpoint: self.core.subjects.req(&self.name),
         }
@@ -435,7 +476,7 @@ impl Service for Member {
     }
 }
 
-/// How long who asks what there is waits, when others have just asked.
-const WHO_PAUSE: Duration = Duration::from_millis(100);
+/// How long whoever asks who is there waits, when others have just asked.
+pub(super) const WHO_PAUSE: Duration = Duration::from_millis(100);
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
 const CLOSE_IDLE: Duration = Duration::from_secs(5);

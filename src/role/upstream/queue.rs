@@ -12,28 +12,41 @@ use super::member::Member;
 use crate::{bus::Subscription, proto::serving::Input, role::shell::Shell};
 
 /// Whether a member is to be in its queue group, and whether it is.
+#[derive(Default)]
 pub(super) struct Queue {
-    wanted: watch::Sender<bool>,
+    wish: watch::Sender<Wish>,
     place: watch::Sender<Place>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy)]
+struct Wish {
+    member: bool,
+    /// Raised when it is to subscribe in another way.
+    round: u64,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Place {
+    #[default]
     Out,
     In,
     Leaving,
 }
 
-impl Default for Queue {
-    fn default() -> Self {
-        Queue { wanted: watch::Sender::new(true), place: watch::Sender::new(Place::Out) }
-    }
-}
-
 impl Queue {
+    /// Whether it is to be there.
+    pub fn begin(&self, wanted: bool) {
+        self.wish.send_modify(|wish| wish.member = wanted);
+    }
+
     /// Leaves, and comes back when it is wanted.
     pub fn leave(&self) {
-        self.wanted.send_replace(false);
+        self.wish.send_modify(|wish| wish.member = false);
+    }
+
+    /// Subscribes anew: with another weight, or to another subject.
+    pub fn subscribe_anew(&self) {
+        self.wish.send_modify(|wish| wish.round += 1);
     }
 
     /// Waits until it has left.
@@ -48,17 +61,27 @@ impl Queue {
 }
 
 impl Member {
-    /// Subscribes to the requests.
+    /// Subscribes to the requests, once for each part of its weight: NATS picks one of all subscriptions at random.
     ///
     /// # Errors
     /// When the connection to NATS is closed for good.
     pub(super) async fn subscribe(&self) -> anyhow::Result<Vec<Subscription>> {
-        Ok(vec![self.core.bus.join(self.core.subjects.req(&self.name)).await?])
+        let setup = self.setup();
+        let subjects = &self.core.subjects;
+        let mut taken = Vec::new();
+        for _ in 0..setup.settings.weight {
+            let subject = match &setup.settings.variant {
+                Some(variant) => subjects.req_variant(&self.name, variant),
+                None => subjects.req(&self.name),
+            };
+            taken.push(self.core.bus.join(subject).await?);
+        }
+        Ok(taken)
     }
 
     /// Takes a place in the queue group and says so when it is true: others would send requests into the void.
     pub(super) fn join(&self, turn: u64) {
-        self.queue.wanted.send_replace(true);
+        self.queue.begin(true);
         let Some(member) = self.myself() else { return };
         tokio::spawn(async move {
             member.queue.is(Place::In).await;
@@ -67,27 +90,35 @@ impl Member {
         });
     }
 
-    /// Takes what the queue group has for it, while it is to be there. `first` are the subscriptions it has.
-    pub(super) async fn attend(self: Arc<Self>, first: Vec<Subscription>) {
-        let mut wanted = self.queue.wanted.subscribe();
-        let mut subscriptions = Some(first);
+    /// Takes what the queue group has for it, while it is to be there. `first` are the subscriptions that it
+    /// has already.
+    pub(super) async fn attend(self: Arc<Self>, first: Option<Vec<Subscription>>) {
+        let mut wish = self.queue.wish.subscribe();
+        let mut subscriptions = first;
+        let mut readers = JoinSet::new();
         // The sender is in what this task holds: waiting for it can't fail.
-        while wanted.wait_for(|wanted| *wanted).await.is_ok() {
-            let taken = match subscriptions.take() {
-                Some(taken) => taken,
-                None => match self.subscribe().await {
-                    Ok(taken) => taken,
-                    // The connection is closed for good: the process ends.
-                    Err(_) => return,
-                },
+        while wish.wait_for(|wish| wish.member).await.is_ok() {
+            let round = wish.borrow().round;
+            // It fails when the connection is closed for good, and then the process ends.
+            let Ok(taken) = (match subscriptions.take() {
+                Some(taken) => Ok(taken),
+                None => self.subscribe().await,
+            }) else {
+                return;
             };
             let stay = watch::Sender::new(true);
-            let mut readers = JoinSet::new();
             for requests in taken {
                 readers.spawn(Arc::clone(&self).read_requests(requests, stay.subscribe()));
             }
             self.queue.place.send_replace(Place::In);
-            wanted.wait_for(|wanted| !*wanted).await.ok();
+            wish.wait_for(|wish| !wish.member || wish.round != round).await.ok();
+            if wish.borrow().member {
+                // The new ones first: somebody must be there all the time.
+                subscriptions = self.subscribe().await.ok();
+                self.core.round_trip().await;
+                stay.send_replace(false);
+                continue;
+            }
             self.queue.place.send_replace(Place::Leaving);
             stay.send_replace(false);
             while readers.join_next().await.is_some() {}

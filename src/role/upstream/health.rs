@@ -1,0 +1,100 @@
+//! A member's origin is tried, and what is found out is told.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, header};
+use tokio::time::timeout;
+
+use super::member::{Member, Setup};
+use crate::{
+    origin::{Call, Outgoing},
+    proto::serving::{Input, News, Turn},
+    role::shell::Shell,
+    telemetry::{Label, OfUpstream},
+};
+
+impl Member {
+    /// Starts a check, or an attempt to connect when there is no check.
+    pub(super) fn check(&self) {
+        let Some(member) = self.myself() else { return };
+        tokio::spawn(async move {
+            let failure = member.try_origin(&member.setup()).await.err();
+            if let Some(why) = &failure {
+                member.core.metrics.checks_failed.get_or_create(&member.label()).inc();
+                tracing::debug!(upstream = %member.name, %why, "the origin was checked");
+            }
+            member.feed(Input::Checked { failure });
+        });
+    }
+
+    async fn try_origin(self: &Arc<Self>, setup: &Setup) -> Result<(), String> {
+        let health = &setup.settings.health;
+        let Some(path) = &health.path else {
+            return setup.origin.try_connect().await.map_err(|fault| fault.detail.to_string());
+        };
+        let late =
+            |_| format!("{} did not answer within {}", path.0, humantime::format_duration(health.timeout));
+        timeout(health.timeout, ask(setup, path.0.clone())).await.map_err(late)?
+    }
+
+    /// Says what became of the origin.
+    pub(super) fn tell(&self, news: News) {
+        let (upstream, origin) = (&self.name, self.setup().settings.origin.to.to_string());
+        match news {
+            News::Healthy => tracing::info!(%upstream, %origin, "the origin is healthy"),
+            News::Unhealthy { why } => tracing::warn!(%upstream, %origin, %why, "the origin is unhealthy"),
+            News::Ejected { why } => {
+                self.core.metrics.ejections.get_or_create(&self.label()).inc();
+                tracing::warn!(%upstream, %origin, %why, "the origin is given up until it can be connected to");
+            }
+        }
+    }
+
+    /// Says that it stands by, or works again.
+    pub(super) fn tell_turn(&self, turn: Turn) {
+        let upstream = &self.name;
+        match turn {
+            Turn::StandsBy { own, others } => {
+                self.core.metrics.stand_bys.get_or_create(&self.label()).inc();
+                let (own, others) = (shown(own), shown(others));
+                tracing::warn!(%upstream, %own, %others, "this agent is much slower than its siblings and stands by");
+            }
+            Turn::Works => tracing::info!(%upstream, "this agent works again"),
+        }
+    }
+
+    pub(super) fn label(&self) -> OfUpstream {
+        OfUpstream { upstream: Label(self.name.clone()) }
+    }
+}
+
+async fn ask(setup: &Setup, url: String) -> Result<(), String> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(AGENT));
+    let body = Outgoing::Whole { body: Bytes::new(), trailers: None };
+    let call = Call { method: Method::GET, url: url.clone(), headers, upgrade: None, body };
+    let mut answer = setup.origin.call(call, None).await.map_err(|fault| fault.detail.to_string())?;
+    if !(200..400).contains(&answer.status.as_u16()) {
+        return Err(format!("{url} was answered with {}", answer.status));
+    }
+    // Read to its end, so that the connection is of use again; a long one is not worth that.
+    let mut read = 0;
+    while let Some(frame) = answer.body.frame().await {
+        let frame = frame.map_err(|fault| fault.detail.to_string())?;
+        read += frame.data_ref().map_or(0, Bytes::len);
+        if read > ENOUGH {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A time as a person reads it.
+fn shown(time: Duration) -> String {
+    format!("{:.1}ms", time.as_secs_f64() * 1e3)
+}
+
+const AGENT: &str = concat!("relay/", env!("CARGO_PKG_VERSION"), " health check");
+/// Bytes of a check's answer that are read.
+const ENOUGH: usize = 64 * 1024;
