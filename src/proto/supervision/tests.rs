@@ -226,6 +226,24 @@ fn while_a_hold_waits_and_no_agent_is_known_they_are_asked_to_announce_themselve
 }
 
 #[test]
+fn a_request_that_reached_nobody_shows_that_an_agent_that_is_known_is_gone() {
+    let mut broker = Broker::new();
+    broker.here("agent.a", true, 0);
+    broker.says();
+    // It was there and refused.
+    broker.hold(1, Known::Refused, 0);
+    assert_eq!(broker.says(), ["held 1"]);
+    broker.hold(2, Known::Nobody, 0);
+    assert_eq!(broker.says(), ["who hello", "held 2"]);
+    // Agents that say they take nothing need not say it again.
+    broker.here("agent.a", false, 0);
+    broker.pass(1000);
+    broker.says();
+    broker.hold(3, Known::Nobody, 0);
+    assert_eq!(broker.says(), ["held 3"]);
+}
+
+#[test]
 fn a_full_broker_says_so() {
     let mut broker = Broker::new();
     for n in 0..MAX_HOLDS as u64 {
