@@ -58,6 +58,7 @@ fn the_dumps_of_the_reference_read_as_what_they_say() {
 fn the_text_of_every_subject() {
     let relay = subjects();
     assert_eq!(relay.req(&hello()), "relay.req.hello");
+    assert_eq!(relay.req_variant(&hello(), &"canary".parse().unwrap()), "relay.req.hello.canary");
     assert_eq!(relay.hold(&hello()), "relay.hold.hello");
     assert_eq!(relay.every_hold(), "relay.hold.*");
     let of_client = |kind| relay.of_request(kind, &at_client());
