@@ -15,15 +15,13 @@ impl Key {
         if authority.is_empty() || !authority.bytes().all(usable) || !target.starts_with('/') {
             return None;
         }
-        let scheme = scheme.to_ascii_lowercase();
-        let own = if scheme == "https" { ":443" } else { ":80" };
+        let own = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
         let authority = authority.strip_suffix(own).or(authority.strip_suffix(':')).unwrap_or(authority);
         let mut key = String::with_capacity(scheme.len() + authority.len() + target.len() + 3);
-        key.push_str(&scheme);
+        key.push_str(scheme);
         key.push_str("://");
-        let start = key.len();
         key.push_str(authority);
-        key[start..].make_ascii_lowercase();
+        key.make_ascii_lowercase();
         key.push_str(target);
         Some(Key(key))
     }

@@ -416,8 +416,10 @@ impl<W> Cache<W> {
 
     /// Forgets what is stored for `question`: the origin has another by now.
     pub fn forget(&mut self, question: &Question) {
-        let Some((key, resource)) = self.entries.remove(&question.key) else { return };
-        if let Resource::Variants(mut variants) = resource {
+        if !matches!(self.entries.peek(&question.key), Some(Resource::Variants(_))) {
+            return;
+        }
+        if let Some((key, Resource::Variants(mut variants))) = self.entries.remove(&question.key) {
             variants.retain(|variant| !variant.stored.matches(question));
             if !variants.is_empty() {
                 self.entries.insert(key, Resource::Variants(variants));

@@ -240,6 +240,9 @@ impl<A: Ask> Front<A> {
                 filling.start(response, first, reader, checked, why, told)
             }
             (outcome, _) => {
+                if supersedes(status) && !question.wants.no_store {
+                    right.shared.cache().forget(question);
+                }
                 right.give_up(if failed { Resolution::Failed } else { Resolution::Alone });
                 outcome
             }
@@ -400,6 +403,12 @@ fn respond<B>(status: StatusCode, headers: HeaderMap, body: B) -> Response<B> {
 /// What RFC 5861 takes for an error: of the relay's own faults, all that say that the backend can't be had.
 fn is_error(status: u16) -> bool {
     matches!(status, 500 | 502 | 503 | 504)
+}
+
+/// Whether a response that is not stored says that what is stored is no longer so: it would come back in place of
+/// an error.
+fn supersedes(status: StatusCode) -> bool {
+    !is_error(status.as_u16()) && !matches!(status.as_u16(), 206 | 304 | 416 | 429)
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {

@@ -51,6 +51,8 @@ async fn a_stale_page_stands_in_for_an_origins_error() {
     }
     broken.store(404, std::sync::atomic::Ordering::Relaxed);
     assert_eq!(get(&relay.client, page, &[]).await.status, 404, "it is gone, and that is no error");
+    broken.store(500, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(get(&relay.client, page, &[]).await.status, 500, "it does not come back");
 }
 
 #[tokio::test]
