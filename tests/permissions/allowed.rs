@@ -5,7 +5,7 @@ use std::time::Duration;
 use nkeys::KeyPair;
 use tokio::sync::watch;
 
-use super::accounts::Accounts;
+use super::accounts::{Accounts, password};
 use crate::support::*;
 
 #[tokio::test]
@@ -53,6 +53,18 @@ async fn large_bodies_stream_both_ways() {
     assert_eq!(answer.status(), 200);
     assert!(answer.bytes().await.unwrap() == large, "it came back as it was sent");
     accounts.refused_nothing(&[&agent, &client]).await;
+}
+
+#[tokio::test]
+async fn an_operator_reaches_the_cache_of_every_client_agent() {
+    let accounts = Accounts::start().await;
+    let clients = tokio::join!(accounts.client("payroll"), accounts.limited_client("hello"));
+    let server = accounts.0.url();
+    let line = ["cache", "purge", "--all", "--server", &server, "--user", "operator"];
+    let mut purge = process::relay(&line);
+    purge.env("NATS_PASSWORD", password("operator"));
+    assert_eq!(process::run(purge).await.out, "0 responses forgotten at 2 client agents\n");
+    accounts.refused_nothing(&[&clients.0, &clients.1]).await;
 }
 
 #[tokio::test]
