@@ -13,6 +13,7 @@ open_requests, slow_origin, open_client
 routing     what routes cost
 streams     WebSockets, event streams and gRPC; the origin and the load of all that is streamed
 bulk        large bodies, and small requests beside them
+cache       hits of the shared cache
 report, stream_report
             the tables
 verdict     the targets
@@ -25,6 +26,7 @@ import signal
 import sys
 
 import bulk
+import cache
 import open_requests
 import options
 import report
@@ -73,9 +75,11 @@ def measure(asked, ours):
     opened = hold_requests(asked, ours) if "open" in asked.only else None
     streamed = measure_streams(asked, ours)
     routed = measure_routes(asked, ours) if "routes" in asked.only else None
+    cached = measure_cache(asked, ours)
     facts["versions"] = versions(asked)
     return {"facts": facts, "results": results, "medians": medians, "open": opened, "streams": streamed,
-            "routes": routed, "targets": verdict.targets(medians, opened, streamed, routed)}
+            "routes": routed, "cache": cached,
+            "targets": verdict.targets(medians, opened, streamed, routed, cached)}
 
 
 def start_all(asked, ours, wrk, unavailable):
@@ -134,6 +138,15 @@ def measure_routes(asked, ours):
         return {"failed": str(failure)}
 
 
+def measure_cache(asked, ours):
+    if "cache" not in asked.only:
+        return {}
+    try:
+        return cache.run(ours, relay_binary(asked), asked.rounds, asked.seconds)
+    except (Failed, tools.Missing) as failure:
+        return {"failed": str(failure)}
+
+
 def relay_binary(asked):
     return asked.relay or tools.build("--bin", "relay")
 
@@ -166,6 +179,7 @@ def text(run):
     if run["routes"]:
         failed = run["routes"].get("failed")
         parts.append(f"routes: FAILED: {failed}" if failed else routing.as_text(run["routes"]))
+    parts.append(report.cache(run["cache"]))
     parts += [verdict.as_text(run["targets"]), report.others(medians)]
     return "\n\n".join(part for part in parts if part)
 
@@ -179,6 +193,7 @@ def for_machines(run):
                for target in run["targets"]]
     return {"facts": run["facts"], **named, "open": run["open"], "streams": named_cells(run["streams"]),
             "routes": named_cells(run["routes"]),
+            "cache": named_cells(run["cache"]),
             "targets": targets}
 
 
@@ -193,7 +208,8 @@ def named_cells(seen):
 def any_errors(run):
     streamed = run["streams"]
     return (report.any_errors(run["medians"], run["open"]) or any("failed" in seen for seen in streamed.values())
-            or "failed" in (run["routes"] or {}) or bulk.failed(streamed.get("bulk", {})) or streams.calls_failed(streamed.get("grpc", {})))
+            or "failed" in (run["routes"] or {}) or "failed" in run["cache"] or cache.failed(run["cache"])
+            or bulk.failed(streamed.get("bulk", {})) or streams.calls_failed(streamed.get("grpc", {})))
 
 
 if __name__ == "__main__":

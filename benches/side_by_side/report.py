@@ -93,6 +93,20 @@ def open_requests(seen):
             f"memory (RSS) in MB by process\n" + aligned(rows))
 
 
+def cache(seen):
+    """Hits, a table for each body."""
+    if not seen:
+        return ""
+    if "failed" in seen:
+        return f"cache: FAILED: {seen['failed']}"
+    parts = ["hits of the shared cache; CPU of all of relay's processes, of which only the client agent works"]
+    for cell in next(iter(seen.values())):
+        rows = [["", "req/s", "spread", "p50", "p99", "CPU", "others", "errors"]]
+        rows += [cell_row(name, cells[cell]) for name, cells in seen.items()]
+        parts.append(f"{cell[0]}, {cell[1]} connections\n{aligned(rows)}")
+    return "\n\n".join(parts)
+
+
 def others(medians):
     """How much of the machine programs outside this run took; the numbers are only as good as this is low."""
     known = [seen["others_cores"] for cells in medians.values() for seen in cells.values() if "others_cores" in seen]

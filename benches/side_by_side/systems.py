@@ -101,9 +101,9 @@ def start_piko(ours, origin_port):
     return ready(System("piko", port, processes, {"x-piko-endpoint": "bench"}))
 
 
-def start_relay(ours, origin_port, binary, max_in_flight=None, to=None, check=None):
+def start_relay(ours, origin_port, binary, max_in_flight=None, to=None, check=None, more=()):
     """Client agent, upstream agent and broker, each a process, and a nats-server of their own. `check` tells
-    whether it answers; without one, the bodies are asked for."""
+    whether it answers; without one, the bodies are asked for. `more` is for the client agent."""
     nats_port, port = ours.free_port(), ours.free_port()
     nats = start_nats(ours, nats_port)
     common = ["--server", f"nats://127.0.0.1:{nats_port}", "--admin", "off"]
@@ -111,7 +111,7 @@ def start_relay(ours, origin_port, binary, max_in_flight=None, to=None, check=No
     client = ["--listen", f"127.0.0.1:{port}", "--upstream", "bench", "--access-log", "off"]
     upstream = ["--name", "bench", "--to", to or f"http://127.0.0.1:{origin_port}"]
     return ready(System("relay", port, [
-        ours.start("client", [binary, "client", *common, *client, *limit], QUIET),
+        ours.start("client", [binary, "client", *common, *client, *limit, *more], QUIET),
         ours.start("upstream", [binary, "upstream", *common, *upstream, *limit], QUIET),
         nats,
         ours.start("broker", [binary, "broker", *common], QUIET),

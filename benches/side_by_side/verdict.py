@@ -3,6 +3,7 @@
 import dataclasses
 
 import bulk
+import cache
 import routing
 import stream_report
 from report import number, ratio
@@ -16,6 +17,7 @@ MOST_SMALL_RATIO = 3.0
 MOST_EVENT_MS = 1.0
 # Flat: the same but for caches of the processor, which 100,000 routes do not fit in.
 MOST_ROUTE_RATIO = 1.2
+LEAST_HIT_RATIO = 1.0
 
 
 @dataclasses.dataclass
@@ -37,10 +39,10 @@ class Target:
         return "met" if reached and self.clean else "MISSED"
 
 
-def targets(medians, opened, streamed, routed):
+def targets(medians, opened, streamed, routed, cached):
     moved = [bulk_rate(streamed.get("bulk", {}), cell) for cell in bulk.CELLS]
     return [cpu(medians), latency(medians), memory(opened), *moved, small_beside_bulk(streamed.get("bulk", {})),
-            first_event(streamed.get("events", {})), routes(routed or {})]
+            first_event(streamed.get("events", {})), *(hits(cached, cell) for cell in cache.CELLS), routes(routed or {})]
 
 
 def cpu(medians):
@@ -94,6 +96,14 @@ def routes(seen):
     return Target("CPU of the client agent per request with 100,000 routes / with 1", MOST_ROUTE_RATIO, value,
                   f"{many:.1f} / {few:.1f} us" if value else "",
                   not any(one.get("errors") for one in seen.values() if isinstance(one, dict)))
+
+
+def hits(seen, cell):
+    relay, nginx = (number(seen.get(name, {}), cell, "requests_per_s") for name in ("relay", "nginx cache"))
+    value = ratio(relay, nginx)
+    return Target(f"relay cache hits / nginx cache hits ({cell[0]}, {cell[1]} connections)", LEAST_HIT_RATIO, value,
+                  f"{relay:.0f} / {nginx:.0f} per s" if value else "", not seen or clean(seen, "relay", cell),
+                  at_least=True)
 
 
 def clean(medians, name, cell):

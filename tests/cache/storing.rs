@@ -151,6 +151,7 @@ async fn what_a_request_changes_is_forgotten() {
     post(page).await.is("2", "fwd=method");
     get(&relay.client, page, &[]).await.is("3", "fwd=uri-miss");
     assert!(get(&relay.client, other, &[]).await.cache.contains("hit"));
+    assert_eq!(post("/z?surrogate-key=a").await.value("surrogate-key"), "", "tags go no further");
     // What it names on the same host, too.
     post("/x?location=/other?cache-control=max-age=60").await;
     get(&relay.client, other, &[]).await.is("2", "fwd=uri-miss");
