@@ -108,6 +108,8 @@ impl<A: Ask> Front<A> {
                     shared.count(if stale { Became::Stale } else { Became::Fresh });
                     told.cache = Some(CacheStatus::Hit { ttl: stored.head.fresh.ttl(Instant::now()) });
                     let decision = if stale { Decision::Stale } else { Decision::Hit };
+                    // Its route may be gone by now.
+                    told.served.upstream.clone_from(&stored.head.upstream);
                     return Ok(from_store(&question, &stored, decision));
                 }
                 Found::Follow(fill) => match follow(shared, &question, &fill, Forward::UriMiss, told) {
