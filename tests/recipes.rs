@@ -8,6 +8,45 @@ use std::{collections::BTreeMap, fs};
 use support::*;
 
 #[tokio::test]
+async fn a_cached_page_costs_no_message_survives_its_backend_and_is_purged_by_its_tag() {
+    let stage = Stage::start().await;
+    let entrance = stage.run("caching", &[]).await;
+    let page = Origin::start(|_| async move {
+        let mut page = answer(200, "page");
+        let headers = page.headers_mut();
+        headers.insert("cache-control", "max-age=60, stale-if-error=3600".parse().unwrap());
+        headers.insert("surrogate-key", "product-7".parse().unwrap());
+        page
+    })
+    .await;
+    let agents = stage.run("moving-old", &[(3001, &page)]).await;
+    let get = || async {
+        let request = "GET /7 HTTP/1.1\r\nHost: shop.example.com\r\nConnection: close\r\n\r\n";
+        entrance[0].raw().await.ask(request).await
+    };
+    eventually_async("the page is there", || async { get().await.status == 200 }).await;
+    let hit = get().await;
+    assert!(hit.value("cache-status").starts_with("relay; hit; ttl="), "{}", hit.value("cache-status"));
+    assert_eq!(page.hits(), 1);
+    agents[0].term();
+    assert!(agents[0].ended().await.success());
+    let survivor = get().await;
+    assert_eq!((survivor.status, survivor.text().as_str()), (200, "page"));
+
+    let mut said = Vec::new();
+    for line in lines("purging", &[]) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let ended =
+            process::run(process::relay(&[&words[..], &["--server", &stage.nats.url()]].concat())).await;
+        assert!(ended.status.success(), "{}", ended.err);
+        said.push(ended.out);
+    }
+    assert_eq!(said[0], "1 responses forgotten at 2 client agents\n");
+    assert!(said[1].contains("ENTRIES"), "{}", said[1]);
+    assert_eq!(get().await.status, 404, "and nobody serves it any more");
+}
+
+#[tokio::test]
 async fn scaling_agents_of_one_name_share_and_a_small_one_is_not_overrun() {
     let stage = Stage::start().await;
     let (one, two) = (Origin::saying("1").await, Origin::saying("2").await);

@@ -60,7 +60,7 @@ impl<A: Ask> Front<A> {
     pub(super) async fn through(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
-        mut asked: Asked,
+        mut asked: Box<Asked>,
         told: &mut Told<A>,
     ) -> Result<Outcome, Fault> {
         match Concern::of(&mut asked) {
@@ -93,7 +93,7 @@ impl<A: Ask> Front<A> {
         self: &Arc<Self>,
         shared: &Arc<Shared>,
         question: Question,
-        asked: Asked,
+        asked: Box<Asked>,
         told: &mut Told<A>,
     ) -> Result<Outcome, Fault> {
         let mut waits = 0;
@@ -144,7 +144,7 @@ impl<A: Ask> Front<A> {
     async fn fetch(
         self: &Arc<Self>,
         fetch: Fetch,
-        mut asked: Asked,
+        mut asked: Box<Asked>,
         told: &mut Told<A>,
     ) -> Result<Outcome, Fault> {
         let Fetch { question, right, why, stored, beside } = fetch;
@@ -275,7 +275,7 @@ impl<A: Ask> Front<A> {
         tokio::spawn(Arc::clone(self).fetch_beside(fetch, asked, told));
     }
 
-    async fn fetch_beside(self: Arc<Self>, fetch: Fetch, asked: Asked, mut told: Told<A>) {
+    async fn fetch_beside(self: Arc<Self>, fetch: Fetch, asked: Box<Asked>, mut told: Told<A>) {
         let (status, decision) = match self.fetch(fetch, asked, &mut told).await {
             Ok(outcome) => (outcome.status(), outcome.decision()),
             Err(fault) => {
@@ -387,6 +387,7 @@ fn instead_of_error<A: Ask>(
     let ttl = Some(stored.head.fresh.ttl(Instant::now()));
     let (status, collapsed) = ((status > 0).then_some(status), status == 0);
     told.cache = Some(CacheStatus::Forwarded { why, status, ttl, stored: false, collapsed });
+    told.served.upstream.clone_from(&stored.head.upstream);
     from_store(question, stored, Decision::Stale)
 }
 

@@ -138,7 +138,7 @@ impl<A: Ask> Front<A> {
         response
     }
 
-    async fn relay(self: &Arc<Self>, asked: Asked, told: &mut Told<A>) -> Result<Outcome, Fault> {
+    async fn relay(self: &Arc<Self>, asked: Box<Asked>, told: &mut Told<A>) -> Result<Outcome, Fault> {
         match &self.settings.cache {
             // Boxed: without a cache, every request would take the room of it.
             Some(cache) if !asked.named => Box::pin(self.through(cache, asked, told)).await,
@@ -147,8 +147,12 @@ impl<A: Ask> Front<A> {
     }
 
     /// Passes a request on, and waits for its response.
-    pub(super) async fn pass(self: &Arc<Self>, asked: Asked, told: &mut Told<A>) -> Result<Outcome, Fault> {
-        let Asked { head, body, upgrade, caller, to, .. } = asked;
+    pub(super) async fn pass(
+        self: &Arc<Self>,
+        asked: Box<Asked>,
+        told: &mut Told<A>,
+    ) -> Result<Outcome, Fault> {
+        let Asked { head, body, upgrade, caller, to, .. } = *asked;
         let to = to?;
         let (upgrade, on_upgrade) = upgrade.unzip();
         let expects = head.headers.contains_key(header::EXPECT);
@@ -251,7 +255,7 @@ impl<A: Ask> Front<A> {
     }
 
     /// A request that may be passed on, and where to.
-    fn checked(&self, mut request: HttpRequest<Incoming>, caller: Caller) -> Result<Asked, Fault> {
+    fn checked(&self, mut request: HttpRequest<Incoming>, caller: Caller) -> Result<Box<Asked>, Fault> {
         let protocol = upgrade(&request);
         let upgrade = protocol.map(|protocol| (protocol, hyper::upgrade::on(&mut request)));
         let (mut head, body) = request.into_parts();
@@ -262,7 +266,8 @@ impl<A: Ask> Front<A> {
             Some(upstream) => Ok(Destination::of(upstream.clone(), url.clone())),
             None => self.destination(&head, &url),
         };
-        Ok(Asked { head, url, body, upgrade, caller, named: named.is_some(), to })
+        // Boxed: every open request would take the room of it in each future that it passes through.
+        Ok(Box::new(Asked { head, url, body, upgrade, caller, named: named.is_some(), to }))
     }
 
     /// What a caller may say; returns the target in origin form.

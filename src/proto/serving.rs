@@ -50,6 +50,10 @@ pub struct Serving<H = RandomState> {
     /// Replies that were published and may still turn out unheard, oldest first.
     recent: VecDeque<(u64, Instant, usize)>,
     recent_bytes: usize,
+    /// Replies published since the start.
+    published: u64,
+    /// Whether a round trip is on its way that will tell which of them were heard.
+    settling: bool,
     deadlines: Deadlines,
     group: Group,
     health: Health,
@@ -111,6 +115,8 @@ impl<H: BuildHasher> Serving<H> {
             unheard: 0,
             recent: VecDeque::new(),
             recent_bytes: 0,
+            published: 0,
+            settling: false,
             deadlines: Deadlines::default(),
             group: Group::new(health.keeps_away(true)),
             health,
@@ -291,24 +297,48 @@ impl<H: BuildHasher> Serving<H> {
         self.deadlines.drop(job.deadline, number);
         let to = job.client_req_id.clone();
         self.commands.push_back(Command::Reply { number, to, payload, failed });
+        self.published += 1;
         self.forget_recent(now);
+        self.settle();
+    }
+
+    /// Finds out which replies were heard, when there are many: what is kept of them is cold by the time it is
+    /// dropped, and a thousand of them push everything else out of the processor's cache.
+    fn settle(&mut self) {
+        if !self.settling && self.recent.len() >= MANY_RECENT {
+            self.settling = true;
+            self.commands.push_back(Command::Settle { published: self.published });
+        }
+    }
+
+    /// Drops the replies of the first `published` ones that are still kept: NATS has said all it will of them.
+    fn settled(&mut self, published: u64) {
+        self.settling = false;
+        while self.published - (self.recent.len() as u64) < published && self.drop_oldest() {}
+        self.settle();
     }
 
     /// Drops replies that were published long enough ago: "no responders" would have come by now.
     fn forget_recent(&mut self, now: Instant) {
-        while let Some(&(number, at, bytes)) = self.recent.front() {
+        while let Some(&(_, at, _)) = self.recent.front() {
             let fits = self.recent_bytes <= MAX_RECENT_BYTES && self.recent.len() <= MAX_RECENT;
             if fits && now.duration_since(at) < HEARD {
                 break;
             }
-            self.recent.pop_front();
-            self.recent_bytes -= bytes;
-            // A reply that nobody heard is here once for each time it was published; the last one counts.
-            let stage = self.jobs.get(&number).map(|job| &job.stage);
-            if matches!(stage, Some(Stage::Published { at: last, .. }) if *last == at) {
-                self.jobs.remove(&number);
-            }
+            self.drop_oldest();
         }
+    }
+
+    /// Drops the reply that was published first; false when there is none.
+    fn drop_oldest(&mut self) -> bool {
+        let Some((number, at, bytes)) = self.recent.pop_front() else { return false };
+        self.recent_bytes -= bytes;
+        // A reply that nobody heard is here once for each time it was published; the last one counts.
+        let stage = self.jobs.get(&number).map(|job| &job.stage);
+        if matches!(stage, Some(Stage::Published { at: last, .. }) if *last == at) {
+            self.jobs.remove(&number);
+        }
+        true
     }
 
     fn reply_unheard(&mut self, number: u64, now: Instant) {
@@ -443,6 +473,7 @@ impl<H: BuildHasher> Machine for Serving<H> {
                 self.tell(news);
             }
             Input::Joined { turn } => self.joined(turn),
+            Input::Settled { published } => self.settled(published),
             Input::Drain => self.drain(),
             Input::Resume => self.resume(),
             Input::Configure(settings) => self.configure(settings, now),
@@ -488,6 +519,8 @@ const INTRODUCTION: Duration = Duration::from_millis(100);
 /// How long a published reply is kept in case nobody hears it, and how much of them.
 const HEARD: Duration = Duration::from_secs(1);
 const MAX_RECENT: usize = 1024;
+/// So many of them are worth a round trip that tells whether they were heard.
+const MANY_RECENT: usize = 64;
 const MAX_RECENT_BYTES: usize = 1024 * 1024;
 /// The pauses before a reply that nobody heard is published again.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

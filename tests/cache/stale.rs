@@ -25,6 +25,23 @@ async fn a_cached_page_survives_its_backend() {
 }
 
 #[tokio::test]
+async fn a_stale_page_survives_its_route() {
+    let nats = Nats::start().await;
+    let origin = told().await;
+    let agent = nats.upstream("shop", &origin.url(), &["--route", "127.0.0.1"]).await;
+    let client = nats.client(&["--cache", "64MB"]).await;
+    let page = "/page?cache-control=max-age=60,stale-if-error=1000&age=100";
+    get(&client, page, &[]).await.is("1", "fwd=uri-miss");
+    agent.term();
+    assert!(agent.ended().await.success());
+    eventually_async("its route is gone", || async { client.metric("relay_routes", "").await == 0.0 }).await;
+    get(&client, page, &[]).await.is("1", "fwd=stale; fwd-status=404");
+    assert_eq!(get(&client, "/other", &[]).await.status, 404);
+    // The log has it under the upstream that it came from.
+    assert!(client.says("decision=stale").await.contains("upstream=shop"));
+}
+
+#[tokio::test]
 async fn a_stale_page_stands_in_for_an_origins_error() {
     let broken = std::sync::Arc::new(std::sync::atomic::AtomicU16::new(200));
     let status = std::sync::Arc::clone(&broken);

@@ -23,6 +23,8 @@ pub struct Agent {
     upstream: Name,
     /// Turns of joining that wait for a round trip.
     joins: Vec<u64>,
+    /// Replies that were published before a round trip.
+    settling: Vec<(u8, u64)>,
     leaving: Leaving,
 }
 
@@ -46,7 +48,13 @@ impl Agent {
         core.subscribe(core.subjects.req(upstream), true);
         let settings = serving::Settings { upstream: upstream.clone(), ..settings.agent.clone() };
         let machine = Serving::new(settings, core.id.clone(), Numbers::new(key));
-        Agent { machine, upstream: upstream.clone(), joins: Vec::new(), leaving: Leaving::No }
+        Agent {
+            machine,
+            upstream: upstream.clone(),
+            joins: Vec::new(),
+            settling: Vec::new(),
+            leaving: Leaving::No,
+        }
     }
 
     /// A call has ended.
@@ -89,6 +97,10 @@ impl Agent {
                 Command::Join { turn } => {
                     self.joins.push(turn);
                     core.start_round_trip();
+                }
+                Command::Settle { published } => {
+                    core.start_round_trip();
+                    self.settling.push((core.trips, published));
                 }
                 Command::Leave => {
                     core.effects.push(Effect::Unsubscribe { pattern: core.subjects.req(&self.upstream) });
@@ -149,6 +161,13 @@ impl Shell for Agent {
     fn on_round_trip(&mut self, core: &mut Core, ended: u8, now: Instant) {
         for turn in std::mem::take(&mut self.joins) {
             self.feed(core, Input::Joined { turn }, now);
+        }
+        for (trip, published) in std::mem::take(&mut self.settling) {
+            if trip <= ended {
+                self.feed(core, Input::Settled { published }, now);
+            } else {
+                self.settling.push((trip, published));
+            }
         }
         if matches!(self.leaving, Leaving::Told { trip } if trip <= ended) {
             self.leaving = Leaving::Left;

@@ -96,13 +96,13 @@ fn is_seen_as_another(asked: &Asked, host: &str) -> bool {
 
 impl Asked {
     /// The same once more; it has no body.
-    pub fn again(&self) -> Asked {
+    pub fn again(&self) -> Box<Asked> {
         let mut head = http::Request::new(()).into_parts().0;
         head.method = self.head.method.clone();
         head.uri = self.head.uri.clone();
         head.version = self.head.version;
         head.headers = self.head.headers.clone();
-        Asked {
+        Box::new(Asked {
             head,
             url: self.url.clone(),
             body: None,
@@ -110,7 +110,7 @@ impl Asked {
             caller: self.caller,
             named: self.named,
             to: self.to.clone(),
-        }
+        })
     }
 }
 

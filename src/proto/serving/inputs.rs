@@ -90,6 +90,11 @@ pub enum Input {
         /// The turn it was for.
         turn: u64,
     },
+    /// The round trip of [`Command::Settle`] has ended.
+    Settled {
+        /// How many replies had been published before it.
+        published: u64,
+    },
     /// No new requests: the process, or the upstream, ends.
     Drain,
     /// It does not end after all.
@@ -127,6 +132,12 @@ pub enum Command {
         payload: Bytes,
         /// Whether it is an error.
         failed: bool,
+    },
+    /// Make a round trip through the server: when it comes back as [`Input::Settled`], so has NATS's word on every
+    /// reply before it that nobody heard.
+    Settle {
+        /// How many replies have been published.
+        published: u64,
     },
     /// Be a member of the queue group; when a round trip has shown that the subscription is in force, that comes
     /// back as [`Input::Joined`].

@@ -92,6 +92,32 @@ fn a_streamed_response_whose_head_nobody_heard_is_given_up_and_told_so() {
 }
 
 #[test]
+fn replies_that_were_heard_are_not_kept() {
+    let mut agent = Agent::new(4);
+    let answer = |agent: &mut Agent| {
+        let number = agent.request();
+        agent.done(number);
+        number
+    };
+    let numbers: Vec<u64> = (0..MANY_RECENT).map(|_| answer(&mut agent)).collect();
+    assert_eq!(agent.does().last(), Some(&format!("settle {MANY_RECENT}")));
+    let late = answer(&mut agent);
+    // NATS's word on it comes before the end of the round trip.
+    agent.feed(Input::ReplyUnheard { number: numbers[3] });
+    agent.feed(Input::Settled { published: MANY_RECENT as u64 });
+    agent.does();
+    assert_eq!(agent.machine.recent.len(), 1, "the one that was published after it");
+    agent.pass(100);
+    assert_eq!(agent.does(), ["reply"], "it is published again");
+    agent.feed(Input::ReplyUnheard { number: late });
+    agent.pass(100);
+    assert_eq!(agent.does(), ["reply"], "so is a later one");
+    agent.feed(Input::ReplyUnheard { number: numbers[5] });
+    agent.pass(100);
+    assert_eq!(agent.does(), [""; 0], "what was heard is gone");
+}
+
+#[test]
 fn a_body_that_moves_gives_the_origin_its_time_anew() {
     let mut agent = Agent::new(4);
     let number = agent.request();
@@ -371,6 +397,7 @@ fn words(command: Command) -> String {
             Some(error) => format!("reply {}", error.code),
         },
         Command::Join { .. } => "join".to_owned(),
+        Command::Settle { published } => format!("settle {published}"),
         Command::Leave => "leave".to_owned(),
         Command::Announce(here) | Command::Heartbeat(here) => {
             format!("announce {}{}", accepts(&here), here.in_flight)

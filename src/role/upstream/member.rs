@@ -431,6 +431,14 @@ impl Shell for Member {
                 self.claim_contested();
                 self.announce(here);
             }
+            Command::Settle { published } => {
+                if let Some(member) = self.myself() {
+                    tokio::spawn(async move {
+                        member.core.round_trip().await;
+                        member.feed(Input::Settled { published });
+                    });
+                }
+            }
             Command::Farewell => core.publish(core.subjects.gone(&self.name, &core.id), Bytes::new()),
         }
         None
