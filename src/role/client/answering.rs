@@ -1,0 +1,63 @@
+//! An answer on its way to its caller, with the streams that belong to it.
+
+use super::{Caller, Client};
+use crate::{
+    front::http::Answered,
+    proto::{
+        exchange::{Answer, Input},
+        flow::FIRST_WINDOW,
+    },
+    wire::{Code, Fault, Kind, Reply, Side, StreamMessage, Word},
+};
+
+impl Client {
+    /// Hands the answer to its caller, with the streams that belong to it. They are opened before the next
+    /// message is read: it may be their first frame.
+    pub(super) fn answer(&self, caller: Caller, number: u64, answer: Answer) -> Option<Input<Caller>> {
+        let streams = match &answer {
+            Answer::Response(reply) if reply.stream => reply.client_req_id.upstream().parse().ok(),
+            Answer::Response(_) | Answer::Fault(_) => None,
+        };
+        let answered = match answer {
+            Answer::Response(reply) if reply.stream => self.open_response(reply),
+            answer => {
+                if let Some(upload) = self.streams.get(number) {
+                    match &answer {
+                        Answer::Response(_) => upload.settle(),
+                        Answer::Fault(fault) => upload.fail(fault.clone()),
+                    }
+                }
+                Answered { answer, reader: None, writer: None }
+            }
+        };
+        let opened = answered.reader.is_some();
+        // The caller may be gone this very moment; then nobody wants it.
+        let heard = caller.send(answered).is_ok();
+        streams.filter(|_| !(opened && heard)).map(|upstream| Input::StreamEnded { upstream })
+    }
+
+    fn open_response(&self, reply: Box<Reply>) -> Answered {
+        let opened = match &reply.upstream_req_id {
+            Some(peer) => self.streams.open(&reply.client_req_id).map(|stream| (stream, peer)),
+            None => Err(Fault::new(Code::BadMessage, Side::Client, "a streamed response names no agent")),
+        };
+        match opened {
+            Ok((stream, peer)) => {
+                stream.connect(peer);
+                let reader = Some(stream.reader(FIRST_WINDOW));
+                let writer = reply.upgrade.is_some().then(|| stream.writer(FIRST_WINDOW));
+                stream.settle();
+                Answered { answer: Answer::Response(reply), reader, writer }
+            }
+            Err(fault) => {
+                if let Some(to) = reply.upstream_req_id {
+                    let cancel = StreamMessage { to, word: Word::Cancel };
+                    let subject = self.core.subjects.of_request(Kind::Body, &cancel.to);
+                    self.core.publish(subject, cancel.encode());
+                }
+                let fault = Fault { maybe_seen: true, ..fault };
+                Answered { answer: Answer::Fault(fault), reader: None, writer: None }
+            }
+        }
+    }
+}
