@@ -136,7 +136,7 @@ codes! {
     NoAgent = "no_agent" 503 "destination_unavailable" unseen Some(5),
         "no upstream agent is there for this upstream";
     AgentsFull = "agents_full" 503 "connection_limit_reached" unseen Some(1),
-        "every upstream agent for this upstream is at its limit";
+        "no upstream agent for this upstream takes requests: they are at their limit, or their origin does not work";
     ClientFull = "client_full" 503 "connection_limit_reached" unseen Some(1),
         "the client agent is at its limit of requests in flight";
     BrokerFull = "broker_full" 503 "connection_limit_reached" unseen Some(1),

@@ -223,7 +223,7 @@ impl<C> Exchange<C> {
 /// The fault of a request that nobody has.
 pub fn nobody_there(upstream: &Name, refused: bool) -> Fault {
     if refused {
-        let detail = format!("every upstream agent for '{upstream}' is at its limit (--max-in-flight)");
+        let detail = format!("no upstream agent for '{upstream}' takes requests now: see `relay ps`");
         Fault::new(Code::AgentsFull, Side::Client, detail)
     } else {
         let detail = format!("no upstream agent is there for '{upstream}', and no broker to wait for one");

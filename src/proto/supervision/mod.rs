@@ -348,8 +348,9 @@ impl<H: BuildHasher> Supervision<H> {
                 let full = *refused || self.roster.presence(upstream) == Presence::Full;
                 let wait = humantime::format_duration(self.settings.wait);
                 if full {
-                    let detail =
-                        format!("every upstream agent for '{upstream}' was at its limit for {wait} (--wait)");
+                    let detail = format!(
+                        "no upstream agent for '{upstream}' took requests for {wait} (--wait): see `relay ps`"
+                    );
                     Fault::new(Code::AgentsFull, Side::Broker, detail)
                 } else {
                     let detail = format!("no upstream agent for '{upstream}' came within {wait} (--wait)");
