@@ -1,5 +1,5 @@
 //! The upstream agent: one process that serves one upstream or several. What happens to the process is here and
-//! is handed on; each upstream is a [`Member`].
+//! is handed on; each upstream is a `member`.
 
 use std::{
     collections::BTreeMap,
