@@ -23,7 +23,7 @@ pub use context::shown;
 pub use entrance::{Entrance, Mode, Trusted};
 pub use file::{from_flags, parse, reread};
 pub use process::{Nats, Process, Secret};
-pub use tools::{Cache, CacheCommand, CacheStats, Decode, Demo, Health, Ps, Purge, Routes, Up};
+pub use tools::{Cache, CacheCommand, CacheStats, Decode, Demo, Health, Inquiry, Purge, Up};
 pub use upstream::{Member, Origin, Upstream};
 pub use values::{Admin, HostHeader, Listen, LogFormat, OriginPath, OriginUrl, Switch};
 
@@ -48,9 +48,9 @@ pub enum Command {
     /// Run everything in one process, with a private nats-server
     Up(Up),
     /// Show who is there: upstreams, agents, brokers, client agents, requests in flight
-    Ps(Ps),
+    Ps(Inquiry),
     /// Show which routes there are and whose they are
-    Routes(Routes),
+    Routes(Inquiry),
     /// Purge the caches of all client agents, or show what they do
     Cache(Cache),
     /// Print a relay message from standard input as text, for `nats sub 'relay.>' --translate 'relay decode'`

@@ -36,23 +36,9 @@ pub struct Up {
     pub grace: Duration,
 }
 
-/// Who is there.
+/// A question to everybody.
 #[derive(Debug, Clone, Args)]
-pub struct Ps {
-    /// Print JSON, one document
-    #[arg(long)]
-    pub json: bool,
-    /// How long to wait for answers
-    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = humantime::parse_duration)]
-    pub timeout: Duration,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub nats: Nats,
-}
-
-/// Which routes there are.
-#[derive(Debug, Clone, Args)]
-pub struct Routes {
+pub struct Inquiry {
     /// Print JSON, one document
     #[arg(long)]
     pub json: bool,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{inquiry, service::Report};
-use crate::{bus::Bus, config::Ps as Settings};
+use crate::{bus::Bus, config::Inquiry as Settings};
 
 #[derive(Deserialize)]
 struct Stats {

@@ -9,7 +9,7 @@ use super::{
     inquiry,
     service::{Claimed, Routes, SERVED},
 };
-use crate::config::Routes as Settings;
+use crate::config::Inquiry as Settings;
 
 /// One route of one upstream, as `--json` prints it.
 #[derive(Debug, PartialEq, Eq, Serialize)]
