@@ -25,6 +25,7 @@ mod group;
 mod health;
 mod inputs;
 mod load;
+mod recent;
 mod siblings;
 mod standing;
 
@@ -302,45 +303,6 @@ impl<H: BuildHasher> Serving<H> {
         self.settle();
     }
 
-    /// Finds out which replies were heard, when there are many: what is kept of them is cold by the time it is
-    /// dropped, and a thousand of them push everything else out of the processor's cache.
-    fn settle(&mut self) {
-        if !self.settling && self.recent.len() >= MANY_RECENT {
-            self.settling = true;
-            self.commands.push_back(Command::Settle { published: self.published });
-        }
-    }
-
-    /// Drops the replies of the first `published` ones that are still kept: NATS has said all it will of them.
-    fn settled(&mut self, published: u64) {
-        self.settling = false;
-        while self.published - (self.recent.len() as u64) < published && self.drop_oldest() {}
-        self.settle();
-    }
-
-    /// Drops replies that were published long enough ago: "no responders" would have come by now.
-    fn forget_recent(&mut self, now: Instant) {
-        while let Some(&(_, at, _)) = self.recent.front() {
-            let fits = self.recent_bytes <= MAX_RECENT_BYTES && self.recent.len() <= MAX_RECENT;
-            if fits && now.duration_since(at) < HEARD {
-                break;
-            }
-            self.drop_oldest();
-        }
-    }
-
-    /// Drops the reply that was published first; false when there is none.
-    fn drop_oldest(&mut self) -> bool {
-        let Some((number, at, bytes)) = self.recent.pop_front() else { return false };
-        self.recent_bytes -= bytes;
-        // A reply that nobody heard is here once for each time it was published; the last one counts.
-        let stage = self.jobs.get(&number).map(|job| &job.stage);
-        if matches!(stage, Some(Stage::Published { at: last, .. }) if *last == at) {
-            self.jobs.remove(&number);
-        }
-        true
-    }
-
     fn reply_unheard(&mut self, number: u64, now: Instant) {
         let Some(job) = self.jobs.get_mut(&number) else { return };
         if let Stage::Streaming = job.stage {
@@ -516,12 +478,6 @@ fn job_end(jobs: &ByNumber<Job>, number: u64, now: Instant) -> Instant {
 
 /// How soon an agent announces itself to a newcomer.
 const INTRODUCTION: Duration = Duration::from_millis(100);
-/// How long a published reply is kept in case nobody hears it, and how much of them.
-const HEARD: Duration = Duration::from_secs(1);
-const MAX_RECENT: usize = 1024;
-/// So many of them are worth a round trip that tells whether they were heard.
-const MANY_RECENT: usize = 64;
-const MAX_RECENT_BYTES: usize = 1024 * 1024;
 /// The pauses before a reply that nobody heard is published again.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(1);

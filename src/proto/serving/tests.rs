@@ -1,7 +1,10 @@
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
-use super::*;
+use super::{
+    recent::{MANY_RECENT, MAX_RECENT},
+    *,
+};
 
 mod away;
 use crate::wire::{Name, message::VERSION};
