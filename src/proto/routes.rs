@@ -24,7 +24,7 @@ mod index;
 
 pub use index::Found;
 
-use claimed::Holder;
+use claimed::{Claimed, Holder};
 use index::Index;
 
 /// Routes of one agent at most; claims beyond it are refused.
@@ -151,7 +151,7 @@ enum Learning {
     NotYet,
     Since {
         asked: Instant,
-        /// When the last thing came that was not known before.
+        /// When the last thing came that was not known before, or was found to be missing.
         news: Instant,
     },
     Done,
@@ -170,7 +170,7 @@ impl Routes {
 
     /// Every route, in the order of their texts.
     pub fn rows(&self) -> Vec<Row> {
-        let mut rows: Vec<Row> = self.index.iter().filter_map(|(_, claimed)| claimed.row()).collect();
+        let mut rows: Vec<Row> = self.index.iter().filter_map(Claimed::row).collect();
         rows.sort_by(|a, b| a.route.cmp(&b.route));
         rows
     }
@@ -306,15 +306,14 @@ impl Routes {
         }
     }
 
-    /// Whether everybody has said everything: nothing new came for a while, and what agents announced is here.
-    fn learned(&self, now: Instant) -> bool {
-        match self.learning {
-            Learning::Done => true,
-            Learning::NotYet => false,
-            Learning::Since { asked, news } => {
-                let quiet = now.duration_since(news) >= QUIET && self.agents.values().all(Agent::is_complete);
-                quiet || now.duration_since(asked) >= LONGEST_LEARNING
-            }
+    /// Everybody has said everything when nothing new came for a while, and what agents announced is here.
+    fn learn(&mut self, now: Instant) {
+        let Learning::Since { asked, news } = self.learning else { return };
+        let quiet = now >= news + QUIET;
+        if now >= asked + LONGEST_LEARNING || quiet && self.agents.values().all(Agent::is_complete) {
+            self.learning = Learning::Done;
+        } else if quiet {
+            self.news(now);
         }
     }
 
@@ -367,9 +366,7 @@ impl Machine for Routes {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        if self.learned(now) {
-            self.learning = Learning::Done;
-        }
+        self.learn(now);
         if self.sweep.is_some_and(|at| at <= now) {
             self.look_after_agents(now);
             self.sweep = Some(now + SWEEP);
@@ -383,11 +380,7 @@ impl Machine for Routes {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let learned = match self.learning {
-            Learning::Since { asked, news } => {
-                let quiet = news + QUIET;
-                let end = asked + LONGEST_LEARNING;
-                Some(if self.agents.values().all(Agent::is_complete) { quiet.min(end) } else { end })
-            }
+            Learning::Since { asked, news } => Some((news + QUIET).min(asked + LONGEST_LEARNING)),
             Learning::NotYet | Learning::Done => None,
         };
         learned.into_iter().chain(self.sweep).chain(self.refuse_again).min()

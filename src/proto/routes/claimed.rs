@@ -84,7 +84,8 @@ impl Claimed {
     pub fn claim(&mut self, upstream: Name, strip: bool, holder: Holder) -> Vec<Command> {
         let before = self.first();
         let agent = holder.agent.clone();
-        self.replace_holder(&upstream, strip, &agent);
+        // It may have claimed it with another word about stripping.
+        self.drop_holder(&upstream, &agent);
         let same = |claim: &&mut ByUpstream| claim.upstream == upstream && claim.strip == strip;
         match self.claims.iter_mut().find(same) {
             Some(claim) => {
@@ -96,54 +97,23 @@ impl Claimed {
                 self.claims.push(ByUpstream { upstream, strip, since, holders: vec![holder] });
             }
         }
-        let mut told = self.settle(before);
-        if told.is_empty() {
-            told.extend(self.refuse(&upstream, strip, Some(&agent)));
+        match self.settle(before) {
+            true => self.refuse_later(),
+            // The others have been told.
+            false => self.refuse(|claim, holder| claim.upstream == upstream && holder.agent == agent),
         }
-        told
     }
 
     /// An agent gives it up; returns who is to be told that he is refused.
     pub fn release(&mut self, upstream: &Name, agent: &ProcessId) -> Vec<Command> {
         let before = self.first();
         self.drop_holder(upstream, agent);
-        self.settle(before)
+        if self.settle(before) { self.refuse_later() } else { Vec::new() }
     }
 
-    /// The agent says it anew, perhaps with another word about stripping.
-    fn replace_holder(&mut self, upstream: &Name, strip: bool, agent: &ProcessId) {
-        for claim in self.claims.iter_mut().filter(|claim| claim.upstream == *upstream) {
-            claim.holders.retain(|holder| holder.agent != *agent);
-        }
-        self.claims.retain(|claim| {
-            !claim.holders.is_empty() || (claim.upstream == *upstream && claim.strip == strip)
-        });
-    }
-
-    fn drop_holder(&mut self, upstream: &Name, agent: &ProcessId) {
-        for claim in self.claims.iter_mut().filter(|claim| claim.upstream == *upstream) {
-            claim.holders.retain(|holder| holder.agent != *agent);
-        }
-        self.claims.retain(|claim| !claim.holders.is_empty());
-    }
-
-    fn first(&self) -> Option<(Name, bool)> {
-        self.holder().map(|(upstream, strip)| (upstream.clone(), strip))
-    }
-
-    /// Puts the first claim first. When that is another one than `before`, all others are told.
-    fn settle(&mut self, before: Option<(Name, bool)>) -> Vec<Command> {
-        self.claims.sort_by(|a, b| a.rank().cmp(&b.rank()));
-        let changed = before.is_some() && self.first() != before;
-        if !changed {
-            return Vec::new();
-        }
-        self.refuse_later()
-    }
-
-    /// What all but the first are to be told.
+    /// What all are to be told that do not have it.
     pub fn refuse_later(&self) -> Vec<Command> {
-        self.claims.iter().flat_map(|claim| self.refuse(&claim.upstream, claim.strip, None)).collect()
+        self.refuse(|_, _| true)
     }
 
     /// Whether more than one upstream claims it.
@@ -151,22 +121,38 @@ impl Claimed {
         self.claims.len() > 1
     }
 
-    /// What an upstream's agents, or one of them, are to be told: nothing when it has the route.
-    fn refuse(&self, upstream: &Name, strip: bool, only: Option<&ProcessId>) -> Vec<Command> {
-        let Some((first, others)) = self.claims.split_first() else { return Vec::new() };
-        let Some(claim) = others.iter().find(|claim| claim.upstream == *upstream && claim.strip == strip)
-        else {
-            return Vec::new();
-        };
-        let earlier = claim.since.saturating_duration_since(first.since);
-        let agents = claim.holders.iter().map(|holder| &holder.agent);
-        let told =
-            agents.filter(|agent| only.is_none_or(|only| only == *agent)).map(|agent| Command::Refuse {
-                upstream: upstream.clone(),
-                agent: agent.clone(),
+    fn drop_holder(&mut self, upstream: &Name, agent: &ProcessId) {
+        for claim in self.claims.iter_mut().filter(|claim| claim.upstream == *upstream) {
+            claim.holders.retain(|holder| holder.agent != *agent);
+        }
+    }
+
+    fn first(&self) -> Option<(Name, bool)> {
+        self.holder().map(|(upstream, strip)| (upstream.clone(), strip))
+    }
+
+    /// Drops claims that nobody holds, and puts the first one first; whether that is now another one than
+    /// `before`.
+    fn settle(&mut self, before: Option<(Name, bool)>) -> bool {
+        self.claims.retain(|claim| !claim.holders.is_empty());
+        self.claims.sort_by(|a, b| a.rank().cmp(&b.rank()));
+        before.is_some() && self.first() != before
+    }
+
+    /// What those of `whom` are to be told that do not have it.
+    fn refuse(&self, whom: impl Fn(&ByUpstream, &Holder) -> bool) -> Vec<Command> {
+        let Some((first, later)) = self.claims.split_first() else { return Vec::new() };
+        let held = later.iter().flat_map(|claim| claim.holders.iter().map(move |holder| (claim, holder)));
+        let refused =
+            held.filter(|(claim, holder)| whom(claim, holder)).map(|(claim, holder)| Command::Refuse {
+                upstream: claim.upstream.clone(),
+                agent: holder.agent.clone(),
                 route: self.route.clone(),
-                why: Why::Taken { by: first.upstream.clone(), earlier },
+                why: Why::Taken {
+                    by: first.upstream.clone(),
+                    earlier: claim.since.saturating_duration_since(first.since),
+                },
             });
-        told.collect()
+        refused.collect()
     }
 }

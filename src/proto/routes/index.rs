@@ -69,9 +69,9 @@ impl Index {
     }
 
     /// Every route.
-    pub fn iter(&self) -> impl Iterator<Item = (&Route, &Claimed)> {
+    pub fn iter(&self) -> impl Iterator<Item = &Claimed> {
         let paths = self.exact.values().chain(self.below.values()).chain([&self.any]);
-        paths.flat_map(|paths| paths.by_path.values()).map(|claimed| (claimed.route(), claimed))
+        paths.flat_map(|paths| paths.by_path.values())
     }
 
     /// An agent claims a route; returns who is to be told that he is refused.
