@@ -4,25 +4,10 @@
 use http::{HeaderValue, header, request::Parts};
 
 use super::http::{Ask, Front, Sought};
-use crate::wire::{Code, Fault, Name, Side};
-
-/// Where a request goes, and how it is changed for that.
-#[derive(Debug, Clone)]
-pub struct Destination {
-    /// The upstream.
-    pub upstream: Name,
-    /// The request target, in origin form.
-    pub url: String,
-    /// What was stripped from the front of its path.
-    pub stripped: Option<HeaderValue>,
-}
-
-impl Destination {
-    /// This upstream, with the target as it is.
-    pub fn of(upstream: Name, url: String) -> Self {
-        Destination { upstream, url, stripped: None }
-    }
-}
+use crate::{
+    proto::routes::Found,
+    wire::{Code, Fault, Name, Side},
+};
 
 impl<A: Ask> Front<A> {
     /// The upstream that the caller names, where that is allowed.
@@ -40,14 +25,14 @@ impl<A: Ask> Front<A> {
     }
 
     /// Where the request with this head goes; `url` is its target in origin form.
-    pub(super) fn destination(&self, head: &Parts, url: &str) -> Result<Destination, Fault> {
+    pub(super) fn destination(&self, head: &Parts, url: &str) -> Result<Found, Fault> {
         if let Some(upstream) = &self.settings.upstream {
-            return Ok(Destination::of(upstream.clone(), url.to_owned()));
+            return Ok(Found { upstream: upstream.clone(), strip: 0 });
         }
         let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let path = url.split('?').next().unwrap_or_default();
         match self.ask.seek(host, path) {
-            Sought::Found(found) => Ok(strip(url, found.upstream, found.strip)),
+            Sought::Found(found) => Ok(found),
             Sought::Nowhere => {
                 let detail = format!("no upstream has a route for {}{}", shown(host), shown(path));
                 Err(Fault::new(Code::NoRoute, Side::Client, detail))
@@ -65,17 +50,16 @@ impl<A: Ask> Front<A> {
     }
 }
 
-/// Takes the first `segments` off the path.
-fn strip(url: &str, upstream: Name, segments: usize) -> Destination {
+/// Takes the first `segments` off the path of `url`; what they were comes with it.
+pub(super) fn strip(url: String, segments: usize) -> (String, Option<HeaderValue>) {
     if segments == 0 {
-        return Destination::of(upstream, url.to_owned());
+        return (url, None);
     }
     let end = url.find('?').unwrap_or(url.len());
     let next = url[..end].match_indices('/').nth(segments).map_or(end, |(at, _)| at);
     let stripped = HeaderValue::from_str(&url[..next]).ok();
     let rest = &url[next..];
-    let url = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
-    Destination { upstream, url, stripped }
+    (if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") }, stripped)
 }
 
 /// As much of a text as belongs into a sentence.
@@ -104,9 +88,9 @@ mod tests {
             ("/a//b", 1, "//b", Some("/a")),
             ("/a/b", 0, "/a/b", None),
         ] {
-            let to = strip(url, "x".parse().unwrap(), segments);
-            assert_eq!(to.url, rest, "{url}");
-            assert_eq!(to.stripped.as_ref().and_then(|value| value.to_str().ok()), stripped, "{url}");
+            let (left, prefix) = strip(url.to_owned(), segments);
+            assert_eq!(left, rest, "{url}");
+            assert_eq!(prefix.as_ref().and_then(|value| value.to_str().ok()), stripped, "{url}");
         }
     }
 }

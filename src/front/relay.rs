@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use super::{
     body::{self, Begun, Held, Outgoing, Source, Streamed, Unread},
     cached,
-    destination::Destination,
+    destination::strip,
     http::{Answered, Ask, Front},
     problem,
     served::{Decision, Told},
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     cache::fill::Follower,
-    proto::{exchange::Answer, flow::FIRST_WINDOW},
+    proto::{exchange::Answer, flow::FIRST_WINDOW, routes::Found},
     stream::{Reader, Writer, tunnel},
     wire::{
         Code, Fault, Reply, Request, Side,
@@ -49,7 +49,7 @@ pub(super) struct Asked {
     /// Whether the caller named the upstream: such a request is none of a cache's.
     pub named: bool,
     /// Where it goes. Without a route, what is stored may still answer it.
-    pub to: Result<Destination, Fault>,
+    pub to: Result<Found, Fault>,
 }
 
 /// What a request comes to.
@@ -152,8 +152,9 @@ impl<A: Ask> Front<A> {
         asked: Box<Asked>,
         told: &mut Told<A>,
     ) -> Result<Outcome, Fault> {
-        let Asked { head, body, upgrade, caller, to, .. } = *asked;
+        let Asked { head, url, body, upgrade, caller, named: _, to } = *asked;
         let to = to?;
+        let (url, stripped) = strip(url, to.strip);
         let (upgrade, on_upgrade) = upgrade.unzip();
         let expects = head.headers.contains_key(header::EXPECT);
         let grpc = headers::is_grpc(&head.headers);
@@ -173,7 +174,7 @@ impl<A: Ask> Front<A> {
         if wants_trailers {
             kept.insert(header::TE, HeaderValue::from_static("trailers"));
         }
-        if let Some(prefix) = to.stripped {
+        if let Some(prefix) = stripped {
             headers::add_prefix(&mut kept, prefix);
         }
         if expects && rest.is_some() {
@@ -186,7 +187,7 @@ impl<A: Ask> Front<A> {
             client_req_ttl: millis(self.settings.ttl),
             upstream_target: to.upstream,
             method: head.method,
-            url: to.url,
+            url,
             headers: kept,
             body: bytes,
             stream: rest.is_some(),
@@ -262,12 +263,13 @@ impl<A: Ask> Front<A> {
         let url = self.check(&mut head)?;
         let body = (!body.is_end_stream()).then_some(body);
         let named = self.named(&head)?;
-        let to = match &named {
-            Some(upstream) => Ok(Destination::of(upstream.clone(), url.clone())),
+        let is_named = named.is_some();
+        let to = match named {
+            Some(upstream) => Ok(Found { upstream, strip: 0 }),
             None => self.destination(&head, &url),
         };
         // Boxed: every open request would take the room of it in each future that it passes through.
-        Ok(Box::new(Asked { head, url, body, upgrade, caller, named: named.is_some(), to }))
+        Ok(Box::new(Asked { head, url, body, upgrade, caller, named: is_named, to }))
     }
 
     /// What a caller may say; returns the target in origin form.

@@ -58,7 +58,7 @@ type Caller = oneshot::Sender<Answered>;
 
 /// One client agent.
 pub struct Client {
-    core: Core,
+    core: Arc<Core>,
     /// The upstream that all requests are for.
     upstream: Option<Name>,
     /// The upstreams whose agents matter; none stands for all.
@@ -113,6 +113,7 @@ impl Client {
     /// When a setting can't be used.
     pub async fn connect(settings: &Settings) -> anyhow::Result<(Arc<Self>, mpsc::Receiver<Event>)> {
         let (core, events) = Core::connect(&settings.process, "client", "client").await?;
+        let core = Arc::new(core);
         let rules = exchange::Settings {
             ttl: settings.ttl,
             patience: settings.patience,
@@ -123,7 +124,7 @@ impl Client {
         let streams =
             Streams::new(core.bus.clone(), core.subjects.clone(), Side::Client, settings.max_streams);
         let client = Arc::new(Client {
-            routing: Routing::of(&core),
+            routing: Routing::new(Arc::clone(&core)),
             callers_name_upstreams: settings.allow_upstream_header == Switch::On,
             core,
             streams,
@@ -228,9 +229,7 @@ impl Client {
         }
         for subject in announcements(&core.subjects, Kind::Route, &self.only) {
             let claims = core.bus.subscribe(subject).await?;
-            let client = Arc::clone(self);
-            let accept = move |message: &Message, read| client.core.accept(message, read);
-            tokio::spawn(Arc::clone(&self.routing).read_claims(claims, accept));
+            tokio::spawn(Arc::clone(&self.routing).read_claims(claims));
         }
         let routing = Arc::clone(&self.routing);
         tokio::spawn(async move { routing.run_timers().await });

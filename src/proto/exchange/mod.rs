@@ -416,8 +416,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             upstream.open -= 1;
             upstream.got_through |= !failed || exchange.got_through();
         }
-        let upstream = upstream.clone();
-        self.forget_quiet(&upstream);
+        self.forget_quiet(upstream);
         if let (true, Phase::Taken { at_agent, .. }) = (failed, &exchange.phase) {
             self.commands.push_back(Command::Cancel { to: at_agent.clone() });
         }

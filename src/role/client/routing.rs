@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prometheus_client::metrics::{counter::Counter, family::Family};
 
 use crate::{
-    bus::{Bus, Message, Subscription},
+    bus::{Message, Subscription},
     front::http::Sought,
     proto::routes::{Command, Input, Routes, Row, Why},
     role::{
@@ -23,23 +22,14 @@ use crate::{
 
 /// The table of one client agent, and its way to the agents.
 pub struct Routing {
-    bus: Bus,
-    subjects: Subjects,
-    own: ProcessId,
-    refused: Family<ClaimRefused, Counter>,
+    core: Arc<Core>,
     driver: Driver<Routes>,
 }
 
 impl Routing {
     /// The empty table of this process.
-    pub fn of(core: &Core) -> Arc<Self> {
-        Arc::new(Routing {
-            bus: core.bus.clone(),
-            subjects: core.subjects.clone(),
-            own: core.id.clone(),
-            refused: core.metrics.claims_refused.clone(),
-            driver: Driver::new(Routes::default()),
-        })
+    pub fn new(core: Arc<Core>) -> Arc<Self> {
+        Arc::new(Routing { core, driver: Driver::new(Routes::default()) })
     }
 
     /// Which upstream has a route for this host and path.
@@ -70,8 +60,8 @@ impl Routing {
     ///
     /// # Errors
     /// What is wrong with it; the agent is told so.
-    pub fn read(&self, message: &Message) -> Result<Option<Input>, Malformed> {
-        let named = self.subjects.claimant(&message.subject);
+    fn read(&self, message: &Message) -> Result<Option<Input>, Malformed> {
+        let named = self.core.subjects.claimant(&message.subject);
         let Some((upstream, agent)) = named else { return Ok(None) };
         let claim = codec::decode::<Claim>(&message.payload).inspect_err(|malformed| {
             self.count("malformed");
@@ -80,7 +70,7 @@ impl Routing {
                 Refused { why: Some(malformed.to_string()), ..refused(upstream.clone(), String::new()) },
             );
         })?;
-        let subject = self.subjects.route(&upstream, &agent, &claim.route);
+        let subject = self.core.subjects.route(&upstream, &agent, &claim.route);
         let own =
             claim.upstream_target == upstream && claim.upstream_id == agent && subject == *message.subject;
         Ok(own.then_some(Input::Claim(claim)))
@@ -92,32 +82,21 @@ impl Routing {
     }
 
     /// Reads the claims of a subscription until it ends.
-    pub async fn read_claims(
-        self: Arc<Self>,
-        mut claims: Subscription,
-        accept: impl Fn(&Message, Result<Option<Input>, Malformed>) -> Option<Input>,
-    ) {
+    pub async fn read_claims(self: Arc<Self>, mut claims: Subscription) {
         while let Some(message) = claims.next().await {
-            let read = self.read(&message);
-            if let Some(input) = accept(&message, read) {
+            if let Some(input) = self.core.accept(&message, self.read(&message)) {
                 self.feed(input);
             }
         }
     }
 
     fn count(&self, reason: &'static str) {
-        self.refused.get_or_create(&ClaimRefused { reason }).inc();
+        self.core.metrics.claims_refused.get_or_create(&ClaimRefused { reason }).inc();
     }
 
     fn tell(&self, agent: &ProcessId, refused: Refused) {
-        let subject = self.subjects.claim(agent, &refused.upstream_target);
-        // Should it not arrive, the claim comes again.
-        self.bus.publish(subject, codec::encode(&refused)).ok();
-    }
-
-    fn publish(&self, subject: String) {
-        // As above: whoever is not asked announces itself within a heartbeat.
-        self.bus.publish(subject, Bytes::new()).ok();
+        let subject = self.core.subjects.claim(agent, &refused.upstream_target);
+        self.core.publish(subject, codec::encode(&refused));
     }
 }
 
@@ -133,14 +112,14 @@ impl Shell for Routing {
     }
 
     fn perform(&self, command: Command) -> Option<Input> {
+        // Should a question not arrive, its turn comes again, and whoever is not asked announces itself.
+        let Core { subjects, id, .. } = &*self.core;
         match command {
-            Command::AskAll => self.publish(self.subjects.who()),
-            Command::Ask { upstream } => self.publish(self.subjects.who_of(&upstream)),
+            Command::AskAll => self.core.publish(subjects.who(), Bytes::new()),
+            Command::Ask { upstream } => self.core.publish(subjects.who_of(&upstream), Bytes::new()),
             Command::Probe { upstream, agent } => {
-                let subject = self.subjects.probe(&agent, &upstream);
-                let reply = self.subjects.probe_reply(&self.own, &upstream, &agent);
-                // As above.
-                self.bus.ask(subject, reply, Bytes::new()).ok();
+                let reply = subjects.probe_reply(id, &upstream, &agent);
+                self.core.ask(subjects.probe(&agent, &upstream), reply, Bytes::new());
             }
             Command::Refuse { upstream, agent, route, why } => {
                 let told = refused(upstream, route.to_string());
