@@ -9,7 +9,7 @@
 //! the body as far as it fits in a message ([`front::body`]) and applies the header rules ([`wire::headers`]).
 //! The result is a [`wire::Request`].
 //!
-//! [`role::client`] gives it to the client agent's decisions, [`proto::exchange`], which publish it on
+//! [`role::client`] gives it to its [`role::asker`], whose decisions, [`proto::exchange`], publish it on
 //! `relay.req.<upstream>` ([`wire::subjects`], [`wire::codec`], [`bus`]). NATS hands it to one member of the
 //! queue group: an upstream agent, [`role::upstream`], which may serve several upstreams; its member for this
 //! one has its decisions in [`proto::serving`]. It issues the request to the real server ([`origin`]) and

@@ -8,21 +8,20 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     task::JoinSet,
 };
 
 use super::{
-    core::{self, Announced, Core, Role},
+    asker::{self, Asker},
+    core::{self, Core, Role},
     service::{Report, Service},
-    shell::{Driver, Shell},
     signals::Signals,
 };
 use crate::{
-    bus::{Event, Message, Subscription},
+    bus::{Event, Message},
     cache::store::Limits,
     config::{Client as Settings, Switch},
     front::{
@@ -30,48 +29,29 @@ use crate::{
         body::Limits as BodyLimits,
         cached::Shared,
         entrance::Listener,
-        http::{Answered, Front},
+        http::Front,
         listen,
         opening::Opening,
         tls::{self, Tls},
     },
-    proto::{
-        exchange::{self, Command, Exchanges, Input},
-        routes,
-    },
-    stream::{self, Streams},
-    wire::{
-        Ack, Code, Fault, Here, Kind, Lost, Name, ProcessId, Reply, RequestId, Side, StreamMessage, Word,
-        codec, ids::Numbers, subjects::Address,
-    },
+    proto::exchange,
+    wire::{Kind, Name, subjects::Address},
 };
 
-mod answering;
 mod asking;
 mod caching;
-mod routing;
 
 use asking::Asking;
-use routing::{Routing, announcements};
-
-type Caller = oneshot::Sender<Answered>;
 
 /// One client agent.
 pub struct Client {
     core: Arc<Core>,
-    /// The upstream that all requests are for.
-    upstream: Option<Name>,
-    /// The upstreams whose agents matter; none stands for all.
-    only: Vec<Name>,
-    /// Where requests go when they are not all for one upstream.
-    routing: Arc<Routing>,
+    asker: Arc<Asker>,
     callers_name_upstreams: bool,
     limit: usize,
     access_log: bool,
     connections: AtomicUsize,
-    streams: Arc<Streams>,
     cache: Option<Arc<Shared>>,
-    driver: Driver<Exchanges<Caller>>,
 }
 
 /// Runs a client agent until it is told to stop and has finished.
@@ -99,7 +79,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::select! {
         ended = serving => ended,
         () = stop => {
-            client.streams.cut_all();
+            client.asker.streams().cut_all();
             client.core.bus.flush().await;
             Ok(())
         }
@@ -120,21 +100,23 @@ impl Client {
             max_in_flight: settings.max_in_flight,
             max_per_upstream: settings.max_in_flight_per_upstream,
         };
-        let exchanges = Exchanges::new(rules, core.id.clone(), Numbers::new(std::hash::RandomState::new()));
-        let streams =
-            Streams::new(core.bus.clone(), core.subjects.clone(), Side::Client, settings.max_streams);
+        let asker = Asker::new(
+            &core,
+            asker::Settings {
+                upstream: settings.upstream.clone(),
+                only: settings.only.clone(),
+                rules,
+                max_streams: settings.max_streams,
+            },
+        );
         let client = Arc::new(Client {
-            routing: Routing::new(Arc::clone(&core)),
-            callers_name_upstreams: settings.allow_upstream_header == Switch::On,
             core,
-            streams,
-            only: settings.upstream.iter().chain(&settings.only).cloned().collect(),
-            upstream: settings.upstream.clone(),
+            asker,
+            callers_name_upstreams: settings.allow_upstream_header == Switch::On,
             limit: settings.max_in_flight,
             cache: cache(settings),
             access_log: settings.access_log == Switch::On,
             connections: AtomicUsize::new(0),
-            driver: Driver::new(exchanges),
         });
         Ok((client, events))
     }
@@ -155,13 +137,11 @@ impl Client {
         settings: &Settings,
         events: mpsc::Receiver<Event>,
     ) -> anyhow::Result<()> {
-        self.follow_agents().await?;
+        self.asker.follow_agents().await?;
         let questions = self.core.bus.subscribe(self.core.subjects.every(Kind::Cache)).await?;
         tokio::spawn(Arc::clone(self).read_cache_questions(questions));
         core::start(self, &settings.process, events).await?;
-        let timers = Arc::clone(self);
-        tokio::spawn(async move { timers.run_timers().await });
-        tokio::spawn(Arc::clone(&self.streams).run());
+        self.asker.run();
         let rules = front::http::Settings {
             upstream: settings.upstream.clone(),
             allow_upstream_header: settings.allow_upstream_header == Switch::On,
@@ -191,121 +171,11 @@ impl Client {
         .await;
         while connections.join_next().await.is_some() {}
         // Upgraded connections are none of HTTP's any more.
-        while !self.streams.is_empty() {
+        while !self.asker.streams().is_empty() {
             tokio::time::sleep(DRAIN_CHECK).await;
         }
         self.core.bus.flush().await;
         Ok(())
-    }
-
-    fn publish(&self, id: &RequestId, upstream: &Name, payload: Bytes) -> Option<Input<Caller>> {
-        let max = self.core.bus.max_payload();
-        if payload.len() > max {
-            let detail = format!(
-                "the request's headers do not fit in one message: {} bytes, the NATS server's max_payload is {max}",
-                payload.len()
-            );
-            return Some(failed(id, Code::HeadersTooLarge, detail));
-        }
-        let subject = self.core.subjects.req(upstream);
-        let reply = self.core.subjects.of_request(Kind::Ack, id);
-        match self.core.bus.ask(subject, reply, payload) {
-            Ok(()) => None,
-            Err(full) => Some(failed(id, Code::ClientFull, full.to_string())),
-        }
-    }
-
-    /// Listens to what agents say of themselves and, where requests are routed, of their routes.
-    async fn follow_agents(self: &Arc<Self>) -> anyhow::Result<()> {
-        let core = &self.core;
-        for kind in [Kind::Here, Kind::Gone] {
-            for subject in announcements(&core.subjects, kind, &self.only) {
-                let announced = core.bus.subscribe(subject).await?;
-                tokio::spawn(Arc::clone(self).read_announcements(kind, announced));
-            }
-        }
-        if self.upstream.is_some() {
-            return Ok(());
-        }
-        for subject in announcements(&core.subjects, Kind::Route, &self.only) {
-            let claims = core.bus.subscribe(subject).await?;
-            tokio::spawn(Arc::clone(&self.routing).read_claims(claims));
-        }
-        let routing = Arc::clone(&self.routing);
-        tokio::spawn(async move { routing.run_timers().await });
-        Ok(())
-    }
-
-    async fn read_announcements(self: Arc<Self>, kind: Kind, mut announced: Subscription) {
-        while let Some(message) = announced.next().await {
-            match self.core.announcement(kind, &message) {
-                Some(Announced::Here(here)) => self.here(here),
-                Some(Announced::Gone { upstream, agent }) => self.gone(upstream, agent),
-                None => {}
-            }
-        }
-    }
-
-    fn here(&self, here: Here) {
-        if self.upstream.is_none() {
-            self.routing.here(&here);
-        }
-        self.feed(Input::Here(here));
-    }
-
-    fn gone(&self, upstream: Name, agent: ProcessId) {
-        self.routing.feed(routes::Input::Gone { upstream: upstream.clone(), agent: agent.clone() });
-        self.feed(Input::Gone { upstream, agent });
-    }
-
-    /// An agent whose heartbeat was late answers, or NATS says that it is gone.
-    fn on_probe(&self, upstream: &str, agent: ProcessId, message: &Message) {
-        let Ok(upstream) = upstream.parse::<Name>() else { return };
-        if message.nobody {
-            self.gone(upstream, agent);
-            return;
-        }
-        let here = codec::decode::<Here>(&message.payload);
-        let own =
-            here.map(|here| (here.upstream_target == upstream && here.upstream_id == agent).then_some(here));
-        if let Some(here) = self.core.accept(message, own) {
-            self.here(here);
-        }
-    }
-
-    fn on_request_message(&self, kind: Kind, number: u64, message: &Message) {
-        let is_about = |id: &RequestId| self.core.subjects.is_about(&message.subject, id);
-        let input = match (kind, message.nobody) {
-            (Kind::Ack, true) => Some(Input::NobodyGotIt { number }),
-            (Kind::Hold, true) => Some(Input::NoBroker { number }),
-            (Kind::Body, true) => {
-                self.streams.unheard(number);
-                None
-            }
-            (Kind::Body, false) => {
-                let said = stream::read(message).map(|said| is_about(&said.to).then_some(said));
-                if let Some(said) = self.core.accept(message, said) {
-                    self.streams.hear(number, said, message.reply.as_deref());
-                }
-                None
-            }
-            (Kind::Ack, false) => {
-                let ack = codec::decode::<Ack>(&message.payload);
-                let own = ack.map(|ack| is_about(&ack.client_req_id).then_some(Input::Ack { number, ack }));
-                self.core.accept(message, own)
-            }
-            (Kind::Resp, false) => {
-                // Boxed at once: it is handed on several times.
-                let reply = codec::decode_reply(&message.payload).map(Box::new);
-                let own = reply
-                    .map(|reply| is_about(&reply.client_req_id).then_some(Input::Reply { number, reply }));
-                self.core.accept(message, own)
-            }
-            _ => None,
-        };
-        if let Some(input) = input {
-            self.feed(input);
-        }
     }
 }
 
@@ -334,52 +204,8 @@ pub fn opening(settings: &Settings) -> anyhow::Result<Opening> {
     })
 }
 
-fn failed(id: &RequestId, code: Code, detail: String) -> Input<Caller> {
-    let reply = Reply::error(id.clone(), &Fault::new(code, Side::Client, detail));
-    Input::Reply { number: id.number(), reply: Box::new(reply) }
-}
-
 fn size(size: bytesize::ByteSize) -> usize {
     usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
-}
-
-impl Shell for Client {
-    type Machine = Exchanges<Caller>;
-
-    fn driver(&self) -> &Driver<Self::Machine> {
-        &self.driver
-    }
-
-    fn perform(&self, command: Command<Caller>) -> Option<Input<Caller>> {
-        let core = &self.core;
-        match command {
-            Command::Publish { id, upstream, payload } => return self.publish(&id, &upstream, payload),
-            Command::Hold(hold) => core.ask(
-                core.subjects.hold(&hold.upstream_target),
-                core.subjects.of_request(Kind::Hold, &hold.client_req_id),
-                codec::encode(&hold),
-            ),
-            Command::Update { to, hold } => {
-                core.publish(core.subjects.of_request(Kind::Lease, &to), codec::encode(&hold));
-            }
-            Command::Renew { broker, upstream, lease } => core.ask(
-                core.subjects.renew(&broker, &upstream),
-                core.subjects.lost(&core.id, &broker),
-                codec::encode(&lease),
-            ),
-            Command::Connect { id, to } => {
-                if let Some(stream) = self.streams.get(id.number()) {
-                    stream.connect(&to);
-                }
-            }
-            Command::Cancel { to } => {
-                let cancel = StreamMessage { to, word: Word::Cancel };
-                core.publish(core.subjects.of_request(Kind::Body, &cancel.to), cancel.encode());
-            }
-            Command::Answer { caller, number, answer } => return self.answer(caller, number, answer),
-        }
-        None
-    }
 }
 
 impl Service for Client {
@@ -395,8 +221,8 @@ impl Service for Client {
         let metrics = &self.core.metrics;
         Report {
             role: "client".into(),
-            upstream: self.upstream.as_ref().map(Name::to_string),
-            in_flight: self.driver.with(|exchanges| exchanges.in_flight()) as u64,
+            upstream: self.asker.upstream().map(Name::to_string),
+            in_flight: self.asker.open().0 as u64,
             limit: self.limit as u64,
             requests: metrics.answered.get(),
             failed: metrics.failed.get(),
@@ -415,54 +241,34 @@ impl Role for Client {
     }
 
     fn on_message(&self, address: Address<'_>, message: &Message) {
-        match address {
-            Address::Request { kind, number, .. } => self.on_request_message(kind, number, message),
-            Address::Lost { broker } if message.nobody => self.feed(Input::BrokerGone { broker }),
-            Address::Lost { broker } => {
-                let lost = codec::decode::<Lost>(&message.payload);
-                let input = lost.map(|lost| Some(Input::Lost { broker, holds: lost.holds }));
-                if let Some(input) = self.core.accept(message, input) {
-                    self.feed(input);
-                }
-            }
-            Address::Probe { upstream, agent } => self.on_probe(upstream, agent, message),
-            Address::Renewal | Address::Probed { .. } | Address::Refused { .. } | Address::Ready => {}
-        }
+        self.asker.on_message(&address, message);
     }
 
     fn page(&self, path: &str) -> Option<String> {
         // Texts and numbers; they can always be written.
-        (path == "/routes").then(|| serde_json::to_string_pretty(&self.routing.rows()).unwrap_or_default())
+        (path == "/routes")
+            .then(|| serde_json::to_string_pretty(&self.asker.routing().rows()).unwrap_or_default())
     }
 
     fn unready(&self) -> Option<&'static str> {
-        let learns = self.upstream.is_none() && !self.routing.is_known();
+        let learns = self.asker.upstream().is_none() && !self.asker.routing().is_known();
         learns.then_some("asking the agents for their routes")
     }
 
     fn on_link(&self, up: bool) {
-        self.feed(Input::Link { up });
-        match &self.upstream {
-            None => self.routing.feed(routes::Input::Link { up }),
-            Some(upstream) if up => self.core.publish(self.core.subjects.who_of(upstream), Bytes::new()),
-            Some(_) => {}
-        }
+        self.asker.on_link(up);
     }
 
     fn on_publish_denied(&self, subject: &str) {
-        let subjects = &self.core.subjects;
-        let asked = [Kind::Req, Kind::Hold].into_iter().find_map(|kind| subjects.upstream_of(kind, subject));
-        if let Some(upstream) = asked {
-            self.feed(Input::Forbidden { upstream });
-        }
+        self.asker.on_publish_denied(subject);
     }
 
     fn refresh_metrics(&self) {
-        let (in_flight, held) = self.driver.with(|exchanges| (exchanges.in_flight(), exchanges.held()));
+        let (in_flight, held) = self.asker.open();
         self.core.metrics.in_flight.set(in_flight as i64);
         self.core.metrics.held.set(held as i64);
-        self.core.metrics.streams.set(self.streams.len() as i64);
-        self.core.metrics.routes.set(self.routing.len() as i64);
+        self.core.metrics.streams.set(self.asker.streams().len() as i64);
+        self.core.metrics.routes.set(self.asker.routing().size() as i64);
         self.refresh_cache_metrics();
         self.core.metrics.connections.set(self.connections.load(Ordering::Relaxed) as i64);
     }

@@ -1,10 +1,12 @@
 //! What a process does, by role: each wires fronts, the bus and decisions together.
 //!
 //! `shell` drives a decision machine, `core` is what every process has (its id, its connection, its
-//! metrics), `service` makes it visible to `nats micro`, `discovery` to Prometheus. `client`, `upstream` and `broker` are the roles,
+//! metrics), `service` makes it visible to `nats micro`, `discovery` to Prometheus. `asker` is
+//! the asking side that client agents and others have. `client`, `upstream` and `broker` are the roles,
 //! `up` all of them in one process; `ps`, `routes` and `tools` are the commands
 //! that look, `inquiry` is how they ask.
 
+pub mod asker;
 pub mod broker;
 pub mod caches;
 pub mod client;

@@ -2,22 +2,17 @@
 
 use std::sync::{Arc, atomic::AtomicUsize};
 
-use tokio::sync::oneshot;
-
 use super::Client;
 use crate::{
     front::{
         http::{Answered, Ask, Sought},
         served::{Decision, Served},
     },
-    proto::{
-        exchange::{Answer, Input},
-        flow::INLINE,
-    },
+    proto::exchange::Input,
     role::shell::Shell,
     stream::Streams,
     telemetry::{Faulted, Label, OfUpstream, Requests, method_label, status_class},
-    wire::{Code, Fault, Name, ProcessId, Request, RequestId, Side},
+    wire::{Fault, Name, ProcessId, Request, RequestId},
 };
 
 /// The front's way to the exchanges.
@@ -29,46 +24,31 @@ impl Ask for Asking {
     }
 
     fn mint(&self, upstream: &Name) -> RequestId {
-        self.0.driver.with(|exchanges| exchanges.mint(upstream))
+        self.0.asker.mint(upstream)
     }
 
     fn seek(&self, host: &str, path: &str) -> Sought {
-        self.0.routing.seek(host, path)
+        self.0.asker.routing().seek(host, path)
     }
 
     fn ask(&self, request: Request) -> impl Future<Output = Answered> + Send {
-        let (caller, answer) = oneshot::channel();
-        let number = request.client_req_id.number();
-        let upstream = request.upstream_target.clone();
-        let waiting = Waiting { client: &self.0, number, upstream, answer, answered: false };
-        // Opened at once: what waits does not hold the request.
-        self.0.feed(Input::Open { request: Box::new(request), caller });
-        async move {
-            let mut waiting = waiting;
-            let answered = (&mut waiting.answer).await;
-            waiting.answered = true;
-            answered.unwrap_or_else(|_| {
-                let lost = "the request was dropped without an answer";
-                let fault = Fault::new(Code::Internal, Side::Client, lost);
-                Answered { answer: Answer::Fault(fault), reader: None, writer: None }
-            })
-        }
+        self.0.asker.ask(request)
     }
 
     fn streams(&self) -> &Arc<Streams> {
-        &self.0.streams
+        self.0.asker.streams()
     }
 
     fn inline(&self) -> usize {
-        INLINE.min(self.0.core.bus.max_payload() / 2)
+        self.0.asker.inline()
     }
 
     fn progress(&self, number: u64) {
-        self.0.feed(Input::Progress { number });
+        self.0.asker.feed(Input::Progress { number });
     }
 
     fn stream_ended(&self, upstream: &Name) {
-        self.0.feed(Input::StreamEnded { upstream: upstream.clone() });
+        self.0.asker.feed(Input::StreamEnded { upstream: upstream.clone() });
     }
 
     fn connections(&self) -> &AtomicUsize {
@@ -115,8 +95,7 @@ impl Ask for Asking {
 impl Client {
     /// An upstream as metrics have it: there are only so many, whatever callers name.
     fn label_of(&self, upstream: &Name) -> Name {
-        let stranger =
-            self.callers_name_upstreams && !self.driver.with(|exchanges| exchanges.knows(upstream));
+        let stranger = self.callers_name_upstreams && !self.asker.knows(upstream);
         if stranger { UNKNOWN.parse().expect("it is a name") } else { upstream.clone() }
     }
 }
@@ -147,36 +126,5 @@ fn decision(decision: Decision) -> &'static str {
         Decision::Revalidated => "revalidated",
         Decision::Fault(code, _) | Decision::Cut(code, _) => code.row().text,
         Decision::Abandoned => "abandoned",
-    }
-}
-
-/// Abandons a request whose caller goes away before its answer.
-struct Waiting<'a> {
-    client: &'a Arc<Client>,
-    number: u64,
-    upstream: Name,
-    answer: oneshot::Receiver<Answered>,
-    answered: bool,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if self.answered {
-            return;
-        }
-        match self.answer.try_recv() {
-            // It came in the last moment; what it began ends with it.
-            Ok(Answered { reader: Some(_), .. }) => {
-                let upstream = self.upstream.clone();
-                self.client.feed(Input::StreamEnded { upstream });
-            }
-            Ok(_) => {}
-            Err(_) => {
-                self.client.feed(Input::Abandon { number: self.number });
-                if let Some(upload) = self.client.streams.get(self.number) {
-                    upload.fail(Fault::new(Code::StreamCut, Side::Client, "the caller went away"));
-                }
-            }
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! An answer on its way to its caller, with the streams that belong to it.
 
-use super::{Caller, Client};
+use super::{Asker, Caller};
 use crate::{
     front::http::Answered,
     proto::{
@@ -10,7 +10,7 @@ use crate::{
     wire::{Code, Fault, Kind, Reply, Side, StreamMessage, Word},
 };
 
-impl Client {
+impl Asker {
     /// Hands the answer to its caller, with the streams that belong to it. They are opened before the next
     /// message is read: it may be their first frame.
     pub(super) fn answer(&self, caller: Caller, number: u64, answer: Answer) -> Option<Input<Caller>> {

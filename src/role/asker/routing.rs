@@ -1,4 +1,4 @@
-//! The client agent's routes: drives the table by what agents announce, and tells them what became of it.
+//! The routes of an asking process: drives the table by what agents announce, and tells them what became of it.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// The table of one client agent, and its way to the agents.
+/// The table of one process, and its way to the agents.
 pub struct Routing {
     core: Arc<Core>,
     driver: Driver<Routes>,
@@ -47,7 +47,7 @@ impl Routing {
     }
 
     /// How many routes there are.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.driver.with(|routes| routes.len())
     }
 
