@@ -16,6 +16,7 @@ mod process;
 mod tools;
 mod upstream;
 mod values;
+mod watch;
 
 pub use broker::{Broker, Waits};
 pub use client::Client;
@@ -26,6 +27,7 @@ pub use process::{Nats, Process, Secret};
 pub use tools::{Cache, CacheCommand, CacheStats, Decode, Demo, Health, Inquiry, Purge, Up};
 pub use upstream::{Member, Origin, Upstream};
 pub use values::{Admin, HostHeader, Listen, LogFormat, OriginPath, OriginUrl, Switch};
+pub use watch::Watched;
 
 /// HTTP from one network to another over NATS.
 #[derive(Debug, Parser)]

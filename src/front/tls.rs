@@ -3,7 +3,6 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
-    time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
@@ -18,6 +17,8 @@ use tokio_rustls::{
         sign::CertifiedKey,
     },
 };
+
+use crate::config::Watched;
 
 /// A certificate and its key, as files.
 #[derive(Debug, Clone)]
@@ -76,25 +77,11 @@ impl Tls {
 
     /// Watches the files for ever; `hangup` makes it look at once. What can't be used is not: the
     /// certificate that is shown stays.
-    pub async fn follow(&self, mut hangup: Signal) {
-        let mut used = Pair::read(&self.files).ok();
-        let mut seen = used.clone();
+    pub async fn follow(&self, hangup: Signal) {
+        let files = self.files.clone();
+        let mut watched = Watched::new(hangup, move || Pair::read(&files));
         loop {
-            let at_once = tokio::select! {
-                _ = hangup.recv() => true,
-                () = tokio::time::sleep(LOOK) => false,
-            };
-            let files = self.files.clone();
-            let read = tokio::task::spawn_blocking(move || Pair::read(&files)).await;
-            let now = read.unwrap_or_else(|error| Err(error.into()));
-            let found = now.as_ref().ok().cloned();
-            // One that is being written, or whose key is still to come, looks otherwise the next time.
-            let has_settled = found == seen || at_once;
-            seen = found.clone();
-            if !has_settled || (found == used && !at_once) {
-                continue;
-            }
-            used = found;
+            let now = watched.changed().await;
             match now.and_then(|pair| pair.key(&self.files, &self.provider)) {
                 Ok(key) => {
                     self.shown.set(key);
@@ -162,5 +149,3 @@ impl Pair {
 
 /// HTTP/2, as a handshake names it.
 pub const HTTP_2: &[u8] = b"h2";
-/// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(2);

@@ -1,6 +1,6 @@
 //! New settings for an agent that runs: read when the file changes, or on SIGHUP.
 
-use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
 use tokio::signal::unix::Signal;
 
@@ -9,7 +9,7 @@ use super::{
     member::{Member, Setup},
 };
 use crate::{
-    config::{self, Command, Process, Upstream as Settings},
+    config::{self, Command, Process, Upstream as Settings, Watched},
     role::core::Role,
 };
 
@@ -25,22 +25,12 @@ pub(super) struct Source {
 impl Agent {
     /// Watches the settings file for ever; `hangup` makes it look at once. Settings that can't be used are not:
     /// those that it has stay.
-    pub(super) async fn follow(self: Arc<Self>, source: Source, mut hangup: Signal) {
-        let mut used = read(&source.file).await;
-        let mut seen = used.clone();
+    pub(super) async fn follow(self: Arc<Self>, source: Source, hangup: Signal) {
+        let file = source.file.clone();
+        let mut watched = Watched::new(hangup, move || Ok(std::fs::read(&file)?));
         loop {
-            let at_once = tokio::select! {
-                _ = hangup.recv() => true,
-                () = tokio::time::sleep(LOOK) => false,
-            };
-            let found = read(&source.file).await;
-            // One that is being written looks otherwise the next time.
-            let has_settled = found == seen || at_once;
-            seen = found.clone();
-            if !has_settled || (found == used && !at_once) {
-                continue;
-            }
-            used = found;
+            // Whoever reads the settings says why they can't be read.
+            watched.changed().await.ok();
             let mistakes = match config::reread(&source.args) {
                 Ok(Command::Upstream(settings)) => self.reload(&settings, &source.process).await,
                 Ok(_) => Vec::new(),
@@ -137,10 +127,3 @@ impl Agent {
         }
     }
 }
-
-async fn read(file: &PathBuf) -> Option<Vec<u8>> {
-    tokio::fs::read(file).await.ok()
-}
-
-/// How often the file is looked at.
-const LOOK: Duration = Duration::from_secs(2);
