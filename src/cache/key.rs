@@ -3,6 +3,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use url::Url;
 
+use crate::wire::route::without_port;
+
 /// `https://example.org/path?query`: the scheme and authority in lower case, without the scheme's own port, the
 /// target as it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -63,11 +65,7 @@ impl Key {
     pub fn is_at(&self, host: &str) -> bool {
         let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
         let authority = rest.split('/').next().unwrap_or_default();
-        let name = match authority.rfind(':') {
-            Some(at) if !authority[at..].contains(']') => &authority[..at],
-            Some(_) | None => authority,
-        };
-        authority.eq_ignore_ascii_case(host) || name.eq_ignore_ascii_case(host)
+        authority.eq_ignore_ascii_case(host) || without_port(authority).eq_ignore_ascii_case(host)
     }
 }
 

@@ -6,7 +6,7 @@ use http::{HeaderValue, header, request::Parts};
 use super::http::{Ask, Front, Sought};
 use crate::{
     proto::routes::Found,
-    wire::{Code, Fault, Name, Side},
+    wire::{Code, Fault, Name, Side, show::beginning},
 };
 
 impl<A: Ask> Front<A> {
@@ -34,7 +34,8 @@ impl<A: Ask> Front<A> {
         match self.ask.seek(host, path) {
             Sought::Found(found) => Ok(found),
             Sought::Nowhere => {
-                let detail = format!("no upstream has a route for {}{}", shown(host), shown(path));
+                let (host, path) = (beginning(host, SHOWN), beginning(path, SHOWN));
+                let detail = format!("no upstream has a route for {host}{path}");
                 Err(Fault::new(Code::NoRoute, Side::Client, detail))
             }
             Sought::NotYet => {
@@ -62,15 +63,10 @@ pub(super) fn strip(url: String, segments: usize) -> (String, Option<HeaderValue
     (if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") }, stripped)
 }
 
-/// As much of a text as belongs into a sentence.
-fn shown(text: &str) -> &str {
-    let end = (0..=SHOWN.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-    &text[..end]
-}
-
 /// How a caller names the upstream.
 const UPSTREAM: &str = "x-relay-upstream";
 const NOWHERE: &str = "-";
+/// Bytes of a host or a path that belong into a sentence.
 const SHOWN: usize = 200;
 
 #[cfg(test)]

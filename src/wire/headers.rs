@@ -245,9 +245,11 @@ fn text_of(peer: Peer) -> String {
 /// What an element of `Forwarded` takes besides the host.
 const ROOM: usize = 96;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// The scheme the caller used.
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// The host the caller asked for.
+pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// A `Forwarded` value: bare when it is a token, quoted otherwise (a port's colon is no token).
 fn push_quoted(out: &mut String, value: &str) {

@@ -103,16 +103,21 @@ const ANY: &str = "+";
 
 /// A host as routes have it: without port and final dot, in lower case.
 pub fn normal_host(host: &str) -> Cow<'_, str> {
-    // The colons of an IPv6 address stand in brackets.
-    let host = match host.rfind(':') {
-        Some(colon) if !host[colon..].contains(']') => &host[..colon],
-        Some(_) | None => host,
-    };
+    let host = without_port(host);
     let host = host.strip_suffix('.').unwrap_or(host);
     if host.bytes().any(|b| b.is_ascii_uppercase()) {
         Cow::Owned(host.to_ascii_lowercase())
     } else {
         Cow::Borrowed(host)
+    }
+}
+
+/// The host of an authority.
+pub fn without_port(authority: &str) -> &str {
+    match authority.rfind(':') {
+        // The colons of an IPv6 address stand in brackets.
+        Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
+        Some(_) | None => authority,
     }
 }
 

@@ -1,4 +1,5 @@
-//! Messages as text, for people who watch the traffic with `nats sub`.
+//! What people are shown: messages as text, for those who watch the traffic with `nats sub`, and the beginnings of
+//! long texts.
 
 use std::fmt;
 
@@ -32,9 +33,14 @@ fn hide(fields: &mut Map<String, Value>) {
     if let Some(Value::String(body)) = fields.get_mut("body")
         && body.len() > SHOWN_BODY
     {
-        let end = (0..=SHOWN_BODY).rev().find(|&at| body.is_char_boundary(at)).unwrap_or(0);
-        *body = format!("{}… ({} bytes; --full shows all)", &body[..end], body.len());
+        *body = format!("{}… ({} bytes; --full shows all)", beginning(body, SHOWN_BODY), body.len());
     }
+}
+
+/// The first `most` bytes of a text, or a few less where they would end within a character.
+pub fn beginning(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    &text[..end]
 }
 
 struct Shown;
@@ -140,6 +146,13 @@ mod tests {
         assert!(!short.contains("x1y2") && short.contains("*/*") && short.len() < 2000, "{short}");
         let full = to_json(&payload, true).unwrap();
         assert!(full.contains("x1y2") && full.len() > 4000);
+    }
+
+    #[test]
+    fn a_beginning_ends_between_characters() {
+        for (most, shown) in [(0, ""), (1, "a"), (2, "a"), (3, "aé"), (4, "aéb"), (9, "aéb")] {
+            assert_eq!(beginning("aéb", most), shown, "{most}");
+        }
     }
 
     #[test]

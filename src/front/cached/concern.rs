@@ -12,6 +12,7 @@ use crate::{
         relay::{Asked, Outcome},
         served::Decision,
     },
+    wire::headers::{X_FORWARDED_HOST, X_FORWARDED_PROTO},
 };
 
 /// What a request is to a cache.
@@ -169,6 +170,3 @@ impl Outcome {
         self.status() == StatusCode::OK && !names.iter().all(same)
     }
 }
-
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
