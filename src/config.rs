@@ -24,7 +24,7 @@ pub use context::shown;
 pub use entrance::{Entrance, Mode, Trusted};
 pub use file::{from_flags, parse, reread};
 pub use process::{Nats, Process, Secret};
-pub use tools::{Cache, CacheCommand, CacheStats, Decode, Demo, Health, Inquiry, Purge, Up};
+pub use tools::{Cache, CacheCommand, Decode, Demo, Health, Inquiry, Purge, Up};
 pub use upstream::{Member, Origin, Upstream};
 pub use values::{Admin, HostHeader, Listen, LogFormat, OriginPath, OriginUrl, Switch};
 pub use watch::Watched;

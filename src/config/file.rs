@@ -23,14 +23,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Command
     let args: Vec<OsString> = args.into_iter().collect();
     let (path, lines) = lines(&args)?;
     let alone = lines.len() == 1;
-    let mut commands = Vec::new();
-    let mut errors = Vec::new();
-    for line in lines {
-        match read(line, &args) {
-            Ok(command) => commands.push(command),
-            Err(error) => errors.push(error),
-        }
-    }
+    let (commands, mut errors) = read(lines, &args);
     // What is wrong for all of them alike is a mistake on the command line, or `--help`.
     let first = errors.first().map(ToString::to_string);
     let alike = commands.is_empty() && errors.iter().all(|error| Some(error.to_string()) == first);
@@ -53,15 +46,8 @@ pub fn reread(args: &[OsString]) -> Result<Command, Vec<String>> {
         Ok(mistakes) => mistakes.all,
         Err(error) => vec![format!("{error:#}")],
     })?;
-    let mut commands = Vec::new();
-    let mut mistakes = Vec::new();
-    for line in lines {
-        match read(line, args) {
-            Ok(command) => commands.push(command),
-            Err(error) => mistakes.push(told(&error)),
-        }
-    }
-    if mistakes.is_empty() { joined(commands) } else { Err(mistakes) }
+    let (commands, errors) = read(lines, args);
+    if errors.is_empty() { joined(commands) } else { Err(errors.iter().map(told).collect()) }
 }
 
 /// Everything that is wrong with a settings file.
@@ -108,9 +94,17 @@ fn lines(args: &[OsString]) -> anyhow::Result<(String, Vec<clap::Command>)> {
     }
 }
 
-fn read(line: clap::Command, args: &[OsString]) -> Result<Command, clap::Error> {
-    let matches = line.try_get_matches_from(args)?;
-    Ok(Cli::from_arg_matches(&matches)?.command)
+/// What each of `lines` makes of the arguments, and what is wrong with those that make nothing of them.
+fn read(lines: Vec<clap::Command>, args: &[OsString]) -> (Vec<Command>, Vec<clap::Error>) {
+    let mut commands = Vec::new();
+    let mut errors = Vec::new();
+    for line in lines {
+        match line.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches)) {
+            Ok(cli) => commands.push(cli.command),
+            Err(error) => errors.push(error),
+        }
+    }
+    (commands, errors)
 }
 
 /// Several upstreams are one agent's.

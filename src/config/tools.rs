@@ -64,7 +64,8 @@ pub enum CacheCommand {
     /// Let all client agents forget responses
     Purge(Purge),
     /// Show what the caches have and have done since they started
-    Stats(CacheStats),
+    #[command(mut_arg("prefix", |arg| arg.env("RELAY_PREFIX")))]
+    Stats(Inquiry),
 }
 
 /// What is to be forgotten.
@@ -88,21 +89,6 @@ pub struct Purge {
     /// Everything
     #[arg(long, group = "what")]
     pub all: bool,
-    /// How long to wait for answers
-    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = humantime::parse_duration)]
-    pub timeout: Duration,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub nats: Nats,
-}
-
-/// How the statistics are shown.
-#[derive(Debug, Clone, Args)]
-#[command(mut_arg("prefix", |arg| arg.env("RELAY_PREFIX")))]
-pub struct CacheStats {
-    /// Print JSON, one document
-    #[arg(long)]
-    pub json: bool,
     /// How long to wait for answers
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = humantime::parse_duration)]
     pub timeout: Duration,

@@ -41,10 +41,7 @@ pub async fn run(command: CacheCommand) -> anyhow::Result<()> {
             let stats = answers.iter().filter_map(|answer| codec::decode::<CacheStats>(answer).ok());
             let mut rows: Vec<Row> = stats.map(row).collect();
             rows.sort_by(|a, b| a.process.cmp(&b.process));
-            let json = settings.json;
-            let text = if json { serde_json::to_string_pretty(&rows)? + "\n" } else { table(&rows) };
-            print!("{text}");
-            Ok(())
+            inquiry::print(&rows, settings.json, table)
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Questions to every process of the relay: connects, asks once, gathers what comes.
+//! Questions to every process of the relay: connects, asks once, gathers what comes, prints it.
 
 use std::{fmt::Write, time::Duration};
 
 use bytes::Bytes;
+use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::{
@@ -55,6 +56,16 @@ pub async fn ask(bus: &Bus, subject: String, question: Bytes, wait: Duration) ->
         all.push(answer.payload);
     }
     Ok(all)
+}
+
+/// Prints what is known, as one JSON document or as `table` writes it.
+///
+/// # Errors
+/// When it can't be JSON.
+pub fn print<R: Serialize>(rows: &[R], json: bool, table: fn(&[R]) -> String) -> anyhow::Result<()> {
+    let text = if json { serde_json::to_string_pretty(rows)? + "\n" } else { table(rows) };
+    print!("{text}");
+    Ok(())
 }
 
 /// Lines in columns, the first line their names.

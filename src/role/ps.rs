@@ -40,9 +40,7 @@ pub struct Row {
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let bus = inquiry::connect(&settings.nats, "relay ps").await?;
     let rows = ask(&bus, settings.timeout).await?;
-    let text = if settings.json { serde_json::to_string_pretty(&rows)? + "\n" } else { table(&rows) };
-    print!("{text}");
-    Ok(())
+    inquiry::print(&rows, settings.json, table)
 }
 
 /// What everybody says of himself.

@@ -29,9 +29,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let bus = inquiry::connect(&settings.nats, "relay routes").await?;
     let answers = inquiry::ask(&bus, "$SRV.ROUTES".into(), Bytes::new(), settings.timeout).await?;
     let rows = rows(answers.iter().filter_map(|answer| serde_json::from_slice(answer).ok()));
-    let text = if settings.json { serde_json::to_string_pretty(&rows)? + "\n" } else { table(&rows) };
-    print!("{text}");
-    Ok(())
+    inquiry::print(&rows, settings.json, table)
 }
 
 fn rows(answers: impl Iterator<Item = Routes>) -> Vec<Row> {
