@@ -1,7 +1,7 @@
 //! One upstream of an agent: takes requests from its queue group, issues them to the origin, claims its routes.
 
 use std::{
-    sync::{Arc, Mutex, RwLock, Weak},
+    sync::{Arc, Mutex, MutexGuard, RwLock, Weak},
     time::{Duration, Instant},
 };
 
@@ -102,7 +102,7 @@ impl Member {
         let subjects = &self.core.subjects;
         let wanted = self.driver.with(|serving| serving.is_wanted());
         let first = if wanted { Some(self.subscribe().await?) } else { None };
-        self.queue.begin(wanted);
+        self.queue.want(wanted);
         let here = self.core.bus.subscribe(subjects.every_of(Kind::Here, &self.name)).await?;
         let gone = self.core.bus.subscribe(subjects.every_of(Kind::Gone, &self.name)).await?;
         let questions = self.core.bus.subscribe(subjects.who_of(&self.name)).await?;
@@ -175,9 +175,8 @@ impl Member {
         self.streams.set_limit(settings.max_in_flight);
         let before = self.setup();
         *self.setup.write().expect("no panic while a setup is written") = setup;
-        let mut claims = self.claims.lock().expect("no panic while routes are claimed");
-        let said = claims.set(&settings.route, settings.strip_prefix == Switch::On, Instant::now());
-        drop(claims);
+        let strip = settings.strip_prefix == Switch::On;
+        let said = self.claims().set(&settings.route, strip, Instant::now());
         self.publish_claims(&said);
         let how = |settings: &Settings| (settings.weight, settings.variant.clone());
         if how(&before.settings) != how(&settings) {
@@ -312,9 +311,7 @@ impl Member {
         let read = codec::decode::<Refused>(&message.payload);
         let own = read.map(|refused| (refused.upstream_target == self.name).then_some(refused));
         let Some(refused) = self.core.accept(message, own) else { return };
-        let mut claims = self.claims.lock().expect("no panic while routes are claimed");
-        let (news, said) = claims.refused(&refused, Instant::now());
-        drop(claims);
+        let (news, said) = self.claims().refused(&refused, Instant::now());
         if let Some(news) = news {
             self.tell_of_route(&news);
         }
@@ -333,14 +330,12 @@ impl Member {
     }
 
     fn claim_all(&self) {
-        let claims = self.claims.lock().expect("no panic while routes are claimed").all(Instant::now());
+        let claims = self.claims().all(Instant::now());
         self.publish_claims(&claims);
     }
 
     fn claim_contested(&self) {
-        let mut claims = self.claims.lock().expect("no panic while routes are claimed");
-        let (said, news) = claims.beat(Instant::now());
-        drop(claims);
+        let (said, news) = self.claims().beat(Instant::now());
         self.publish_claims(&said);
         news.iter().for_each(|news| self.tell_of_route(news));
     }
@@ -352,9 +347,13 @@ impl Member {
         }
     }
 
+    fn claims(&self) -> MutexGuard<'_, Claims> {
+        self.claims.lock().expect("no panic while routes are claimed")
+    }
+
     /// What it says of itself, with its routes.
     fn here(&self, here: Here) -> Here {
-        let routes = self.claims.lock().expect("no panic while routes are claimed").digest(Instant::now());
+        let routes = self.claims().digest(Instant::now());
         Here { routes, ..here }
     }
 
@@ -422,7 +421,7 @@ impl Shell for Member {
                 core.ask(core.subjects.of_request(Kind::Resp, &to), unheard, payload);
             }
             Command::Join { turn } => self.join(turn),
-            Command::Leave => self.queue.leave(),
+            Command::Leave => self.queue.want(false),
             Command::Check => self.check(),
             Command::Tell(news) => self.tell(news),
             Command::TellTurn(turn) => self.tell_turn(turn),
@@ -480,7 +479,7 @@ impl Service for Member {
     }
 
     fn routes(&self) -> Option<Vec<Row>> {
-        Some(self.claims.lock().expect("no panic while routes are claimed").rows())
+        Some(self.claims().rows())
     }
 }
 

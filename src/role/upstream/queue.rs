@@ -34,14 +34,9 @@ enum Place {
 }
 
 impl Queue {
-    /// Whether it is to be there.
-    pub fn begin(&self, wanted: bool) {
+    /// Whether it is to be there: it comes, or leaves and comes back when it is wanted again.
+    pub fn want(&self, wanted: bool) {
         self.wish.send_modify(|wish| wish.member = wanted);
-    }
-
-    /// Leaves, and comes back when it is wanted.
-    pub fn leave(&self) {
-        self.wish.send_modify(|wish| wish.member = false);
     }
 
     /// Subscribes anew: with another weight, or to another subject.
@@ -81,7 +76,7 @@ impl Member {
 
     /// Takes a place in the queue group and says so when it is true: others would send requests into the void.
     pub(super) fn join(&self, turn: u64) {
-        self.queue.begin(true);
+        self.queue.want(true);
         let Some(member) = self.myself() else { return };
         tokio::spawn(async move {
             member.queue.is(Place::In).await;

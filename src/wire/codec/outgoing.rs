@@ -1,6 +1,7 @@
 //! Messages that carry headers and a body, as they are written.
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
 
 use super::{
     Encode,
@@ -21,15 +22,7 @@ impl Encode for Request {
         map.field("url").text(&self.url);
         map.field("headers").headers(&self.headers);
         map.field("body").bytes(&self.body);
-        if self.stream {
-            map.field("stream").flag(true);
-        }
-        if !self.trailers.is_empty() {
-            map.field("trailers").headers(&self.trailers);
-        }
-        if let Some(protocol) = &self.upgrade {
-            map.field("upgrade").value(protocol);
-        }
+        after_body(&mut map, self.stream, &self.trailers, self.upgrade.as_ref());
         if let Some(broker) = &self.broker_id {
             map.field("broker_id").text(broker.as_str());
         }
@@ -67,19 +60,24 @@ impl Encode for Reply {
         if let Some(body) = &self.body {
             map.field("body").bytes(body);
         }
-        if self.stream {
-            map.field("stream").flag(true);
-        }
-        if !self.trailers.is_empty() {
-            map.field("trailers").headers(&self.trailers);
-        }
-        if let Some(protocol) = &self.upgrade {
-            map.field("upgrade").value(protocol);
-        }
+        after_body(&mut map, self.stream, &self.trailers, self.upgrade.as_ref());
         if let Some(error) = &self.error {
             map.field("error").error(error);
         }
         map.finish()
+    }
+}
+
+/// What comes after a body: whether more of it follows, its trailers, the protocol that the connection changes to.
+fn after_body(map: &mut Writer, stream: bool, trailers: &HeaderMap, upgrade: Option<&HeaderValue>) {
+    if stream {
+        map.field("stream").flag(true);
+    }
+    if !trailers.is_empty() {
+        map.field("trailers").headers(trailers);
+    }
+    if let Some(protocol) = upgrade {
+        map.field("upgrade").value(protocol);
     }
 }
 
