@@ -3,8 +3,6 @@
 
 mod support;
 
-#[path = "permissions/accounts.rs"]
-mod accounts;
 #[path = "permissions/allowed.rs"]
 mod allowed;
 #[path = "permissions/refused.rs"]

@@ -1,7 +1,6 @@
 //! Many who ask for the same at once.
 
 use futures_util::future::join_all;
-use tokio::sync::watch;
 
 use super::stage::*;
 use crate::support::*;
@@ -118,21 +117,4 @@ async fn those_who_waited_for_an_error_get_what_is_stale() {
     }
     assert!(relay.origin.hits() <= 3, "{}", relay.origin.hits());
     assert_eq!(answers.iter().filter(|got| got.cache.ends_with("collapsed")).count(), 4);
-}
-
-/// A relay in front of an origin that answers its n-th request when the gate is at n.
-async fn gated() -> (Relay, watch::Sender<usize>) {
-    let gate = watch::Sender::new(0);
-    let opened = gate.subscribe();
-    let numbers = std::sync::atomic::AtomicUsize::new(0);
-    let origin = Origin::start(move |seen| {
-        let number = numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-        let mut opened = opened.clone();
-        async move {
-            opened.wait_for(|open| *open >= number).await.ok();
-            by_query(&seen, number)
-        }
-    })
-    .await;
-    (Relay::to(origin).client(&["--cache", "64MB"]).start().await, gate)
 }

@@ -39,26 +39,14 @@ async fn a_purge_reaches_every_client_agent() {
 
 #[tokio::test]
 async fn a_purge_hits_what_is_on_its_way() {
-    let gate = tokio::sync::watch::Sender::new(false);
-    let opened = gate.subscribe();
-    let numbers = std::sync::atomic::AtomicUsize::new(0);
-    let origin = Origin::start(move |seen| {
-        let number = numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-        let mut opened = opened.clone();
-        async move {
-            opened.wait_for(|open| *open).await.ok();
-            by_query(&seen, number)
-        }
-    })
-    .await;
-    let relay = Relay::to(origin).client(&["--cache", "1MB"]).start().await;
+    let (relay, gate) = gated().await;
     let page = "/page?cache-control=max-age=600&surrogate-key=news";
     for what in [&["--tag", "news"][..], &["--all"]] {
-        gate.send_replace(false);
+        gate.send_replace(0);
         let purges = async {
             eventually("the origin has it", || relay.origin.open() == 1).await;
             relay_cache(&relay, &[&["purge"], what].concat()).await;
-            gate.send_replace(true);
+            gate.send_replace(usize::MAX);
         };
         let (got, ()) = tokio::join!(get(&relay.client, page, &[]), purges);
         assert_eq!(got.cache, "relay; fwd=uri-miss; ttl=600", "{what:?}");

@@ -3,11 +3,15 @@
 use std::{
     collections::HashMap,
     future::Future,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
 use http::Response;
+use tokio::sync::watch;
 
 use crate::support::*;
 
@@ -60,6 +64,23 @@ fn plain(text: &str) -> String {
 /// A relay with a cache in front of an origin that answers as it is told.
 pub async fn relay() -> Relay {
     Relay::to(told().await).client(&["--cache", "64MB"]).start().await
+}
+
+/// A relay with a cache in front of an origin that answers its n-th request when the gate is at n.
+pub async fn gated() -> (Relay, watch::Sender<usize>) {
+    let gate = watch::Sender::new(0);
+    let opened = gate.subscribe();
+    let numbers = AtomicUsize::new(0);
+    let origin = Origin::start(move |seen| {
+        let number = numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut opened = opened.clone();
+        async move {
+            opened.wait_for(|open| *open >= number).await.ok();
+            by_query(&seen, number)
+        }
+    })
+    .await;
+    (Relay::to(origin).client(&["--cache", "64MB"]).start().await, gate)
 }
 
 /// One answer as a test looks at it.

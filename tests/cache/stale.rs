@@ -74,28 +74,16 @@ async fn a_stale_page_stands_in_for_an_origins_error() {
 
 #[tokio::test]
 async fn a_stale_page_is_answered_at_once_and_fetched_anew_beside() {
-    let gate = tokio::sync::watch::Sender::new(true);
-    let opened = gate.subscribe();
-    let numbers = std::sync::atomic::AtomicUsize::new(0);
-    let origin = Origin::start(move |seen| {
-        let number = numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-        let mut opened = opened.clone();
-        async move {
-            opened.wait_for(|open| *open).await.ok();
-            by_query(&seen, number)
-        }
-    })
-    .await;
-    let relay = Relay::to(origin).client(&["--cache", "1MB"]).start().await;
+    let (relay, gate) = gated().await;
+    gate.send_replace(1);
     let page = "/page?cache-control=max-age=60,stale-while-revalidate=1000&age=100";
     get(&relay.client, page, &[]).await.is("1", "fwd=uri-miss");
-    gate.send_replace(false);
     for _ in 0..10 {
         get(&relay.client, page, &[]).await.is("1", "hit; ttl=-");
     }
     eventually("one request asks anew", || relay.origin.open() == 1).await;
     assert_eq!(relay.origin.hits(), 2, "and only one");
-    gate.send_replace(true);
+    gate.send_replace(usize::MAX);
     eventually_async("what it brought is stored", || async {
         get(&relay.client, page, &[]).await.text() != "1"
     })

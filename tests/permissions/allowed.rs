@@ -5,8 +5,10 @@ use std::time::Duration;
 use nkeys::KeyPair;
 use tokio::sync::watch;
 
-use super::accounts::{Accounts, password};
-use crate::support::*;
+use crate::support::{
+    accounts::{Accounts, password},
+    *,
+};
 
 #[tokio::test]
 async fn every_caller_reaches_its_own_upstream() {

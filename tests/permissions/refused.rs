@@ -8,8 +8,8 @@ use http::{HeaderMap, StatusCode};
 use relay::wire::{Here, ProcessId, Reply, RequestId, codec};
 use tokio::sync::watch;
 
-use super::accounts::{Accounts, USERS, password, variable};
 use crate::support::{
+    accounts::{Accounts, USERS, password, variable},
     configured::{configuration, nats_server},
     process::{relay, run},
     *,

@@ -3,8 +3,7 @@
 //! OWN is the agent's own upstream, OTHER one of another agent, ROUTE the agent's own as it stands in a subject. The rest are the subjects of
 //! docs/PROTOCOL.md, with P and Q for processes and 1f for a number.
 
-use super::accounts::Accounts;
-use crate::support::configured::Person;
+use crate::support::{accounts::Accounts, configured::Person};
 
 #[tokio::test]
 async fn an_agent_may_do_what_its_own_upstream_needs_and_nothing_for_another() {

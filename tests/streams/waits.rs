@@ -120,9 +120,13 @@ async fn an_upload_that_the_origin_holds_up_is_not_the_callers_fault() {
     let size: u64 = 64 << 20;
     raw.send(put("/gated-upload", size)).await;
     let events = async {
-        // The origin reads nothing for several times the timeout, then everything.
+        // The origin reads nothing until others have waited out the timeout one after the other, then everything.
         site.is_asked(1).await;
-        tokio::time::sleep(Duration::from_secs(4)).await;
+        for _ in 0..3 {
+            let mut slow = relay.raw().await;
+            slow.send(put("/upload", 1)).await;
+            slow.answer().await.problem().is(408, "body_timeout", "client");
+        }
         site.open();
     };
     let sending = async {

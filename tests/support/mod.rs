@@ -12,11 +12,13 @@
 //! ```
 //!
 //! `nats` has the server, `process` a child process and its log, `roles` the relay's own, `origin` what stands
-//! behind them, `caller` what comes in front, `load` many callers at once, `distance` a slow way to NATS, `wait` how to wait for something without sleeping for luck.
+//! behind them, `caller` what comes in front, `load` many callers at once, `distance` a slow way to NATS, `accounts` a
+//! server where each role has its own user, `wait` how to wait for something without sleeping for luck.
 
 // Each test file uses a part of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod accounts;
 pub mod caller;
 pub mod configured;
 pub mod distance;

@@ -1,6 +1,6 @@
 //! A nats-server with nats/accounts.conf, and each role as the user that is meant for it.
 
-use crate::support::{
+use super::{
     Origin, Role,
     configured::{Person, Server},
 };
