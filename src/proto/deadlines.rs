@@ -26,6 +26,13 @@ impl<K: Ord + Clone> Deadlines<K> {
         self.by_time.remove(&(at, key));
     }
 
+    /// Moves `key` from its `deadline` to `at`.
+    pub fn change(&mut self, deadline: &mut Instant, at: Instant, key: K) {
+        self.drop(*deadline, key.clone());
+        *deadline = at;
+        self.add(at, key);
+    }
+
     /// The earliest deadline.
     pub fn next(&self) -> Option<Instant> {
         self.by_time.first().map(|(at, _)| *at)

@@ -389,9 +389,7 @@ impl<H: BuildHasher> Serving<H> {
 
     fn schedule(&mut self, number: u64, at: Instant) {
         let Some(job) = self.jobs.get_mut(&number) else { return };
-        self.deadlines.drop(job.deadline, number);
-        job.deadline = at;
-        self.deadlines.add(at, number);
+        self.deadlines.change(&mut job.deadline, at, number);
     }
 }
 

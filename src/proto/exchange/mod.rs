@@ -438,7 +438,6 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
 
     fn schedule(&mut self, number: u64) {
         let Some(exchange) = self.open.get_mut(&number) else { return };
-        self.deadlines.drop(exchange.deadline, number);
         let next = match exchange.watch {
             Watch::Patience { until } | Watch::Asked { until } => until,
             Watch::NoBroker { retry } => retry,
@@ -448,8 +447,8 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             Phase::Refused { again } => again,
             Phase::Sent | Phase::Taken { .. } | Phase::Waiting { .. } => exchange.ends,
         };
-        exchange.deadline = next.min(again).min(exchange.ends);
-        self.deadlines.add(exchange.deadline, number);
+        let next = next.min(again).min(exchange.ends);
+        self.deadlines.change(&mut exchange.deadline, next, number);
     }
 }
 

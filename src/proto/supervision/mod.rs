@@ -397,9 +397,7 @@ impl<H: BuildHasher> Supervision<H> {
 
     fn look_again(&mut self, number: u64, at: Instant) {
         let Some(entry) = self.holds.get_mut(&number) else { return };
-        self.deadlines.drop(entry.deadline, number);
-        entry.deadline = at;
-        self.deadlines.add(at, number);
+        self.deadlines.change(&mut entry.deadline, at, number);
     }
 }
 
