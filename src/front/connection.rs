@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     future::Future,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -96,15 +97,8 @@ impl<A: Ask> Front<A> {
             .max_buf_size((self.settings.max_header_bytes * 2).max(MIN_BUFFER))
             .serve_connection(TokioIo::new(guarded), service)
             .with_upgrades();
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            biased;
-            end = connection.as_mut() => end,
-            () = drain => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
+        let connection = std::pin::pin!(connection);
+        until_drained(connection, drain, http1::UpgradeableConnection::graceful_shutdown).await
     }
 
     /// The fault of a request that hyper refused to read.
@@ -168,13 +162,22 @@ impl<A: Ask> Front<A> {
             connection.as_mut().graceful_shutdown();
             return connection.await;
         }
-        tokio::select! {
-            biased;
-            end = connection.as_mut() => end,
-            () = drain => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
+        until_drained(connection, drain, http2::Connection::graceful_shutdown).await
+    }
+}
+
+/// Serves `connection` to its end, and once `drain` is done no more than what it has begun.
+async fn until_drained<C: Future>(
+    mut connection: Pin<&mut C>,
+    drain: impl Future<Output = ()>,
+    finish: fn(Pin<&mut C>),
+) -> C::Output {
+    tokio::select! {
+        biased;
+        end = connection.as_mut() => end,
+        () = drain => {
+            finish(connection.as_mut());
+            connection.await
         }
     }
 }
