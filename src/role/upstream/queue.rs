@@ -122,19 +122,24 @@ impl Member {
     }
 
     async fn read_requests(self: Arc<Self>, mut requests: Subscription, mut stay: watch::Receiver<bool>) {
+        let taken = self.take_until(&mut requests, stay.wait_for(|stay| !*stay)).await;
+        // Without NATS nothing is on its way.
+        if taken.is_some() && self.core.bus.is_connected() {
+            self.leave(requests).await;
+        }
+    }
+
+    /// Takes requests until `end`: how many it took, or nothing when no more can come.
+    async fn take_until(&self, requests: &mut Subscription, end: impl Future) -> Option<u64> {
+        let mut end = pin!(end);
+        let mut taken = 0;
         loop {
             tokio::select! {
                 biased;
-                message = requests.next() => match message {
-                    Some(message) => self.on_request(&message),
-                    None => return,
-                },
-                _ = stay.wait_for(|stay| !*stay) => break,
+                message = requests.next() => self.on_request(&message?),
+                _ = &mut end => return Some(taken),
             }
-        }
-        // Without NATS nothing is on its way.
-        if self.core.bus.is_connected() {
-            self.leave(requests).await;
+            taken += 1;
         }
     }
 
@@ -144,20 +149,8 @@ impl Member {
     /// while none are, most likely, and the subscription can end.
     async fn leave(&self, mut requests: Subscription) {
         let started = Instant::now();
-        let mut arrived = 0;
         let round_trip = timeout(LONGEST_ROUND_TRIP, self.core.round_trip());
-        let mut round_trip = pin!(round_trip);
-        loop {
-            tokio::select! {
-                biased;
-                message = requests.next() => match message {
-                    Some(message) => self.on_request(&message),
-                    None => return,
-                },
-                _ = &mut round_trip => break,
-            }
-            arrived += 1;
-        }
+        let Some(arrived) = self.take_until(&mut requests, round_trip).await else { return };
         let silence = (started.elapsed() * 10).clamp(SILENCE, LONGEST_ROUND_TRIP);
         for more in [2 * arrived + SLACK, 1] {
             requests.end_after(more).await;
