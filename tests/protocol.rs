@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use relay::wire::{
     Ack, Address, CacheStats, CacheVerb, Claim, Here, Hold, Kind, Lease, Lost, Purge, Purged, Refused, Reply,
-    StreamMessage, Subjects, Word, codec, show,
+    StreamMessage, Subjects, Word, allow::MAX_ALLOW, codec, show,
 };
 
 #[path = "protocol/hostile.rs"]
@@ -47,6 +47,7 @@ fn the_dumps_of_the_reference_read_as_what_they_say() {
     assert_eq!(codec::decode::<Lease>(&read("lease")).unwrap(), lease());
     assert_eq!(codec::decode::<Lost>(&read("lost")).unwrap(), lost());
     assert_eq!(codec::decode::<Here>(&read("here")).unwrap(), here());
+    assert_eq!(codec::decode::<Here>(&read("egress here")).unwrap(), egress_here());
     assert_eq!(codec::decode::<Claim>(&read("claim")).unwrap(), claim());
     assert_eq!(codec::decode::<Refused>(&read("refused")).unwrap(), refused());
     assert_eq!(codec::decode::<Purge>(&read("purge")).unwrap(), purge());
@@ -242,6 +243,26 @@ fn more_headers_than_one_message_may_have_are_refused() {
     many.headers.append("x-many", HeaderValue::from_static("one more"));
     let why = codec::decode_request(&codec::encode(&many)).unwrap_err().to_string();
     assert!(why.contains("over 1024 headers"), "{why}");
+}
+
+#[test]
+fn more_hosts_to_call_than_one_agent_may_have_are_refused() {
+    let of = |many: usize| {
+        let allow = (0..many).map(|n| format!("https://{n}.partner.com").parse().unwrap()).collect();
+        Here { allow, ..here() }
+    };
+    assert_eq!(codec::decode::<Here>(&codec::encode(&of(MAX_ALLOW))).unwrap(), of(MAX_ALLOW));
+    let why = codec::decode::<Here>(&codec::encode(&of(MAX_ALLOW + 1))).unwrap_err().to_string();
+    assert!(why.contains("at most 64 hosts to call"), "{why}");
+}
+
+#[test]
+fn a_host_to_call_that_is_none_is_refused() {
+    for (good, bad) in [("https://*.", "https://*@"), ("192.0.2.7", "192.0,2.7"), (".com", "#com")] {
+        let hostile = replaced(&codec::encode(&egress_here()), good, bad);
+        let why = codec::decode::<Here>(&hostile).unwrap_err().to_string();
+        assert!(why.contains("not a host to call"), "{bad}: {why}");
+    }
 }
 
 fn replaced(message: &[u8], old: &str, new: &str) -> Bytes {

@@ -145,6 +145,8 @@ codes! {
         "the client agent has no connection to NATS";
     NotAllowed = "not_allowed" 403 "http_request_denied" unseen None,
         "NATS permissions do not let this client agent ask for this upstream";
+    EgressRefused = "egress_refused" 403 "http_request_denied" unseen None,
+        "the URL is not one that this egress agent may call, or its host has no address that it may call";
     AckTimeout = "ack_timeout" 504 "proxy_internal_response" seen None,
         "an agent was there but did not acknowledge in time";
     ResponseTimeout = "response_timeout" 504 "http_response_timeout" seen None,

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    allow::{self, Allow},
     fault::{Code, Fault, Side},
     ids::{Name, ProcessId, RequestId},
     route::Route,
@@ -32,7 +33,8 @@ pub struct Request {
     pub upstream_target: Name,
     /// The HTTP method.
     pub method: Method,
-    /// The request target in origin form, as the caller wrote it; `*` for `OPTIONS *`.
+    /// The request target in origin form, as the caller wrote it; `*` for `OPTIONS *`. For an egress agent, the
+    /// whole URL.
     pub url: String,
     /// Header pairs: name in lower case, value as bytes.
     pub headers: HeaderMap,
@@ -231,6 +233,9 @@ pub struct Here {
     /// What its claims add up to: the sum of their hashes, without carry. Zero when it has none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub routes: u64,
+    /// Outside hosts that it calls, when it is an egress agent: its requests name a whole URL.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "allow::read_list")]
+    pub allow: Vec<Allow>,
 }
 
 /// An agent claims a route for its upstream, or gives it up.
@@ -304,6 +309,7 @@ impl Here {
             failing: false,
             response: 0,
             routes: 0,
+            allow: Vec::new(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! people who write an agent in another language; the golden tests in `tests/protocol.rs` hold both
 //! together.
 
+pub mod allow;
 pub mod cache;
 pub mod codec;
 pub mod fault;
@@ -14,7 +15,9 @@ pub mod route;
 pub mod show;
 pub mod stream;
 pub mod subjects;
+pub mod target;
 
+pub use allow::Allow;
 pub use cache::{CacheStats, Purge, Purged};
 pub use fault::{Code, Fault, Side};
 pub use ids::{Name, ProcessId, RequestId};
@@ -22,3 +25,4 @@ pub use message::{Ack, Claim, Error, Here, Hold, Known, Lease, Lost, Refused, Re
 pub use route::Route;
 pub use stream::{End, StreamMessage, Word};
 pub use subjects::{Address, CacheVerb, Kind, Subjects};
+pub use target::Target;

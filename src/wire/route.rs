@@ -175,14 +175,19 @@ fn parse_host(text: &str) -> Result<Host, InvalidRoute> {
         Some(host) => (true, host),
         None => (false, &*host),
     };
+    if !is_host_name(host) {
+        return Err(InvalidRoute::Host);
+    }
+    Ok(if below { Host::Below(host.into()) } else { Host::Exact(host.into()) })
+}
+
+/// Whether this is a host name, in ASCII and without final dot.
+pub(super) fn is_host_name(host: &str) -> bool {
     let is_label = |label: &str| {
         let plain = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         plain && (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
     };
-    if host.len() > MAX_HOST || !host.split('.').all(is_label) {
-        return Err(InvalidRoute::Host);
-    }
-    Ok(if below { Host::Below(host.into()) } else { Host::Exact(host.into()) })
+    host.len() <= MAX_HOST && host.split('.').all(is_label)
 }
 
 fn parse_path(text: &str) -> Result<String, InvalidRoute> {

@@ -31,6 +31,7 @@ pub fn messages() -> Vec<(&'static str, Bytes)> {
         ("lease", codec::encode(&lease())),
         ("lost", codec::encode(&lost())),
         ("here", codec::encode(&here())),
+        ("egress here", codec::encode(&egress_here())),
         ("claim", codec::encode(&claim())),
         ("refused", codec::encode(&refused())),
         ("purge", codec::encode(&purge())),
@@ -170,6 +171,11 @@ pub fn here() -> Here {
     Here { version: "0.1.0".into(), in_flight: 1, limit: 1000, ..Here::of(agent(), hello()) }
 }
 
+pub fn egress_here() -> Here {
+    let allow = ["https://*.partner.com", "http://192.0.2.7:8080"].map(|allow| allow.parse().unwrap());
+    Here { upstream_target: "egress".parse().unwrap(), allow: allow.into(), ..here() }
+}
+
 pub fn claim() -> Claim {
     Claim {
         v: VERSION,
@@ -281,7 +287,7 @@ pub fn read_as(name: &str, bytes: &[u8]) -> Result<String, String> {
         "hold" => shown(codec::decode::<Hold>(bytes)),
         "lease" => shown(codec::decode::<Lease>(bytes)),
         "lost" => shown(codec::decode::<Lost>(bytes)),
-        "here" => shown(codec::decode::<Here>(bytes)),
+        "here" | "egress here" => shown(codec::decode::<Here>(bytes)),
         "claim" => shown(codec::decode::<Claim>(bytes)),
         "refused" => shown(codec::decode::<Refused>(bytes)),
         "purge" => shown(codec::decode::<Purge>(bytes)),
