@@ -25,7 +25,7 @@ pub use entrance::{Entrance, Mode, Trusted};
 pub use file::{from_flags, parse, reread};
 pub use process::{Nats, Process, Secret};
 pub use tools::{Cache, CacheCommand, Decode, Demo, Health, Inquiry, Purge, Up};
-pub use upstream::{Member, Origin, Upstream};
+pub use upstream::{Egress, Member, Origin, Upstream};
 pub use values::{Admin, HostHeader, Listen, LogFormat, OriginPath, OriginUrl, Switch};
 pub use watch::Watched;
 
@@ -40,6 +40,7 @@ pub struct Cli {
 
 /// One role, or one tool.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it in a process")]
 pub enum Command {
     /// Take HTTP requests and send them over NATS to an upstream
     Client(Client),

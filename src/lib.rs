@@ -12,8 +12,8 @@
 //! [`role::client`] gives it to its [`role::asker`], whose decisions, [`proto::exchange`], publish it on
 //! `relay.req.<upstream>` ([`wire::subjects`], [`wire::codec`], [`bus`]). NATS hands it to one member of the
 //! queue group: an upstream agent, [`role::upstream`], which may serve several upstreams; its member for this
-//! one has its decisions in [`proto::serving`]. It issues the request to the real server ([`origin`]) and
-//! publishes the response on `relay.resp.<id>`, where the client agent's one subscription finds it. That is the
+//! one has its decisions in [`proto::serving`]. It issues the request to the real server ([`origin`]; an egress
+//! member to the outside host that the request names, if [`wire::allow`] lets it) and publishes the response on `relay.resp.<id>`, where the client agent's one subscription finds it. That is the
 //! whole way of a request that is answered at once.
 //!
 //! A body that does not fit follows in frames on `relay.body.<id>` ([`wire::stream`]), under a credit that

@@ -1,11 +1,13 @@
 //! Calls to the origin: the only place that speaks HTTP outwards for a relayed request.
 //!
-//! The connection always goes to the configured origin; what a request brings is a path on it. Bodies
-//! stream both ways. `connect` makes connections, with `tls` and on a `stream`; `pool` keeps them, `http1`
-//! and `http2` speak on them; `outgoing` is what is sent to a `target`, and `answer` what comes back.
+//! The connection always goes to the configured origin; what a request brings is a path on it. Only `egress` calls
+//! hosts that requests name, at `addresses` that are public or allowed. Bodies stream both ways. `connect` makes
+//! connections, with `tls` and on a `stream`; `pool` keeps them, `http1` and `http2` speak on them; `outgoing` is
+//! what is sent to a `target`, and `answer` what comes back.
 
 use std::{sync::Arc, time::Duration};
 
+use anyhow::Context;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, response};
 
 use crate::{
@@ -13,8 +15,10 @@ use crate::{
     wire::{Code, Fault, Side},
 };
 
+mod addresses;
 mod answer;
 mod connect;
+mod egress;
 mod http1;
 mod http2;
 mod outgoing;
@@ -25,6 +29,7 @@ mod target;
 mod tls;
 
 pub use answer::{Answer, AnswerBody};
+pub use egress::Egress;
 pub use outgoing::{BodyCut, BoxedBody, OnContinue, Outgoing};
 pub use switched::Switched;
 
@@ -68,21 +73,30 @@ impl Origin {
     /// # Errors
     /// When certificates can't be read.
     pub fn new(settings: &Settings) -> anyhow::Result<Self> {
-        let (authority, base) = match &settings.to {
+        let to = settings.to.as_ref().context("--to is missing")?;
+        let (authority, base) = match to {
             OriginUrl::Tcp(uri) => (uri.authority().map_or("", |a| a.as_str()), uri.path()),
             OriginUrl::Unix(_) => ("localhost", ""),
         };
-        let connector = Connector::new(settings)?;
-        let pool = Pool::new(settings.pool_size, settings.pool_idle, connector.may_multiplex());
         Ok(Origin {
             base: base.trim_end_matches('/').to_owned(),
-            authority: HeaderValue::from_str(authority)?,
             host_header: settings.host_header,
+            ..Origin::behind(Connector::new(settings, to)?, HeaderValue::from_str(authority)?, settings)
+        })
+    }
+
+    /// What `connector` connects to, called `authority`, with what `settings` say of any origin.
+    fn behind(connector: Connector, authority: HeaderValue, settings: &Settings) -> Self {
+        let pool = Pool::new(settings.pool_size, settings.pool_idle, connector.may_multiplex());
+        Origin {
+            base: String::new(),
+            authority,
+            host_header: HostHeader::Rewrite,
             idle: settings.idle_timeout,
             stream_idle: settings.stream_idle,
             pool: Arc::new(pool),
             connector,
-        })
+        }
     }
 
     /// Issues a request and returns when the head of its response is here. `on_continue` is called when the

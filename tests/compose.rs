@@ -182,7 +182,7 @@ fn the_ports_that_services_name_are_those_they_listen_on() {
     else {
         panic!("an upstream agent")
     };
-    assert_eq!(agent.member.origin.to.to_string(), format!("http://origin:{}/", demo.listen.0.port()));
+    assert_eq!(agent.member.shown(), format!("http://origin:{}/", demo.listen.0.port()));
     assert_eq!(Some(agent.member.name), settings.upstream);
 }
 

@@ -1,10 +1,10 @@
 //! Where a client agent takes requests, and whom it believes.
 
-use std::{net::IpAddr, path::PathBuf, str::FromStr};
+use std::{path::PathBuf, str::FromStr};
 
 use ipnet::IpNet;
 
-use super::Listen;
+use super::{Listen, values::parse_network};
 
 /// Where requests come in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,10 +59,7 @@ impl FromStr for Trusted {
         if text == "unix" {
             return Ok(Trusted::Unix);
         }
-        let single = || text.parse::<IpAddr>().map(IpNet::from);
-        let network = text.parse::<IpNet>().or_else(|_| single());
-        network
-            .map(Trusted::Network)
-            .map_err(|_| "write an address, a network as 10.0.0.0/8, or 'unix' for the UNIX socket".into())
+        let hint = |hint| format!("{hint}, or 'unix' for the UNIX socket");
+        parse_network(text).map(Trusted::Network).map_err(hint)
     }
 }

@@ -63,9 +63,8 @@ struct Mistakes {
 /// # Errors
 /// When the flags are not right.
 pub fn from_flags(args: &[&str]) -> anyhow::Result<Command> {
-    let command = Cli::command().mut_subcommands(|role| role.mut_args(|arg| arg.env(None::<&str>)));
-    let matches = command.try_get_matches_from(args)?;
-    Ok(Cli::from_arg_matches(&matches)?.command)
+    let line = Cli::command().mut_subcommands(|role| role.mut_args(|arg| arg.env(None::<&str>)));
+    Ok(read_one(line, args)?)
 }
 
 /// The command line with a `RELAY_<FLAG>` variable for each flag that has none of its own.
@@ -99,12 +98,31 @@ fn read(lines: Vec<clap::Command>, args: &[OsString]) -> (Vec<Command>, Vec<clap
     let mut commands = Vec::new();
     let mut errors = Vec::new();
     for line in lines {
-        match line.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches)) {
-            Ok(cli) => commands.push(cli.command),
+        match read_one(line, args) {
+            Ok(command) => commands.push(command),
             Err(error) => errors.push(error),
         }
     }
     (commands, errors)
+}
+
+fn read_one(
+    mut line: clap::Command,
+    args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+) -> Result<Command, clap::Error> {
+    let matches = line.try_get_matches_from_mut(args)?;
+    let command = Cli::from_arg_matches(&matches)?.command;
+    // The file's values are defaults to clap: which settings go together it could only tell of flags.
+    let mistake = match &command {
+        Command::Upstream(agent) => {
+            agent.member.mistake().map(|why| format!("upstream '{}': {why}", agent.member.name))
+        }
+        _ => None,
+    };
+    match mistake {
+        Some(why) => Err(line.error(clap::error::ErrorKind::ArgumentConflict, why)),
+        None => Ok(command),
+    }
 }
 
 /// Several upstreams are one agent's.

@@ -3,13 +3,14 @@
 use std::{path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
-use clap::Args;
+use clap::{Args, FromArgMatches};
+use ipnet::IpNet;
 
 use super::{
     HostHeader, OriginPath, OriginUrl, Process, Switch,
-    values::{parse_pause, parse_positive, parse_weight},
+    values::{parse_network, parse_pause, parse_positive, parse_weight},
 };
-use crate::wire::{Name, Route};
+use crate::wire::{Allow, Name, Route, allow::MAX_ALLOW};
 
 /// The upstream agent.
 #[derive(Debug, Clone, Args)]
@@ -41,6 +42,9 @@ pub struct Member {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub origin: Origin,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub egress: Egress,
     /// Requests it wants, as HOST, *.HOST, HOST/PATH or /PATH; a path covers all below it
     #[arg(long, value_name = "ROUTE", value_delimiter = ',')]
     pub route: Vec<Route>,
@@ -71,6 +75,65 @@ pub struct Member {
     pub stand_by: Switch,
 }
 
+impl Member {
+    /// Whether it calls outside hosts instead of an origin.
+    pub fn is_egress(&self) -> bool {
+        self.egress.on == Switch::On
+    }
+
+    /// What it calls, for people.
+    pub fn shown(&self) -> String {
+        match &self.origin.to {
+            Some(to) => to.to_string(),
+            None => self.egress.allow.iter().map(Allow::to_string).collect::<Vec<_>>().join(","),
+        }
+    }
+
+    /// What is wrong with settings that are right one by one.
+    pub(super) fn mistake(&self) -> Option<String> {
+        let Egress { on, allow, allow_network } = &self.egress;
+        if *on == Switch::Off {
+            let without_egress = "is for agents that call outside hosts: it needs --egress on";
+            return match () {
+                () if !allow.is_empty() => Some(format!("--allow {without_egress}")),
+                () if !allow_network.is_empty() => Some(format!("--allow-network {without_egress}")),
+                () if self.origin.to.is_none() => Some("--to is missing: the origin's URL".into()),
+                () => None,
+            };
+        }
+        let of_an_origin = [
+            ("--to", self.origin.to.is_some()),
+            ("--sni", self.origin.sni.is_some()),
+            ("--insecure", self.origin.insecure == Switch::On),
+            ("--route", !self.route.is_empty()),
+            ("--health and what belongs to it", !self.health.is_usual()),
+        ];
+        if let Some((flag, _)) = of_an_origin.iter().find(|(_, given)| *given) {
+            let why = "an agent with --egress calls the hosts that requests name, not one origin of its own";
+            return Some(format!("{flag} can't be used with --egress: {why}"));
+        }
+        match (allow.len(), allow_network.len()) {
+            (0, _) => Some("--egress needs --allow: the outside hosts that may be called".into()),
+            (..=MAX_ALLOW, ..=MAX_ALLOW) => None,
+            _ => Some(format!("--allow and --allow-network take at most {MAX_ALLOW} each")),
+        }
+    }
+}
+
+/// The outside hosts that an upstream agent calls instead of an origin.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct Egress {
+    /// Whether it calls outside hosts, each request the one that its URL names, instead of one origin
+    #[arg(long = "egress", value_name = "on|off", num_args = 0..=1, default_value = "off", default_missing_value = "on")]
+    pub on: Switch,
+    /// Outside hosts that may be called, as `SCHEME://HOST[:PORT]`; `*.HOST` is every name below it
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
+    pub allow: Vec<Allow>,
+    /// Networks in which an outside host may be although their addresses are not public
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_network)]
+    pub allow_network: Vec<IpNet>,
+}
+
 /// When an origin is believed to work.
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct Health {
@@ -94,13 +157,22 @@ pub struct Health {
     pub eject_after: u32,
 }
 
+impl Health {
+    /// Whether nobody has set when to check.
+    fn is_usual(&self) -> bool {
+        let nothing = Health::augment_args(clap::Command::new("health").no_binary_name(true));
+        let usual = Health::from_arg_matches(&nothing.get_matches_from([""; 0]));
+        usual.is_ok_and(|usual| *self == Health { eject_after: self.eject_after, ..usual })
+    }
+}
+
 /// The origin an upstream agent calls, and how.
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct Origin {
     /// Origin to call: `http://HOST[:PORT][/PATH]`, `https://…`, `h2c://…` for HTTP/2 without TLS, or `unix:/PATH` for
     /// a socket; a bare port is one on 127.0.0.1
     #[arg(long, value_name = "URL")]
-    pub to: OriginUrl,
+    pub to: Option<OriginUrl>,
     /// Host header the origin gets: the caller's ('keep'), or the origin's own ('rewrite')
     #[arg(long, value_name = "keep|rewrite", default_value = "keep")]
     pub host_header: HostHeader,

@@ -1,8 +1,14 @@
 //! The values settings take, each with its parser.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use clap::ValueEnum;
+use ipnet::IpNet;
 
 /// An address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +139,17 @@ pub enum LogFormat {
     Human,
     /// One JSON object a line.
     Json,
+}
+
+/// A network, or one address.
+///
+/// # Errors
+/// When it is something else.
+pub(super) fn parse_network(text: &str) -> Result<IpNet, String> {
+    let single = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse::<IpNet>()
+        .or_else(|_| single())
+        .map_err(|_| "write an address, or a network as 10.0.0.0/8".into())
 }
 
 /// A weight, from 1 to 100.

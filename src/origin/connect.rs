@@ -1,17 +1,21 @@
 //! Connections to the origin: names, addresses, sockets, and which HTTP is spoken on them.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::net::{TcpStream, UnixStream};
 
 use super::{
+    addresses::Addresses,
     http1, http2,
     stream::{Carrier, Stream},
-    tls::{self, Tls},
+    tls::{self, Tls, Trust},
 };
 use crate::{
     config::{Origin as Settings, OriginUrl},
-    wire::{Code, Fault, Side},
+    wire::{
+        Code, Fault, Side, Target,
+        target::{Host, Scheme},
+    },
 };
 
 /// Makes connections to one origin.
@@ -23,8 +27,17 @@ pub struct Connector {
 
 /// Where the origin is.
 enum Place {
-    Tcp { host: String, port: u16 },
+    Tcp {
+        host: String,
+        port: u16,
+    },
     Unix(PathBuf),
+    /// Wherever a request wants: only some addresses will do.
+    Outside {
+        host: Host,
+        port: u16,
+        addresses: Arc<Addresses>,
+    },
 }
 
 /// How what is spoken is agreed on.
@@ -59,8 +72,8 @@ impl Connector {
     ///
     /// # Errors
     /// When certificates can't be read, or are for an origin without TLS.
-    pub fn new(settings: &Settings) -> anyhow::Result<Self> {
-        let (place, speech) = match &settings.to {
+    pub fn new(settings: &Settings, to: &OriginUrl) -> anyhow::Result<Self> {
+        let (place, speech) = match to {
             OriginUrl::Unix(path) => (Place::Unix(path.clone()), Speech::Http1),
             OriginUrl::Tcp(uri) => {
                 let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
@@ -73,9 +86,37 @@ impl Connector {
             }
         };
         if !matches!(speech, Speech::Chosen(_)) {
-            tls::refuse(settings)?;
+            tls::refuse(settings, to)?;
         }
         Ok(Connector { place, speech, timeout: settings.connect_timeout })
+    }
+
+    /// A connector for an outside host: to those of its addresses that `addresses` lets pass.
+    ///
+    /// # Errors
+    /// When the host can't be verified.
+    pub fn outside(
+        target: &Target,
+        addresses: &Arc<Addresses>,
+        trust: &Trust,
+        timeout: Duration,
+    ) -> anyhow::Result<Self> {
+        let (host, port) = (target.host().clone(), target.port());
+        let speech = match target.scheme() {
+            Scheme::Http => Speech::Http1,
+            Scheme::Https => {
+                let name = match &host {
+                    Host::Name(name) => name.to_string(),
+                    Host::Ip(address) => address.to_string(),
+                };
+                Speech::Chosen(Tls::with(trust.clone(), &name)?)
+            }
+        };
+        Ok(Connector {
+            place: Place::Outside { host, port, addresses: Arc::clone(addresses) },
+            speech,
+            timeout,
+        })
     }
 
     /// Whether the origin may speak HTTP/2.
@@ -122,15 +163,24 @@ impl Connector {
 
     async fn open(&self, offer: Offer) -> Result<Connection, Fault> {
         let carrier = match &self.place {
-            Place::Tcp { host, port } => Carrier::Tcp(self.tcp(host, *port).await?),
+            Place::Tcp { host, port } => Carrier::Tcp(self.dial(resolve(host, *port).await?).await?),
             Place::Unix(path) => {
                 let connected = UnixStream::connect(path).await;
                 Carrier::Unix(connected.map_err(|error| unreachable(&error, &self.shown()))?)
             }
+            // An address that is asked for is one that is allowed by itself.
+            Place::Outside { host: Host::Ip(address), port, .. } => {
+                Carrier::Tcp(self.dial(vec![SocketAddr::new(*address, *port)]).await?)
+            }
+            // What is checked is what is dialled: another lookup could have another answer.
+            Place::Outside { host: Host::Name(name), port, addresses } => {
+                let checked = addresses.of(name, resolve(name, *port).await?)?;
+                Carrier::Tcp(self.dial(checked).await?)
+            }
         };
         match (&self.speech, carrier) {
             (Speech::Chosen(tls), Carrier::Tcp(tcp)) => {
-                let connector = if offer == Offer::Any { &tls.any } else { &tls.http1 };
+                let connector = if offer == Offer::Any { &tls.trust.any } else { &tls.trust.http1 };
                 let shaken = connector.connect(tls.name.clone(), tcp).await.map_err(|error| {
                     let detail = format!("TLS with the origin {} failed: {error}", self.shown());
                     Fault::new(Code::OriginTls, Side::Upstream, detail)
@@ -152,11 +202,7 @@ impl Connector {
         })
     }
 
-    async fn tcp(&self, host: &str, port: u16) -> Result<TcpStream, Fault> {
-        let addresses = tokio::net::lookup_host((host, port)).await.map_err(|error| {
-            let detail = format!("the origin's host name '{host}' could not be resolved: {error}");
-            Fault::new(Code::OriginDns, Side::Upstream, detail)
-        })?;
+    async fn dial(&self, addresses: Vec<SocketAddr>) -> Result<TcpStream, Fault> {
         let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
         for address in addresses {
             match TcpStream::connect(address).await {
@@ -175,8 +221,17 @@ impl Connector {
         match &self.place {
             Place::Tcp { host, port } => format!("{host}:{port}"),
             Place::Unix(path) => path.display().to_string(),
+            Place::Outside { host, port, .. } => format!("{host}:{port}"),
         }
     }
+}
+
+async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Fault> {
+    let found = tokio::net::lookup_host((host, port)).await.map_err(|error| {
+        let detail = format!("the origin's host name '{host}' could not be resolved: {error}");
+        Fault::new(Code::OriginDns, Side::Upstream, detail)
+    })?;
+    Ok(found.collect())
 }
 
 fn http1(stream: Stream) -> Connection {

@@ -13,12 +13,19 @@ use tokio_rustls::{
     },
 };
 
-use crate::config::{Origin as Settings, Switch};
+use crate::config::{Origin as Settings, OriginUrl, Switch};
 
 /// How TLS is begun with one origin.
 pub struct Tls {
     /// The name that is asked for, and that the certificate must have.
     pub name: ServerName<'static>,
+    /// How it is begun.
+    pub trust: Trust,
+}
+
+/// How TLS is begun with any origin: who is believed, and what is shown.
+#[derive(Clone)]
+pub struct Trust {
     /// Offers HTTP/2 and HTTP/1.
     pub any: TlsConnector,
     /// Offers HTTP/1 alone.
@@ -31,17 +38,30 @@ impl Tls {
     /// # Errors
     /// When certificates can't be read or a name can't be verified.
     pub fn new(settings: &Settings, host: &str) -> anyhow::Result<Self> {
-        let name = settings.sni.as_deref().unwrap_or(host).to_owned();
-        let shown = format!("'{name}' can't be verified");
+        Tls::with(Trust::new(settings)?, settings.sni.as_deref().unwrap_or(host))
+    }
+
+    /// TLS with whoever has a certificate for `name`.
+    ///
+    /// # Errors
+    /// When the name can't be verified.
+    pub fn with(trust: Trust, name: &str) -> anyhow::Result<Self> {
+        let shown = || format!("'{name}' can't be verified");
+        Ok(Tls { name: ServerName::try_from(name.to_owned()).with_context(shown)?, trust })
+    }
+}
+
+impl Trust {
+    /// What `settings` say.
+    ///
+    /// # Errors
+    /// When certificates can't be read.
+    pub fn new(settings: &Settings) -> anyhow::Result<Self> {
         let mut config = config(settings)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let http1 = TlsConnector::from(Arc::new(config.clone()));
         config.alpn_protocols.insert(0, b"h2".to_vec());
-        Ok(Tls {
-            name: ServerName::try_from(name).context(shown)?,
-            any: TlsConnector::from(Arc::new(config)),
-            http1,
-        })
+        Ok(Trust { any: TlsConnector::from(Arc::new(config)), http1 })
     }
 }
 
@@ -49,14 +69,14 @@ impl Tls {
 ///
 /// # Errors
 /// When there is one.
-pub fn refuse(settings: &Settings) -> anyhow::Result<()> {
+pub fn refuse(settings: &Settings, to: &OriginUrl) -> anyhow::Result<()> {
     let given = [
         ("--cert", settings.cert.is_some()),
         ("--sni", settings.sni.is_some()),
         ("--insecure", settings.insecure == Switch::On),
     ];
     match given.iter().find(|(_, given)| *given) {
-        Some((flag, _)) => anyhow::bail!("{flag} is for https origins, not for {}", settings.to),
+        Some((flag, _)) => anyhow::bail!("{flag} is for https origins, not for {to}"),
         None => Ok(()),
     }
 }
@@ -70,7 +90,7 @@ fn config(settings: &Settings) -> anyhow::Result<ClientConfig> {
         Switch::Off => builder.with_root_certificates(roots(settings)?),
         Switch::On => {
             tracing::warn!(
-                origin = %settings.to,
+                origin = settings.to.as_ref().map(tracing::field::display),
                 "CERTIFICATES ARE NOT VERIFIED (--insecure): anybody on the way can pose as this origin; \
                  for development only"
             );

@@ -75,6 +75,9 @@ pub struct AgentReport {
     pub variant: Option<String>,
     /// Routes it claims.
     pub routes: u64,
+    /// Outside hosts that it calls, when it is an egress agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
 }
 
 #[derive(Serialize)]

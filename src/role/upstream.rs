@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod call;
+mod callee;
 mod health;
 mod member;
 mod queue;

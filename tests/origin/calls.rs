@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body::{Body, Frame};
 use relay::{
     config::{self, Command},
-    origin::{Answer, BodyCut, Call, Origin, Outgoing},
+    origin::{Answer, BodyCut, Call, Egress, Origin, Outgoing},
     wire::{Code, Fault, Side},
 };
 use tokio::sync::mpsc;
@@ -22,6 +22,17 @@ pub fn origin(to: &str, flags: &[&str]) -> Origin {
     let flags = [&["relay", "upstream", "--name", "hello", "--to", to], flags].concat();
     match config::from_flags(&flags).expect("flags that are right") {
         Command::Upstream(settings) => Origin::new(&settings.member.origin).expect("an origin"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The outside hosts that these flags of an upstream agent describe.
+pub fn egress(flags: &[&str]) -> Egress {
+    let flags = [&["relay", "upstream", "--name", "egress", "--egress"], flags].concat();
+    match config::from_flags(&flags).expect("flags that are right") {
+        Command::Upstream(settings) => {
+            Egress::new(&settings.member.egress, &settings.member.origin).expect("an egress")
+        }
         other => panic!("{other:?}"),
     }
 }

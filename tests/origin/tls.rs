@@ -48,6 +48,25 @@ async fn an_https_origin_that_chooses_http1_gets_it() {
 }
 
 #[tokio::test]
+async fn an_outside_host_is_told_its_own_name_over_the_http_that_it_chooses() {
+    let place = Place::new("localhost");
+    for (chosen, version) in [(&["h2", "http/1.1"][..], Version::HTTP_2), (&["http/1.1"], Version::HTTP_11)] {
+        let server = place.server(chosen, None).await;
+        let url = https(&server, "localhost");
+        let flags = ["--allow", &url, "--allow-network", "127.0.0.0/8,::1", "--ca", &place.file("cert.pem")];
+        let egress = egress(&flags);
+        for _ in 0..3 {
+            let answer = timely(egress.call(post(&format!("{url}/x?y"), "secret"), None)).await.unwrap();
+            assert_eq!(answer.version, version);
+            let said =
+                if version == Version::HTTP_2 { format!("{url}/x?y secret") } else { "one".to_owned() };
+            ends_with(answer, &said).await;
+        }
+        assert_eq!(server.connections(), 1);
+    }
+}
+
+#[tokio::test]
 async fn a_call_that_is_to_switch_protocols_is_made_over_http1() {
     let place = Place::new("localhost");
     let server = place.server(&["h2", "http/1.1"], None).await;

@@ -9,7 +9,10 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::member::{Member, Setup};
+use super::{
+    callee::Callee,
+    member::{Member, Setup},
+};
 use crate::{
     origin::{Answer, AnswerBody, BodyCut, Call, OnContinue, Outgoing},
     proto::{
@@ -77,7 +80,12 @@ impl Member {
     async fn serve(self: Arc<Self>, number: u64, id: RequestId, call: Call, on_continue: Option<OnContinue>) {
         // What changes meanwhile is for the calls after this one.
         let setup = self.setup();
-        let outcome = match setup.origin.call(call, on_continue).await {
+        let called = match &setup.callee {
+            Callee::Origin(origin) => origin.call(call, on_continue).await,
+            // Boxed, as all that is not the usual case here.
+            Callee::Egress(egress) => Box::pin(egress.call(call, on_continue)).await,
+        };
+        let outcome = match called {
             Ok(answer) => self.answer(&setup, number, &id, answer).await,
             Err(fault) => Err(fault),
         };

@@ -6,9 +6,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::time::timeout;
 
-use super::member::{Member, Setup};
+use super::{
+    callee::Callee,
+    member::{Member, Setup},
+};
 use crate::{
-    origin::{Call, Outgoing},
+    origin::{Call, Origin, Outgoing},
     proto::serving::{Input, News, Turn},
     role::shell::Shell,
     telemetry::{Label, OfUpstream},
@@ -30,17 +33,17 @@ impl Member {
 
     async fn try_origin(self: &Arc<Self>, setup: &Setup) -> Result<(), String> {
         let health = &setup.settings.health;
-        let Some(path) = &health.path else {
-            return setup.origin.try_connect().await.map_err(|fault| fault.detail.to_string());
+        let (Some(path), Callee::Origin(origin)) = (&health.path, &setup.callee) else {
+            return setup.callee.try_connect().await.map_err(|fault| fault.detail.to_string());
         };
         let late =
             |_| format!("{} did not answer within {}", path.0, humantime::format_duration(health.timeout));
-        timeout(health.timeout, ask(setup, path.0.clone())).await.map_err(late)?
+        timeout(health.timeout, ask(origin, path.0.clone())).await.map_err(late)?
     }
 
     /// Says what became of the origin.
     pub(super) fn tell(&self, news: News) {
-        let (upstream, origin) = (&self.name, self.setup().settings.origin.to.to_string());
+        let (upstream, origin) = (&self.name, self.setup().settings.shown());
         match news {
             News::Healthy => tracing::info!(%upstream, %origin, "the origin is healthy"),
             News::Unhealthy { why } => tracing::warn!(%upstream, %origin, %why, "the origin is unhealthy"),
@@ -69,12 +72,12 @@ impl Member {
     }
 }
 
-async fn ask(setup: &Setup, url: String) -> Result<(), String> {
+async fn ask(origin: &Origin, url: String) -> Result<(), String> {
     let mut headers = HeaderMap::new();
     headers.insert(header::USER_AGENT, HeaderValue::from_static(AGENT));
     let body = Outgoing::Whole { body: Bytes::new(), trailers: None };
     let call = Call { method: Method::GET, url: url.clone(), headers, upgrade: None, body };
-    let mut answer = setup.origin.call(call, None).await.map_err(|fault| fault.detail.to_string())?;
+    let mut answer = origin.call(call, None).await.map_err(|fault| fault.detail.to_string())?;
     if !(200..400).contains(&answer.status.as_u16()) {
         return Err(format!("{url} was answered with {}", answer.status));
     }

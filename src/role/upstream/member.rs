@@ -10,11 +10,10 @@ use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::queue::Queue;
+use super::{callee::Callee, queue::Queue};
 use crate::{
     bus::{Message, Subscription},
     config::{Member as Settings, Switch},
-    origin::Origin,
     proto::{
         claims::{Claims, Row, Standing},
         serving::{self, Command, Condition, Input, Serving},
@@ -50,10 +49,10 @@ pub struct Member {
     this: Weak<Member>,
 }
 
-/// What a call needs: the settings as they were when it began, and the origin that they describe.
+/// What a call needs: the settings as they were when it began, and whom they say to call.
 pub(super) struct Setup {
     pub settings: Settings,
-    pub origin: Origin,
+    pub callee: Callee,
     /// Bytes of a response's body at most.
     pub max_body: usize,
 }
@@ -63,9 +62,9 @@ impl Setup {
     /// When a setting can't be used.
     pub fn new(settings: Settings) -> anyhow::Result<Arc<Self>> {
         let named = || format!("upstream '{}'", settings.name);
-        let origin = Origin::new(&settings.origin).with_context(named)?;
+        let callee = Callee::new(&settings).with_context(named)?;
         let max_body = settings.origin.max_body.map_or(u64::MAX, |size| size.as_u64());
-        Ok(Arc::new(Setup { origin, max_body: usize::try_from(max_body).unwrap_or(usize::MAX), settings }))
+        Ok(Arc::new(Setup { callee, max_body: usize::try_from(max_body).unwrap_or(usize::MAX), settings }))
     }
 }
 
@@ -117,8 +116,9 @@ impl Member {
         tasks.spawn(async move { timers.run_timers().await });
         tasks.spawn(Arc::clone(self).close_idle());
         tasks.spawn(Arc::clone(&self.streams).run());
-        let routes = self.setup().settings.route.len();
-        tracing::info!(upstream = %self.name, origin = %self.setup().settings.origin.to, routes, "upstream agent starts");
+        let settings = &self.setup().settings;
+        let (origin, routes) = (settings.shown(), settings.route.len());
+        tracing::info!(upstream = %self.name, %origin, routes, "upstream agent starts");
         Ok(())
     }
 
@@ -183,6 +183,10 @@ impl Member {
             self.queue.subscribe_anew();
         }
         self.feed(Input::Configure(rules(&settings)));
+        if before.settings.egress != settings.egress {
+            // Whoever has something to be called must know at once what this agent calls no more.
+            self.feed(Input::Who);
+        }
     }
 
     /// Cuts what is streamed: there is no more time for it.
@@ -268,7 +272,7 @@ impl Member {
         let mut tick = tokio::time::interval(CLOSE_IDLE);
         loop {
             tick.tick().await;
-            self.setup().origin.close_idle();
+            self.setup().callee.close_idle();
         }
     }
 }
@@ -351,10 +355,10 @@ impl Member {
         self.claims.lock().expect("no panic while routes are claimed")
     }
 
-    /// What it says of itself, with its routes.
+    /// What it says of itself, with its routes and the hosts that it calls.
     fn here(&self, here: Here) -> Here {
         let routes = self.claims().digest(Instant::now());
-        Here { routes, ..here }
+        Here { routes, allow: self.setup().settings.egress.allow.clone(), ..here }
     }
 
     fn announce(&self, here: Here) {
@@ -370,7 +374,8 @@ fn rules(settings: &Settings) -> serving::Settings {
         interval: health.interval,
         fall: health.fall,
         rise: health.rise,
-        eject_after: health.eject_after,
+        // A host that can't be connected to says nothing of the others.
+        eject_after: if settings.is_egress() { 0 } else { health.eject_after },
     };
     serving::Settings {
         upstream: name.clone(),
@@ -472,6 +477,7 @@ impl Service for Member {
                 weight: setup.settings.weight as u64,
                 variant: setup.settings.variant.as_ref().map(ToString::to_string),
                 routes: setup.settings.route.len() as u64,
+                allow: setup.settings.egress.allow.iter().map(ToString::to_string).collect(),
             }),
             admin: self.core.admin.get().cloned(),
             endpoint: self.core.subjects.req(&self.name),

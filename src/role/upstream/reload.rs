@@ -93,7 +93,7 @@ impl Agent {
             return;
         };
         if member.setup().settings != setup.settings {
-            tracing::info!(upstream = %name, origin = %setup.settings.origin.to, "the upstream has new settings");
+            tracing::info!(upstream = %name, origin = %setup.settings.shown(), "the upstream has new settings");
             member.change(setup);
         }
         if member.is_draining() && !self.core().is_stopping() {
