@@ -1,4 +1,4 @@
-//! The connection to NATS: the only file that names `async_nats`.
+//! The connection to NATS: the only module that names `async_nats`. [`store`] is what JetStream keeps.
 //!
 //! Publishing never waits: a full command queue is an answer ([`Full`]), not a pause. Whether the
 //! connection is there is told as [`Event`]s; who uses it decides what that means.
@@ -23,6 +23,8 @@ use async_nats::{
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
+
+pub mod store;
 
 /// How to reach NATS and who we are there.
 #[derive(Debug, Clone, Default)]

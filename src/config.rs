@@ -18,7 +18,7 @@ mod upstream;
 mod values;
 mod watch;
 
-pub use broker::{Broker, Waits};
+pub use broker::{Broker, Jobs, Waits};
 pub use client::Client;
 pub use context::shown;
 pub use entrance::{Entrance, Mode, Trusted};

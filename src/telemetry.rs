@@ -92,6 +92,30 @@ pub struct Metrics {
     pub cache_bytes: Gauge,
     /// Requests that wait there for what another fetches.
     pub cache_waiting: Gauge,
+    /// Jobs that were accepted, by kind.
+    pub jobs_accepted: Family<JobAccepted, Counter>,
+    /// Jobs that are worked on.
+    pub jobs_running: Gauge,
+    /// Hops of jobs that are done.
+    pub job_hops: Counter,
+    /// Jobs that ended, by state.
+    pub jobs_ended: Family<JobEnded, Counter>,
+    /// Jobs that were kept as dead letters.
+    pub dead_letters: Counter,
+}
+
+/// Labels of a job that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct JobAccepted {
+    /// `chain` or `request`.
+    pub kind: &'static str,
+}
+
+/// Labels of a job that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct JobEnded {
+    /// `done`, `failed` or `cancelled`.
+    pub state: &'static str,
 }
 
 /// Labels of an answered request.
@@ -198,6 +222,11 @@ impl Metrics {
             cache_entries: Gauge::default(),
             cache_bytes: Gauge::default(),
             cache_waiting: Gauge::default(),
+            jobs_accepted: Family::default(),
+            jobs_running: Gauge::default(),
+            job_hops: Counter::default(),
+            jobs_ended: Family::default(),
+            dead_letters: Counter::default(),
         };
         metrics.register(role);
         metrics
@@ -232,6 +261,11 @@ impl Metrics {
         registry.register("cache_entries", "Responses in the cache", self.cache_entries.clone());
         registry.register("cache_bytes", "Bytes the cache takes", self.cache_bytes.clone());
         registry.register("cache_waiting", "Requests that wait for another's", self.cache_waiting.clone());
+        registry.register("jobs_accepted", "Jobs accepted", self.jobs_accepted.clone());
+        registry.register("jobs_running", "Jobs that are worked on", self.jobs_running.clone());
+        registry.register("job_hops", "Hops of jobs that are done", self.job_hops.clone());
+        registry.register("jobs_ended", "Jobs that ended", self.jobs_ended.clone());
+        registry.register("dead_letters", "Jobs kept as dead letters", self.dead_letters.clone());
     }
 
     /// Counts a dropped message.

@@ -16,7 +16,7 @@ const MAY_IMPORT: [(&str, &[&str]); 10] = [
     ("bus", &["wire"]),
     ("origin", &["wire", "config"]),
     ("stream", &["wire", "proto", "bus"]),
-    ("front", &["wire", "proto", "cache", "stream", "telemetry", "config"]),
+    ("front", &["wire", "proto", "cache", "bus", "stream", "telemetry", "config"]),
     ("config", &["wire", "cache", "bus"]),
     ("telemetry", &["wire", "config"]),
     ("role", &["wire", "proto", "cache", "bus", "origin", "stream", "front", "config", "telemetry"]),
@@ -59,7 +59,9 @@ fn the_library_has_the_layers_that_are_checked_and_no_others() {
 
 #[test]
 fn only_the_bus_knows_the_nats_client() {
-    assert_eq!(naming(&["async_nats"]), ["src/bus.rs"]);
+    let naming = naming(&["async_nats"]);
+    let others: Vec<_> = naming.iter().filter(|file| !file.starts_with("src/bus")).collect();
+    assert!(others.is_empty(), "{others:?}");
 }
 
 #[test]

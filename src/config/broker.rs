@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::Args;
 
-use super::{Process, values::parse_positive};
+use super::{Process, Switch, values::parse_positive};
+use crate::wire::Name;
 
 /// The broker.
 #[derive(Debug, Clone, Args)]
@@ -12,6 +14,9 @@ pub struct Broker {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub waits: Waits,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub jobs: Jobs,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub process: Process,
@@ -32,4 +37,60 @@ pub struct Waits {
     /// Requests held at most; more are refused
     #[arg(long, value_name = "N", default_value = "100000", value_parser = parse_positive)]
     pub max_holds: usize,
+}
+
+/// What outlives its caller: forward chains, and requests that are answered later.
+#[derive(Debug, Clone, Args)]
+pub struct Jobs {
+    /// Whether this broker works on jobs: forward chains, and requests that are answered later
+    #[arg(long = "jobs", value_name = "on|off", default_value = "on")]
+    pub run: Switch,
+    /// Jobs it works on at once at most
+    #[arg(long = "max-job-runs", value_name = "N", default_value = "256", value_parser = parse_positive)]
+    pub max_runs: usize,
+    /// Attempts at one request of a job at most
+    #[arg(long = "job-attempts", value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
+    pub attempts: u32,
+    /// Pause after the first attempt; it doubles with each
+    #[arg(long = "job-backoff", value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    pub backoff: Duration,
+    /// Pause between two attempts at most, unless the server asks for a longer one
+    #[arg(long = "job-backoff-max", value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub backoff_max: Duration,
+    /// Statuses after which a request that may be sent twice is sent again
+    #[arg(long = "job-retry-status", value_name = "STATUS", value_delimiter = ',', default_value = "429,502,503,504", value_parser = clap::value_parser!(u16).range(400..600))]
+    pub retry_status: Vec<u16>,
+    /// Whether a request that may have run is sent again though nothing says that it may run twice
+    #[arg(long, value_name = "on|off", num_args = 0..=1, default_value = "off", default_missing_value = "on")]
+    pub retry_unsafe: Switch,
+    /// How long one request of a job may take until its response begins
+    #[arg(long = "job-timeout", value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+    /// How long a job may take in all
+    #[arg(long = "job-lifetime", value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
+    pub lifetime: Duration,
+    /// How long a job that is over is kept
+    #[arg(long = "job-keep", value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
+    pub keep: Duration,
+    /// How long a job that failed is kept as a dead letter
+    #[arg(long = "dead-keep", value_name = "TIME", default_value = "30d", value_parser = humantime::parse_duration)]
+    pub dead_keep: Duration,
+    /// Jobs kept at most, those that are over included; more are refused
+    #[arg(long = "max-jobs", value_name = "N", default_value = "100000", value_parser = parse_positive)]
+    pub max_jobs: usize,
+    /// Bytes that jobs may take in JetStream, that their large bodies may take, and that dead letters may take
+    #[arg(long = "max-job-bytes", value_name = "SIZE", default_value = "256MiB")]
+    pub max_bytes: ByteSize,
+    /// Size of a response's body at most, where it is kept or goes to the next hop
+    #[arg(long = "max-job-body", value_name = "SIZE", default_value = "16MiB")]
+    pub max_body: ByteSize,
+    /// Bytes of bodies of jobs in memory at most; jobs wait for room
+    #[arg(long = "max-job-memory", value_name = "SIZE", default_value = "256MiB")]
+    pub max_memory: ByteSize,
+    /// Copies of each job in a NATS cluster [default: 3 in a cluster, 1 otherwise]
+    #[arg(long = "job-replicas", value_name = "N")]
+    pub replicas: Option<usize>,
+    /// Upstreams whose agents may be asked for outside hosts
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "egress")]
+    pub egress: Vec<Name>,
 }

@@ -80,6 +80,18 @@ pub struct Client {
     /// Size of a response's body that is cached, at most; and no more than a quarter of the cache
     #[arg(long, value_name = "SIZE", default_value = "16MiB")]
     pub cache_object: ByteSize,
+    /// Whether requests may ask to be answered later, and start forward chains
+    #[arg(long, value_name = "on|off", default_value = "on")]
+    pub jobs: Switch,
+    /// Upstreams that forward chains and callbacks may go to, or 'any' [default: those that callers reach anyway]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub forward_to: Vec<Name>,
+    /// Hops of a forward chain at most
+    #[arg(long, value_name = "N", default_value = "32", value_parser = parse_positive)]
+    pub max_hops: usize,
+    /// Size of a job's body at most; a larger one is answered 413
+    #[arg(long, value_name = "SIZE", default_value = "16MiB")]
+    pub max_job_body: ByteSize,
     /// Whether each request is logged
     #[arg(long, value_name = "on|off", default_value = "on")]
     pub access_log: Switch,

@@ -397,6 +397,11 @@ impl Held {
         Held { bytes: None, trailers: None, _share: None }
     }
 
+    /// The bytes.
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes.unwrap_or_default()
+    }
+
     /// The bytes, when there is nothing else.
     pub fn only_bytes(&self) -> Option<&[u8]> {
         self.trailers.is_none().then(|| self.bytes.as_deref().unwrap_or_default())

@@ -1,7 +1,7 @@
 //! Which upstream a request is for: the one the listener is for, the one the caller names where that is
 //! allowed, or the one whose route fits its host and path.
 
-use http::{HeaderValue, header, request::Parts};
+use http::{header, request::Parts};
 
 use super::http::{Ask, Front, Sought};
 use crate::{
@@ -51,42 +51,8 @@ impl<A: Ask> Front<A> {
     }
 }
 
-/// Takes the first `segments` off the path of `url`; what they were comes with it.
-pub(super) fn strip(url: String, segments: usize) -> (String, Option<HeaderValue>) {
-    if segments == 0 {
-        return (url, None);
-    }
-    let end = url.find('?').unwrap_or(url.len());
-    let next = url[..end].match_indices('/').nth(segments).map_or(end, |(at, _)| at);
-    let stripped = HeaderValue::from_str(&url[..next]).ok();
-    let rest = &url[next..];
-    (if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") }, stripped)
-}
-
 /// How a caller names the upstream.
 const UPSTREAM: &str = "x-relay-upstream";
 const NOWHERE: &str = "-";
 /// Bytes of a host or a path that belong into a sentence.
 const SHOWN: usize = 200;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stripping_takes_whole_segments_and_leaves_a_path() {
-        for (url, segments, rest, stripped) in [
-            ("/a/b?c=/d", 1, "/b?c=/d", Some("/a")),
-            ("/a/b/", 2, "/", Some("/a/b")),
-            ("/a", 1, "/", Some("/a")),
-            ("/a?b", 1, "/?b", Some("/a")),
-            ("/%61/b", 1, "/b", Some("/%61")),
-            ("/a//b", 1, "//b", Some("/a")),
-            ("/a/b", 0, "/a/b", None),
-        ] {
-            let (left, prefix) = strip(url.to_owned(), segments);
-            assert_eq!(left, rest, "{url}");
-            assert_eq!(prefix.as_ref().and_then(|value| value.to_str().ok()), stripped, "{url}");
-        }
-    }
-}

@@ -10,6 +10,7 @@ use std::{
 use super::{
     body::{Budget, Limits},
     cached::Shared,
+    jobs::Desk,
     opening::Opening,
     served::Served,
 };
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// What a listener is held to.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// The upstream that all requests are for; without one, they are routed.
     pub upstream: Option<Name>,
@@ -40,6 +41,8 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// The shared cache, when there is one.
     pub cache: Option<Arc<Shared>>,
+    /// Where jobs are taken, when they are.
+    pub jobs: Option<Arc<Desk>>,
 }
 
 /// Whoever gets requests answered.
@@ -58,6 +61,8 @@ pub trait Ask: Send + Sync + 'static {
     fn inline(&self) -> usize;
     /// The body of request `number` moves on.
     fn progress(&self, number: u64);
+    /// Counts a job that was accepted: a `chain` or a `request`.
+    fn accepted(&self, kind: &'static str);
     /// Tells what became of a request.
     fn served(&self, served: &Served);
     /// A response that was streamed has ended.

@@ -17,15 +17,18 @@ use tokio::sync::oneshot;
 use super::{
     body::{self, Begun, Held, Outgoing, Source, Streamed, Unread},
     cached,
-    destination::strip,
     http::{Answered, Ask, Front},
-    problem,
+    jobs, problem,
     served::{Decision, Told},
     upload::Upload,
 };
 use crate::{
     cache::fill::Follower,
-    proto::{exchange::Answer, flow::FIRST_WINDOW, routes::Found},
+    proto::{
+        exchange::Answer,
+        flow::FIRST_WINDOW,
+        routes::{self, Found},
+    },
     stream::{Reader, Writer, tunnel},
     wire::{
         Code, Fault, Reply, Request, Side,
@@ -64,6 +67,8 @@ pub(super) enum Outcome {
     Stored(Response<body::Stored>, Decision),
     /// A response whose body is stored while it arrives.
     Followed(Response<()>, Follower, Decision),
+    /// What is said of a job.
+    Job(Response<Held>),
 }
 
 pub(super) struct Tunnel {
@@ -106,6 +111,11 @@ impl<A: Ask> Front<A> {
                 let body = Streamed::new(first, Source::Agent(reader), end, told);
                 response.map(|()| Outgoing::Streamed(Box::new(body)))
             }
+            Ok(Outcome::Job(response)) => {
+                told.answered(response.status());
+                told.served.decision = Decision::Job;
+                response.map(Outgoing::Whole)
+            }
             Ok(Outcome::Stored(response, decision)) => {
                 told.answered(response.status());
                 told.served.decision = decision;
@@ -139,6 +149,19 @@ impl<A: Ask> Front<A> {
     }
 
     async fn relay(self: &Arc<Self>, asked: Box<Asked>, told: &mut Told<A>) -> Result<Outcome, Fault> {
+        match &self.settings.jobs {
+            // Boxed: every other request would take the room of it.
+            Some(desk) if jobs::may_concern(&asked) => Box::pin(self.at_desk(desk, asked, told)).await,
+            Some(_) | None => self.answer_now(asked, told).await,
+        }
+    }
+
+    /// Answers from the cache, or passes on.
+    pub(super) async fn answer_now(
+        self: &Arc<Self>,
+        asked: Box<Asked>,
+        told: &mut Told<A>,
+    ) -> Result<Outcome, Fault> {
         match &self.settings.cache {
             // Boxed: without a cache, every request would take the room of it.
             Some(cache) if !asked.named => Box::pin(self.through(cache, asked, told)).await,
@@ -154,7 +177,7 @@ impl<A: Ask> Front<A> {
     ) -> Result<Outcome, Fault> {
         let Asked { head, url, body, upgrade, caller, named: _, to } = *asked;
         let to = to?;
-        let (url, stripped) = strip(url, to.strip);
+        let (url, stripped) = routes::strip(url, to.strip);
         let (upgrade, on_upgrade) = upgrade.unzip();
         let expects = head.headers.contains_key(header::EXPECT);
         let grpc = headers::is_grpc(&head.headers);

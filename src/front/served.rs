@@ -51,6 +51,8 @@ pub enum Decision {
     Stale,
     /// From the cache, with a response that the origin said is still the same.
     Revalidated,
+    /// With what is known of a job, or what it came to.
+    Job,
     /// With a fault.
     Fault(Code, Side),
     /// With the origin's response, which broke off.

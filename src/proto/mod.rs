@@ -6,8 +6,10 @@
 //! | `serving` | an upstream agent | request it took |
 //! | `supervision` | a broker | request it watches |
 //! | `routes` | a client agent | agent that claims routes |
+//! | `jobs` | a broker, and whoever stores a job's next revision | revision of a job |
 //!
-//! `flow` is one stream, at either agent, `claims` the routes of an upstream agent. `roster` is what announcements say about agents, `retry` whether a request may be sent again,
+//! `flow` is one stream, at either agent, `claims` the routes of an upstream agent, `forward` what a caller's
+//! headers say of a chain, `outside` who calls outside hosts. `roster` is what announcements say about agents, `retry` whether a request may be sent again,
 //! `deadlines` the timers of one machine. `tests/simulation.rs` joins all three machines through a bus
 //! that loses, delays and reorders.
 
@@ -17,6 +19,9 @@ pub mod claims;
 pub mod deadlines;
 pub mod exchange;
 pub mod flow;
+pub mod forward;
+pub mod jobs;
+pub mod outside;
 pub mod retry;
 pub mod roster;
 pub mod routes;

@@ -22,7 +22,7 @@ use crate::{
 mod claimed;
 mod index;
 
-pub use index::Found;
+pub use index::{Found, strip};
 
 use claimed::{Claimed, Holder};
 use index::Index;

@@ -1,7 +1,11 @@
 //! Whoever asks upstream agents: the exchanges of one process, their streams, and what it knows of agents and
 //! routes. A client agent asks for its callers, a broker for jobs whose callers have gone.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -15,20 +19,24 @@ use crate::{
     front::http::Answered,
     proto::{
         exchange::{self, Answer, Command, Exchanges, Input},
-        flow, routes,
+        flow,
+        outside::Outside,
+        routes,
     },
     stream::{self, Streams},
     wire::{
         Ack, Code, Fault, Here, Kind, Lost, Name, ProcessId, Reply, Request, RequestId, Side, StreamMessage,
-        Word, codec, ids::Numbers, subjects::Address,
+        Target, Word, codec, ids::Numbers, subjects::Address,
     },
 };
 
 mod answering;
 mod routing;
+mod whole;
 
 pub use routing::Routing;
 use routing::announcements;
+pub use whole::kib;
 
 type Caller = oneshot::Sender<Answered>;
 
@@ -43,6 +51,8 @@ pub struct Settings {
     pub rules: exchange::Settings,
     /// Bodies streamed at once at most.
     pub max_streams: usize,
+    /// The upstreams whose agents may be asked for outside hosts.
+    pub egress: Vec<Name>,
 }
 
 /// The asking side of one process.
@@ -53,6 +63,7 @@ pub struct Asker {
     /// Where requests go when they are not all for one upstream.
     routing: Arc<Routing>,
     streams: Arc<Streams>,
+    outside: Mutex<Outside>,
     driver: Driver<Exchanges<Caller>>,
 }
 
@@ -69,6 +80,7 @@ impl Asker {
             only: settings.upstream.iter().chain(&settings.only).cloned().collect(),
             upstream: settings.upstream,
             streams,
+            outside: Mutex::new(Outside::new(settings.egress)),
             driver: Driver::new(exchanges),
         })
     }
@@ -149,6 +161,15 @@ impl Asker {
         &self.streams
     }
 
+    /// The upstream whose agents may call this outside host.
+    pub fn egress_to(&self, target: &Target) -> Option<Name> {
+        self.outside().find(target, Instant::now())
+    }
+
+    fn outside(&self) -> std::sync::MutexGuard<'_, Outside> {
+        self.outside.lock().expect("no panic while egress agents are listed")
+    }
+
     /// Whether an agent of this upstream has been heard of, or a request is open for it.
     pub fn knows(&self, upstream: &Name) -> bool {
         self.driver.with(|exchanges| exchanges.knows(upstream))
@@ -202,10 +223,12 @@ impl Asker {
         if self.upstream.is_none() {
             self.routing.here(&here);
         }
+        self.outside().here(&here, Instant::now());
         self.feed(Input::Here(here));
     }
 
     fn gone(&self, upstream: Name, agent: ProcessId) {
+        self.outside().gone(&upstream, &agent);
         self.routing.feed(routes::Input::Gone { upstream: upstream.clone(), agent: agent.clone() });
         self.feed(Input::Gone { upstream, agent });
     }

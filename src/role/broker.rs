@@ -1,11 +1,12 @@
-//! The broker: watches what is not answered at once.
+//! The broker: watches what is not answered at once, and works on jobs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{
+    asker::{self, Asker},
     core::{self, Announced, Core, Role},
     service::{Report, Service},
     shell::{Driver, Shell},
@@ -13,14 +14,23 @@ use super::{
 };
 use crate::{
     bus::{Event, Message, Subscription},
-    config::Broker as Settings,
-    proto::supervision::{self, Command, Input, Supervision},
+    config::{Broker as Settings, Switch},
+    proto::{
+        exchange,
+        supervision::{self, Command, Input, Supervision},
+    },
     wire::{Here, Hold, Kind, Lease, codec, codec::Malformed, ids::Numbers, subjects::Address},
 };
 
+mod jobs;
+
+use jobs::Runner;
+
 /// One broker.
 pub struct Broker {
-    core: Core,
+    core: Arc<Core>,
+    /// Its work on jobs, for which it asks as a client agent does.
+    jobs: Option<(Arc<Asker>, Arc<Runner>)>,
     limit: usize,
     driver: Driver<Supervision>,
 }
@@ -36,9 +46,35 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     signals.stop().await;
     tracing::info!("stopping: client agents find another broker");
     broker.core.tell_to_stop();
+    tokio::select! {
+        () = broker.finish() => {}
+        () = tokio::time::sleep(settings.process.grace) => tracing::warn!("the grace period is over: others go on with its jobs"),
+        () = signals.stop() => tracing::warn!("stopping at once"),
+    }
     broker.core.bus.flush().await;
     Ok(())
 }
+
+/// What it is held to when it asks for jobs.
+fn asking(settings: &Settings) -> asker::Settings {
+    let runs = settings.jobs.max_runs;
+    asker::Settings {
+        upstream: None,
+        only: Vec::new(),
+        rules: exchange::Settings {
+            ttl: settings.jobs.timeout,
+            patience: PATIENCE,
+            max_in_flight: runs,
+            max_per_upstream: runs,
+        },
+        max_streams: runs.saturating_mul(2),
+        egress: settings.jobs.egress.clone(),
+    }
+}
+
+/// How long a response to a job may take before a broker is asked to watch it.
+const PATIENCE: Duration = Duration::from_millis(250);
+const DRAIN_CHECK: Duration = Duration::from_millis(20);
 
 impl Broker {
     /// Connects to NATS, or starts trying to.
@@ -47,6 +83,7 @@ impl Broker {
     /// When a setting can't be used.
     pub async fn connect(settings: &Settings) -> anyhow::Result<(Arc<Self>, mpsc::Receiver<Event>)> {
         let (core, events) = Core::connect(&settings.process, "broker", "broker").await?;
+        let core = Arc::new(core);
         let rules = supervision::Settings {
             wait: settings.waits.wait,
             ack_wait: settings.waits.ack_wait,
@@ -55,7 +92,12 @@ impl Broker {
         };
         let numbers = Numbers::new(std::hash::RandomState::new());
         let driver = Driver::new(Supervision::new(rules, core.id.clone(), numbers));
-        Ok((Arc::new(Broker { core, limit: settings.waits.max_holds, driver }), events))
+        let jobs = (settings.jobs.run == Switch::On).then(|| {
+            let asker = Asker::new(&core, asking(settings));
+            let runner = Runner::new(&core, &asker, &settings.jobs);
+            (asker, runner)
+        });
+        Ok((Arc::new(Broker { core, jobs, limit: settings.waits.max_holds, driver }), events))
     }
 
     /// Starts watching.
@@ -74,10 +116,24 @@ impl Broker {
         }
         let holds = self.core.bus.join(self.core.subjects.every_hold()).await?;
         tokio::spawn(Arc::clone(self).read_holds(holds));
+        if let Some((asker, _)) = &self.jobs {
+            asker.follow_agents().await?;
+        }
         core::start(self, &settings.process, events).await?;
+        if let Some((asker, runner)) = &self.jobs {
+            asker.run();
+            tokio::spawn(Arc::clone(runner).run());
+        }
         let timers = Arc::clone(self);
         tokio::spawn(async move { timers.run_timers().await });
         Ok(())
+    }
+
+    /// Waits for the jobs that it works on to have their next revision stored.
+    async fn finish(&self) {
+        while self.jobs.as_ref().is_some_and(|(_, runner)| runner.running() > 0) {
+            tokio::time::sleep(DRAIN_CHECK).await;
+        }
     }
 
     async fn read_holds(self: Arc<Self>, mut holds: Subscription) {
@@ -185,6 +241,9 @@ impl Role for Broker {
     }
 
     fn on_message(&self, address: Address<'_>, message: &Message) {
+        if let Some((asker, _)) = &self.jobs {
+            asker.on_message(&address, message);
+        }
         match address {
             Address::Request { kind: Kind::Lease, number, upstream } => {
                 self.take(message, codec::decode::<Hold>(&message.payload), |hold| {
@@ -216,16 +275,26 @@ impl Role for Broker {
 
     fn on_link(&self, up: bool) {
         self.feed(Input::Link { up });
+        if let Some((asker, _)) = &self.jobs {
+            asker.on_link(up);
+        }
         if up {
             self.core.publish(self.core.subjects.who(), Bytes::new());
         }
     }
 
-    fn on_publish_denied(&self, _: &str) {}
+    fn on_publish_denied(&self, subject: &str) {
+        if let Some((asker, runner)) = &self.jobs {
+            asker.on_publish_denied(subject);
+            runner.on_publish_denied(subject);
+        }
+    }
 
     fn refresh_metrics(&self) {
         let (held, agents) = self.driver.with(|supervision| (supervision.held(), supervision.agents()));
         self.core.metrics.held.set(held as i64);
         self.core.metrics.agents.set(agents as i64);
+        let running = self.jobs.as_ref().map_or(0, |(_, runner)| runner.running());
+        self.core.metrics.jobs_running.set(running as i64);
     }
 }

@@ -30,6 +30,7 @@ use crate::{
         cached::Shared,
         entrance::Listener,
         http::Front,
+        jobs::{self, Desk},
         listen,
         opening::Opening,
         tls::{self, Tls},
@@ -52,6 +53,7 @@ pub struct Client {
     access_log: bool,
     connections: AtomicUsize,
     cache: Option<Arc<Shared>>,
+    desk: Option<Arc<Desk>>,
 }
 
 /// Runs a client agent until it is told to stop and has finished.
@@ -107,16 +109,18 @@ impl Client {
                 only: settings.only.clone(),
                 rules,
                 max_streams: settings.max_streams,
+                egress: Vec::new(),
             },
         );
         let client = Arc::new(Client {
-            core,
             asker,
             callers_name_upstreams: settings.allow_upstream_header == Switch::On,
             limit: settings.max_in_flight,
             cache: cache(settings),
+            desk: desk(settings, &core),
             access_log: settings.access_log == Switch::On,
             connections: AtomicUsize::new(0),
+            core,
         });
         Ok((client, events))
     }
@@ -155,6 +159,7 @@ impl Client {
             stream_idle: settings.stream_idle,
             header_timeout: settings.header_timeout,
             cache: self.cache.clone(),
+            jobs: self.desk.clone(),
         };
         if let Some(tls) = opening.tls.clone() {
             let hangup = signal(SignalKind::hangup())?;
@@ -183,6 +188,28 @@ impl Client {
 fn cache(settings: &Settings) -> Option<Arc<Shared>> {
     let total = settings.cache?.as_u64();
     Some(Shared::new(Limits { total, object: settings.cache_object.as_u64() })).filter(|_| total > 0)
+}
+
+/// Where jobs are taken, when the settings ask for it.
+fn desk(settings: &Settings, core: &Core) -> Option<Arc<Desk>> {
+    let any = settings.forward_to.iter().any(|name| name.as_str() == ANY);
+    let forward_to = match settings.forward_to.as_slice() {
+        _ if any => Vec::new(),
+        [] => settings.upstream.iter().chain(&settings.only).cloned().collect(),
+        named => named.to_vec(),
+    };
+    let desk = Desk {
+        store: core.bus.store(),
+        bus: core.bus.clone(),
+        subjects: core.subjects.clone(),
+        process: core.id.clone(),
+        settings: jobs::Settings {
+            max_body: size(settings.max_job_body),
+            max_hops: settings.max_hops,
+            forward_to,
+        },
+    };
+    (settings.jobs == Switch::On).then(|| Arc::new(desk))
 }
 
 /// How the connections of a client agent with these settings open.
@@ -261,6 +288,9 @@ impl Role for Client {
 
     fn on_publish_denied(&self, subject: &str) {
         self.asker.on_publish_denied(subject);
+        if let Some(desk) = &self.desk {
+            desk.store.deny(subject);
+        }
     }
 
     fn refresh_metrics(&self) {
@@ -274,4 +304,6 @@ impl Role for Client {
     }
 }
 
+/// What stands for every upstream.
+const ANY: &str = "any";
 const DRAIN_CHECK: Duration = Duration::from_millis(20);

@@ -1,6 +1,7 @@
 //! The receiving end of a stream: a body for whoever wants one.
 
 use std::{
+    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 
-use super::Stream;
+use super::{Gathered, Stream};
 use crate::wire::{Fault, Side, Word};
 
 /// What is received. Dropping it before its end tells the other side: at a client agent the request is not
@@ -36,6 +37,28 @@ impl Reader {
         let state = self.stream.state();
         self.ended && state.cut.is_none()
             || state.last.as_ref().is_some_and(HeaderMap::is_empty) && state.queue.is_empty()
+    }
+
+    /// `first` and all that follows, for whoever needs it whole. Of more than `most` bytes, `too_large` is all that is
+    /// left.
+    ///
+    /// # Errors
+    /// When it is cut, or too large.
+    pub async fn whole(
+        mut self,
+        first: Bytes,
+        most: usize,
+        too_large: impl FnOnce() -> Fault,
+    ) -> Result<Bytes, Fault> {
+        let mut parts = Gathered::default();
+        parts.push(first);
+        while parts.len() <= most {
+            match poll_fn(|cx| self.poll_data(cx)).await {
+                Some(frame) => frame?.into_data().into_iter().for_each(|data| parts.push(data)),
+                None => return Ok(parts.freeze()),
+            }
+        }
+        Err(too_large())
     }
 
     /// The next part; `None` at the end.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     cache::{CacheStats, Purge, Purged},
+    job::{Job, JobKey},
     message::{Ack, Claim, Here, Hold, Lease, Lost, Refused, Reply, Request, VERSION},
 };
 
@@ -46,7 +47,7 @@ macro_rules! encoded_by_serde {
         }
     )+};
 }
-encoded_by_serde!(Ack Hold Lease Lost Here Claim Refused Purge Purged CacheStats);
+encoded_by_serde!(Ack Hold Lease Lost Here Claim Refused Purge Purged CacheStats Job JobKey);
 
 /// # Panics
 /// Never: every message type is maps, texts, numbers and bytes, and writing to memory can't fail.

@@ -117,6 +117,26 @@ codes! {
         "the request is not one that can be passed on";
     BadTarget = "bad_target" 400 "http_request_denied" unseen None,
         "the request target could leave the configured origin";
+    BadForward = "bad_forward" 400 "http_request_error" unseen None,
+        "the request's X-Forward-* headers do not make a chain";
+    BadJob = "bad_job" 400 "http_request_error" unseen None,
+        "what the request says of the job it wants to be is wrong";
+    ChainLoop = "chain_loop" 508 "proxy_loop_detected" unseen None,
+        "there is a chain with this X-Forward-Id already";
+    NoJob = "no_job" 404 "destination_not_found" unseen None,
+        "there is no such job, or no longer";
+    JobOver = "job_over" 409 "http_request_denied" unseen None,
+        "the job is over, or its record changed meanwhile";
+    KeyReused = "key_reused" 422 "http_request_denied" unseen None,
+        "the Idempotency-Key was used for another request";
+    JobsUnavailable = "jobs_unavailable" 503 "destination_unavailable" unseen Some(5),
+        "jobs can't be stored: JetStream is missing or full, or a permission is";
+    HopFailed = "hop_failed" 502 "http_response_incomplete" seen None,
+        "a server of a forward chain, or the one that a job is for, answered with an error";
+    JobExpired = "job_expired" 504 "http_response_timeout" seen None,
+        "the job's lifetime ran out";
+    JobCancelled = "job_cancelled" 410 "http_request_denied" seen None,
+        "the job was cancelled";
     NoRoute = "no_route" 404 "destination_not_found" unseen None,
         "no upstream has a route for this host and path";
     NotReady = "not_ready" 503 "destination_unavailable" unseen Some(1),

@@ -5,6 +5,8 @@
 //! `relay.route.<upstream>.<process>.<route>`, `relay.who`, `relay.cache.<verb>`. Private subjects are for one process: `relay.<kind>.<realm>.<process>.<rest>`, all of
 //! them covered by that process's one subscription `relay.*.<realm>.<process>.>`.
 
+mod jobs;
+
 use super::{
     ids::{LONGEST_NUMBER, Name, ProcessId, RequestId, cut, parse_number, push_number},
     route::Route,
@@ -39,6 +41,14 @@ pub enum Kind {
     Claim,
     /// All caches are asked something.
     Cache,
+    /// The record of a job that may go to one upstream.
+    Job,
+    /// The record of a job that may go to several.
+    Chain,
+    /// Which job an `Idempotency-Key` stands for.
+    Key,
+    /// The record of a job that finally failed.
+    Dead,
 }
 
 /// What all caches are asked.
@@ -61,7 +71,7 @@ impl CacheVerb {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 17] = [
         Kind::Req,
         Kind::Ack,
         Kind::Resp,
@@ -75,6 +85,10 @@ impl Kind {
         Kind::Route,
         Kind::Claim,
         Kind::Cache,
+        Kind::Job,
+        Kind::Chain,
+        Kind::Key,
+        Kind::Dead,
     ];
 
     /// The token.
@@ -93,6 +107,10 @@ impl Kind {
             Kind::Route => "route",
             Kind::Claim => "claim",
             Kind::Cache => "cache",
+            Kind::Job => "job",
+            Kind::Chain => "chain",
+            Kind::Key => "key",
+            Kind::Dead => "dead",
         }
     }
 
@@ -111,6 +129,10 @@ impl Kind {
             "route" => Kind::Route,
             "claim" => Kind::Claim,
             "cache" => Kind::Cache,
+            "job" => Kind::Job,
+            "chain" => Kind::Chain,
+            "key" => Kind::Key,
+            "dead" => Kind::Dead,
             _ => return None,
         })
     }
@@ -318,7 +340,16 @@ impl Subjects {
                 Some(Address::Request { kind, upstream: first, number })
             }
             Kind::Probe => Some(Address::Probe { upstream: first, agent: tail.parse().ok()? }),
-            Kind::Here | Kind::Gone | Kind::Who | Kind::Route | Kind::Claim | Kind::Cache => None,
+            Kind::Here
+            | Kind::Gone
+            | Kind::Who
+            | Kind::Route
+            | Kind::Claim
+            | Kind::Cache
+            | Kind::Job
+            | Kind::Chain
+            | Kind::Key
+            | Kind::Dead => None,
         }
     }
 

@@ -119,7 +119,7 @@ impl Outcome {
     /// Its status.
     pub fn status(&self) -> StatusCode {
         match self {
-            Outcome::Whole(response) => response.status(),
+            Outcome::Whole(response) | Outcome::Job(response) => response.status(),
             Outcome::Streamed(response, ..) | Outcome::Upgraded(response, _) => response.status(),
             Outcome::Stored(response, _) => response.status(),
             Outcome::Followed(response, ..) => response.status(),
@@ -129,7 +129,7 @@ impl Outcome {
     /// Its headers.
     pub fn headers(&self) -> &HeaderMap {
         match self {
-            Outcome::Whole(response) => response.headers(),
+            Outcome::Whole(response) | Outcome::Job(response) => response.headers(),
             Outcome::Streamed(response, ..) | Outcome::Upgraded(response, _) => response.headers(),
             Outcome::Stored(response, _) => response.headers(),
             Outcome::Followed(response, ..) => response.headers(),
@@ -141,7 +141,7 @@ impl Outcome {
         match self {
             Outcome::Whole(response) => Some(response.headers_mut()),
             Outcome::Streamed(response, ..) => Some(response.headers_mut()),
-            Outcome::Upgraded(..) | Outcome::Stored(..) | Outcome::Followed(..) => None,
+            Outcome::Upgraded(..) | Outcome::Stored(..) | Outcome::Followed(..) | Outcome::Job(_) => None,
         }
     }
 
@@ -157,6 +157,7 @@ impl Outcome {
         match self {
             Outcome::Stored(_, decision) | Outcome::Followed(_, _, decision) => *decision,
             Outcome::Whole(_) | Outcome::Streamed(..) | Outcome::Upgraded(..) => Decision::Response,
+            Outcome::Job(_) => Decision::Job,
         }
     }
 

@@ -6,6 +6,8 @@ use super::{
     Command,
     claimed::{Claimed, Holder},
 };
+use http::HeaderValue;
+
 use crate::wire::{
     Name, ProcessId, Route,
     route::{Host, normal_host, normal_path},
@@ -150,4 +152,38 @@ impl Paths {
 /// What `host` is below of, the nearest first.
 fn parents(host: &str) -> impl Iterator<Item = &str> {
     host.match_indices('.').map(|(dot, _)| &host[dot + 1..])
+}
+
+/// Takes the first `segments` off the path of `url`; what they were comes with it.
+pub fn strip(url: String, segments: usize) -> (String, Option<HeaderValue>) {
+    if segments == 0 {
+        return (url, None);
+    }
+    let end = url.find('?').unwrap_or(url.len());
+    let next = url[..end].match_indices('/').nth(segments).map_or(end, |(at, _)| at);
+    let stripped = HeaderValue::from_str(&url[..next]).ok();
+    let rest = &url[next..];
+    (if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") }, stripped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stripping_takes_whole_segments_and_leaves_a_path() {
+        for (url, segments, rest, stripped) in [
+            ("/a/b?c=/d", 1, "/b?c=/d", Some("/a")),
+            ("/a/b/", 2, "/", Some("/a/b")),
+            ("/a", 1, "/", Some("/a")),
+            ("/a?b", 1, "/?b", Some("/a")),
+            ("/%61/b", 1, "/b", Some("/%61")),
+            ("/a//b", 1, "//b", Some("/a")),
+            ("/a/b", 0, "/a/b", None),
+        ] {
+            let (left, prefix) = strip(url.to_owned(), segments);
+            assert_eq!(left, rest, "{url}");
+            assert_eq!(prefix.as_ref().and_then(|value| value.to_str().ok()), stripped, "{url}");
+        }
+    }
 }

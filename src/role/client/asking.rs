@@ -11,7 +11,7 @@ use crate::{
     proto::exchange::Input,
     role::shell::Shell,
     stream::Streams,
-    telemetry::{Faulted, Label, OfUpstream, Requests, method_label, status_class},
+    telemetry::{Faulted, JobAccepted, Label, OfUpstream, Requests, method_label, status_class},
     wire::{Fault, Name, ProcessId, Request, RequestId},
 };
 
@@ -49,6 +49,10 @@ impl Ask for Asking {
 
     fn stream_ended(&self, upstream: &Name) {
         self.0.asker.feed(Input::StreamEnded { upstream: upstream.clone() });
+    }
+
+    fn accepted(&self, kind: &'static str) {
+        self.0.core.metrics.jobs_accepted.get_or_create(&JobAccepted { kind }).inc();
     }
 
     fn connections(&self) -> &AtomicUsize {
@@ -124,6 +128,7 @@ fn decision(decision: Decision) -> &'static str {
         Decision::Hit => "hit",
         Decision::Stale => "stale",
         Decision::Revalidated => "revalidated",
+        Decision::Job => "job",
         Decision::Fault(code, _) | Decision::Cut(code, _) => code.row().text,
         Decision::Abandoned => "abandoned",
     }

@@ -1,0 +1,515 @@
+//! What outlives a process: streams of JetStream that keep one record for each subject, and an object store for
+//! what does not fit in a record.
+//!
+//! A record is replaced only by whoever knows its revision, so two processes never both have the last word on it.
+//! Nothing here waits longer than [`PATIENCE`], and a refusal by NATS permissions is known at once.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use async_nats::jetstream::{
+    self, AckKind, ErrorCode,
+    consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
+    context::{CreateStreamErrorKind, PublishError, PublishErrorKind},
+    message::PublishMessage,
+    object_store::{self, ObjectStore},
+    stream::{Config, DirectGetErrorKind, DiscardPolicy, StorageType},
+};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::{io::AsyncReadExt, sync::watch, time::timeout};
+
+use super::Bus;
+
+/// The way to JetStream.
+#[derive(Clone)]
+pub struct Store {
+    context: jetstream::Context,
+    bus: Bus,
+    /// The last subject that NATS permissions refused.
+    refused: Arc<watch::Sender<String>>,
+}
+
+/// A stream that is to be there.
+#[derive(Debug, Clone)]
+pub struct Keep {
+    /// Its name.
+    pub name: String,
+    /// What it keeps: the last message of each.
+    pub subjects: Vec<String>,
+    /// How long a record is kept.
+    pub age: Duration,
+    /// Records at most; more are refused.
+    pub records: i64,
+    /// Bytes at most; more are refused.
+    pub bytes: i64,
+    /// Copies in a cluster.
+    pub replicas: Option<usize>,
+}
+
+/// A record.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Its subject.
+    pub subject: String,
+    /// Which revision of it this is.
+    pub revision: u64,
+    /// When NATS stored it, by NATS's clock.
+    pub stored: SystemTime,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// A record that is handed to this process alone until it is settled or too long is heard nothing of it.
+pub struct Work {
+    /// The record.
+    pub record: Record,
+    /// How often it was handed out, this time included.
+    pub delivered: u64,
+    acker: jetstream::message::Acker,
+}
+
+/// Records that are handed to whoever has room for one.
+pub struct Worklist(PullConsumer);
+
+/// Why something could not be stored or read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// Somebody else stored another revision, or a record is there already.
+    Changed,
+    /// JetStream, or what keeps these records, is not there.
+    Missing(String),
+    /// NATS permissions refuse it.
+    Denied(String),
+    /// There is no room.
+    Full(String),
+    /// No answer in time.
+    Late,
+    /// Anything else.
+    Other(String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Changed => f.write_str("it was changed meanwhile"),
+            Trouble::Missing(what) => f.write_str(what),
+            Trouble::Denied(subject) => write!(f, "NATS permissions refuse {subject}"),
+            Trouble::Full(why) => write!(f, "JetStream has no room: {why}"),
+            Trouble::Late => write!(f, "JetStream did not answer within {} s", PATIENCE.as_secs()),
+            Trouble::Other(why) => write!(f, "JetStream: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Trouble {}
+
+impl Bus {
+    /// The way to JetStream over this connection.
+    pub fn store(&self) -> Store {
+        let context = jetstream::context::ContextBuilder::new().timeout(PATIENCE).build(self.client.clone());
+        Store { context, bus: self.clone(), refused: Arc::new(watch::Sender::new(String::new())) }
+    }
+}
+
+impl Store {
+    /// NATS permissions refused a publication on `subject`: whoever waits for it need not.
+    pub fn deny(&self, subject: &str) {
+        self.refused.send_replace(subject.to_owned());
+    }
+
+    /// Creates what is to be there, or changes what is there to be so.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn keep(&self, keep: &Keep) -> Result<(), Trouble> {
+        let wanted = |replicas: usize| Config {
+            name: keep.name.clone(),
+            subjects: keep.subjects.clone(),
+            max_messages_per_subject: 1,
+            max_age: keep.age,
+            max_messages: keep.records,
+            max_bytes: keep.bytes,
+            discard: DiscardPolicy::New,
+            storage: StorageType::File,
+            num_replicas: replicas,
+            allow_direct: true,
+            ..Config::default()
+        };
+        let replicas = keep.replicas.unwrap_or_else(|| self.replicas());
+        let subject = format!("$JS.API.STREAM.UPDATE.{}", keep.name);
+        let kept = self.context.create_or_update_stream(wanted(replicas));
+        self.unless_denied(&subject, kept).await?.map(drop).map_err(|error| not_created(error.kind()))
+    }
+
+    /// Creates the object store that is to be there.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn keep_objects(&self, keep: &Keep) -> Result<(), Trouble> {
+        if self.context.get_object_store(&keep.name).await.is_ok() {
+            return Ok(());
+        }
+        let config = object_store::Config {
+            bucket: keep.name.clone(),
+            max_age: keep.age,
+            max_bytes: keep.bytes,
+            storage: StorageType::File,
+            num_replicas: keep.replicas.unwrap_or_else(|| self.replicas()),
+            ..object_store::Config::default()
+        };
+        let subject = format!("$JS.API.STREAM.CREATE.OBJ_{}", keep.name);
+        let kept = self.context.create_object_store(config);
+        self.unless_denied(&subject, kept).await?.map(drop).map_err(|error| Trouble::Other(chain(&error)))
+    }
+
+    /// Stores the first revision of a record.
+    ///
+    /// # Errors
+    /// [`Trouble::Changed`] when there is one already.
+    pub async fn create(&self, subject: &str, bytes: Bytes) -> Result<u64, Trouble> {
+        self.replace(subject, 0, bytes).await
+    }
+
+    /// Stores the revision after `revision`.
+    ///
+    /// # Errors
+    /// [`Trouble::Changed`] when the last revision is another one.
+    pub async fn replace(&self, subject: &str, revision: u64, bytes: Bytes) -> Result<u64, Trouble> {
+        self.store(subject, PublishMessage::build().payload(bytes).expected_last_subject_sequence(revision))
+            .await
+    }
+
+    /// Stores a record, whatever was there.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn put(&self, subject: &str, bytes: Bytes) -> Result<u64, Trouble> {
+        self.store(subject, PublishMessage::build().payload(bytes)).await
+    }
+
+    async fn store(&self, subject: &str, message: PublishMessage) -> Result<u64, Trouble> {
+        if !self.bus.is_connected() {
+            return Err(Trouble::Missing("there is no connection to NATS".into()));
+        }
+        let stored = async { self.context.send_publish(subject.to_owned(), message).await?.await };
+        match self.unless_denied(subject, stored).await? {
+            Ok(ack) => Ok(ack.sequence),
+            Err(error) => Err(self.not_stored(subject, &error)),
+        }
+    }
+
+    /// The last revision of a record.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn last(&self, stream: &str, subject: &str) -> Result<Option<Record>, Trouble> {
+        let handle = self.context.get_stream_no_info(stream).await;
+        let handle = handle.map_err(|error| Trouble::Other(chain(&error)))?;
+        let asked = format!("$JS.API.DIRECT.GET.{stream}.{subject}");
+        match self.unless_denied(&asked, handle.direct_get_last_for_subject(subject)).await? {
+            Ok(message) => Ok(Some(Record {
+                subject: message.subject.to_string(),
+                revision: message.sequence,
+                stored: system_time(message.time.unix_timestamp_nanos()),
+                bytes: message.payload,
+            })),
+            Err(error) => match error.kind() {
+                DirectGetErrorKind::NotFound => Ok(None),
+                DirectGetErrorKind::TimedOut => Err(Trouble::Late),
+                DirectGetErrorKind::Request => Err(self.absent()),
+                _ => Err(Trouble::Other(chain(&error))),
+            },
+        }
+    }
+
+    /// Removes a record and its subject.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn remove(&self, stream: &str, subject: &str) -> Result<(), Trouble> {
+        let handle = self.context.get_stream(stream).await.map_err(|_| self.absent())?;
+        let asked = format!("$JS.API.STREAM.PURGE.{stream}");
+        let removed = async { handle.purge().filter(subject).await };
+        self.unless_denied(&asked, removed).await?.map(drop).map_err(|error| Trouble::Other(chain(&error)))
+    }
+
+    /// Every record of a stream on these subjects, oldest first, no more than `limit` of them.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn all(
+        &self,
+        stream: &str,
+        subjects: Vec<String>,
+        limit: usize,
+    ) -> Result<Vec<Record>, Trouble> {
+        let handle = self.context.get_stream(stream).await.map_err(|_| self.absent())?;
+        let config = pull::OrderedConfig { filter_subjects: subjects, ..pull::OrderedConfig::default() };
+        let mut consumer =
+            handle.create_consumer(config).await.map_err(|error| Trouble::Other(chain(&error)))?;
+        let pending = consumer.info().await.map_err(|error| Trouble::Other(chain(&error)))?.num_pending;
+        let mut messages = consumer.messages().await.map_err(|error| Trouble::Other(chain(&error)))?;
+        let mut records = Vec::new();
+        for _ in 0..pending.min(limit as u64) {
+            match timeout(PATIENCE, messages.next()).await {
+                Ok(Some(Ok(message))) => records.extend(record_of(&message)),
+                Ok(Some(Err(error))) => return Err(Trouble::Other(chain(&error))),
+                Ok(None) => break,
+                Err(_) => return Err(Trouble::Late),
+            }
+        }
+        Ok(records)
+    }
+
+    /// The list of records on these subjects that processes called `name` share.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn worklist(
+        &self,
+        stream: &str,
+        name: &str,
+        subjects: Vec<String>,
+        most: i64,
+    ) -> Result<Worklist, Trouble> {
+        let handle = self.context.get_stream(stream).await.map_err(|_| self.absent())?;
+        let config = pull::Config {
+            durable_name: Some(name.to_owned()),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: UNHEARD,
+            deliver_policy: DeliverPolicy::All,
+            filter_subjects: subjects,
+            max_ack_pending: most,
+            max_waiting: MAX_BROKERS,
+            ..pull::Config::default()
+        };
+        let consumer = handle.create_consumer(config).await;
+        consumer.map(Worklist).map_err(|error| Trouble::Other(chain(&error)))
+    }
+
+    /// Stores an object.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn put_object(&self, bucket: &str, name: &str, bytes: &Bytes) -> Result<(), Trouble> {
+        let objects = self.objects(bucket).await?;
+        let mut bytes = &bytes[..];
+        let denied = format!("$O.{bucket}.");
+        let put = self.unless_denied_for(OBJECT, &denied, objects.put(name, &mut bytes)).await?;
+        put.map(drop).map_err(|error| Trouble::Full(chain(&error)))
+    }
+
+    /// Reads an object of no more than `most` bytes; `None` when it is not there.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn get_object(&self, bucket: &str, name: &str, most: usize) -> Result<Option<Bytes>, Trouble> {
+        let objects = self.objects(bucket).await?;
+        let object = match objects.get(name).await {
+            Ok(object) => object,
+            Err(error) if error.kind() == object_store::GetErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Trouble::Other(chain(&error))),
+        };
+        if object.info().size > most {
+            return Err(Trouble::Other(format!("the object {name} has {} bytes", object.info().size)));
+        }
+        let mut bytes = Vec::with_capacity(object.info().size);
+        let mut object = object;
+        match timeout(OBJECT, object.read_to_end(&mut bytes)).await {
+            Ok(Ok(_)) => Ok(Some(bytes.into())),
+            Ok(Err(error)) => Err(Trouble::Other(error.to_string())),
+            Err(_) => Err(Trouble::Late),
+        }
+    }
+
+    /// Forgets an object. One that is forgotten already, or that can't be now, goes when it is old.
+    pub async fn remove_object(&self, bucket: &str, name: &str) {
+        if let Ok(objects) = self.objects(bucket).await {
+            objects.delete(name).await.ok();
+        }
+    }
+
+    async fn objects(&self, bucket: &str) -> Result<ObjectStore, Trouble> {
+        let asked = format!("$JS.API.STREAM.INFO.OBJ_{bucket}");
+        let objects = self.unless_denied(&asked, self.context.get_object_store(bucket)).await?;
+        objects.map_err(|_| self.absent())
+    }
+
+    /// What `work` comes to, unless NATS permissions refuse what it needs: the server tells that apart from any
+    /// request, and what is refused is never answered.
+    async fn unless_denied<T>(&self, subject: &str, work: impl Future<Output = T>) -> Result<T, Trouble> {
+        self.unless_denied_for(2 * PATIENCE, subject, work).await
+    }
+
+    async fn unless_denied_for<T>(
+        &self,
+        patience: Duration,
+        subject: &str,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Trouble> {
+        let mut refused = self.refused.subscribe();
+        let denied = async {
+            // The sender lives as long as the store.
+            while refused.changed().await.is_ok() {
+                if refused.borrow_and_update().starts_with(subject) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            done = timeout(patience, work) => done.map_err(|_| Trouble::Late),
+            () = denied => Err(Trouble::Denied(subject.to_owned())),
+        }
+    }
+
+    /// Why nothing is there that would answer.
+    fn absent(&self) -> Trouble {
+        let info = self.bus.client.server_info();
+        Trouble::Missing(if info.jetstream {
+            "no broker has set up JetStream for jobs yet, or this account has no JetStream".into()
+        } else {
+            "the NATS server runs without JetStream".into()
+        })
+    }
+
+    fn not_stored(&self, subject: &str, error: &PublishError) -> Trouble {
+        match error.kind() {
+            PublishErrorKind::WrongLastSequence => Trouble::Changed,
+            PublishErrorKind::StreamNotFound => self.absent(),
+            PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => Trouble::Late,
+            PublishErrorKind::MaxPayloadExceeded => {
+                Trouble::Full(format!("a record of {subject} is over the server's max_payload"))
+            }
+            PublishErrorKind::MaxAckPending => Trouble::Full("too many records are being stored".into()),
+            PublishErrorKind::WrongLastMessageId | PublishErrorKind::Other => refused_by_server(error),
+        }
+    }
+
+    fn replicas(&self) -> usize {
+        if self.bus.client.server_info().cluster.is_some() { REPLICAS } else { 1 }
+    }
+}
+
+impl Worklist {
+    /// Waits for records, no more than `room` of them and not for ever; hands each to `take`. Returns how many there
+    /// were.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn wait(&self, room: usize, mut take: impl FnMut(Work)) -> Result<usize, Trouble> {
+        let batch = self.0.batch().max_messages(room).expires(PULL).messages().await;
+        let mut batch = batch.map_err(|error| Trouble::Other(chain(&error)))?;
+        let mut taken = 0;
+        while let Some(message) = batch.next().await {
+            let message = message.map_err(|error| Trouble::Other(error.to_string()))?;
+            let (Some(record), Ok(info)) = (record_of(&message), message.info()) else { continue };
+            let delivered = u64::try_from(info.delivered).unwrap_or(1);
+            let (_, acker) = message.split();
+            taken += 1;
+            take(Work { record, delivered, acker });
+        }
+        Ok(taken)
+    }
+}
+
+impl Work {
+    /// This revision needs nothing more.
+    pub async fn settle(&self) {
+        // Should it not arrive, the revision is handed out again and found to be old.
+        self.acker.ack().await.ok();
+    }
+
+    /// This revision is to be handed out again after `pause`.
+    pub async fn later(&self, pause: Duration) {
+        self.acker.ack_with(AckKind::Nak(Some(pause))).await.ok();
+    }
+
+    /// It is being worked on: it is nobody else's for another [`UNHEARD`].
+    pub async fn progress(&self) {
+        self.acker.ack_with(AckKind::Progress).await.ok();
+    }
+}
+
+fn record_of(message: &jetstream::Message) -> Option<Record> {
+    let info = message.info().ok()?;
+    Some(Record {
+        subject: message.subject.to_string(),
+        revision: info.stream_sequence,
+        stored: system_time(info.published.unix_timestamp_nanos()),
+        bytes: message.payload.clone(),
+    })
+}
+
+fn system_time(nanos: i128) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
+}
+
+fn not_created(kind: CreateStreamErrorKind) -> Trouble {
+    match kind {
+        CreateStreamErrorKind::JetStreamUnavailable => {
+            Trouble::Missing("the NATS server runs without JetStream".into())
+        }
+        CreateStreamErrorKind::TimedOut => Trouble::Late,
+        CreateStreamErrorKind::JetStream(error) => match error.error_code() {
+            ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => {
+                Trouble::Missing("this NATS account has no JetStream".into())
+            }
+            code if is_full(code) => Trouble::Full(error.to_string()),
+            _ => Trouble::Other(error.to_string()),
+        },
+        other => Trouble::Other(other.to_string()),
+    }
+}
+
+fn refused_by_server(error: &PublishError) -> Trouble {
+    let server =
+        std::error::Error::source(error).and_then(|source| source.downcast_ref::<jetstream::Error>());
+    match server {
+        Some(server) if is_full(server.error_code()) => Trouble::Full(server.to_string()),
+        _ => Trouble::Other(chain(error)),
+    }
+}
+
+fn is_full(code: ErrorCode) -> bool {
+    [
+        ErrorCode::STREAM_STORE_FAILED,
+        ErrorCode::INSUFFICIENT_RESOURCES,
+        ErrorCode::STORAGE_RESOURCES_EXCEEDED,
+        ErrorCode::MEMORY_RESOURCES_EXCEEDED,
+        ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+        ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM,
+    ]
+    .contains(&code)
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let said = next.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = next.source();
+    }
+    text
+}
+
+/// How long JetStream may take to answer.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+/// How long an object may take to be stored or read.
+const OBJECT: Duration = Duration::from_secs(60);
+/// How long nothing need be heard of a record that is worked on before somebody else gets it.
+pub const UNHEARD: Duration = Duration::from_secs(10);
+/// How long one question for work waits for it.
+const PULL: Duration = Duration::from_secs(5);
+/// Processes that wait for work at once, at most.
+const MAX_BROKERS: i64 = 1024;
+/// Copies in a cluster, unless it is said otherwise.
+const REPLICAS: usize = 3;

@@ -1,0 +1,282 @@
+//! Jobs at the listener: requests that are to be answered later, forward chains, and where their progress is read.
+//!
+//! A job is accepted when JetStream has it; brokers do the rest. `later` takes requests, `chain` starts chains, `page`
+//! shows what became of either.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use serde_json::json;
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    body::Held,
+    http::{Ask, Front},
+    relay::{Asked, Outcome},
+    served::Told,
+};
+use crate::{
+    bus::{
+        Bus, Subscription,
+        store::{Store, Trouble},
+    },
+    proto::forward::{self, Forward},
+    wire::{
+        Code, Fault, Job, JobId, Name, ProcessId, Side, Subjects, codec,
+        job::{Content, Outcome as Came},
+    },
+};
+
+mod chain;
+mod later;
+mod page;
+
+/// Where jobs are taken.
+pub struct Desk {
+    /// The way to what keeps them.
+    pub store: Store,
+    /// The connection that news of them come over.
+    pub bus: Bus,
+    /// Where they are kept.
+    pub subjects: Subjects,
+    /// The client agent.
+    pub process: ProcessId,
+    /// What jobs are held to.
+    pub settings: Settings,
+}
+
+/// What jobs are held to when they are taken.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Bytes of a body at most.
+    pub max_body: usize,
+    /// Hops of a chain at most.
+    pub max_hops: usize,
+    /// The upstreams that chains and callbacks may go to; none stands for all.
+    pub forward_to: Vec<Name>,
+}
+
+/// What a request wants to be.
+enum Wanted {
+    /// An ordinary one.
+    Ordinary,
+    /// The first of a chain.
+    Chain(Forward, Option<Duration>),
+    /// One that is answered later, but waited for so long.
+    Later(Option<Duration>),
+}
+
+/// Whether a request could be a job's: all others are spared the rest.
+pub(super) fn may_concern(asked: &Asked) -> bool {
+    let is_ours = |name: &HeaderName| name.as_str().starts_with("x-forward-") || *name == PREFER;
+    asked.head.headers.keys().any(is_ours) || asked.url.starts_with(PAGES)
+}
+
+impl<A: Ask> Front<A> {
+    /// Answers what could be a job's.
+    pub(super) async fn at_desk(
+        self: &Arc<Self>,
+        desk: &Desk,
+        mut asked: Box<Asked>,
+        told: &mut Told<A>,
+    ) -> Result<Outcome, Fault> {
+        if let Some(id) = asked.url.strip_prefix(PAGES) {
+            return self.page(desk, id, &asked.head).await;
+        }
+        match desk.wanted(&mut asked)? {
+            Wanted::Ordinary => self.answer_now(asked, told).await,
+            Wanted::Chain(forward, wait) => self.start_chain(desk, forward, wait, asked, told).await,
+            Wanted::Later(wait) => self.take(desk, wait, asked, told).await,
+        }
+    }
+
+    /// The 202 of a job that was accepted, or what it came to when it is over in time.
+    async fn accepted(
+        &self,
+        desk: &Desk,
+        id: &JobId,
+        news: Option<(Subscription, Instant)>,
+    ) -> Result<Response<Held>, Fault> {
+        if let Some((news, until)) = news
+            && let Some(job) = over_by(news, until, id).await
+        {
+            return self.answer_of(desk, &job).await;
+        }
+        let page = format!("{PAGES}{id}");
+        let text = json!({ "id": id.to_string(), "state": "running", "location": page }).to_string() + "\n";
+        let mut response = Response::new(Held::new(text.into(), HeaderMap::new(), None));
+        *response.status_mut() = StatusCode::ACCEPTED;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        set(headers, header::LOCATION, &page);
+        Ok(response)
+    }
+
+    /// What a job that is over came to.
+    async fn answer_of(&self, desk: &Desk, job: &Job) -> Result<Response<Held>, Fault> {
+        let mut response = match (&job.outcome, job.fault()) {
+            (Some(came), _) => self.stored_answer(desk, came).await?,
+            (None, Some(fault)) => super::problem::response(&fault, None, &http::Method::GET),
+            (None, None) => Response::new(Held::empty()),
+        };
+        set(response.headers_mut(), JOB, job.state.as_str());
+        Ok(response)
+    }
+
+    async fn stored_answer(&self, desk: &Desk, came: &Came) -> Result<Response<Held>, Fault> {
+        let size = usize::try_from(came.content.size).unwrap_or(usize::MAX);
+        let share = if size == 0 { None } else { Some(self.budget.take(size)?) };
+        let body = desk.body_of(&came.content).await?;
+        let headers = crate::wire::headers::for_caller(came.content.header_map(), http::Version::HTTP_11);
+        let mut response = Response::new(Held::new(body, HeaderMap::new(), share));
+        *response.status_mut() = came.status();
+        *response.headers_mut() = headers;
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        Ok(response)
+    }
+}
+
+impl Desk {
+    /// What a request wants to be. What says so is taken out of its headers.
+    fn wanted(&self, asked: &mut Asked) -> Result<Wanted, Fault> {
+        let chain = forward::read(&mut asked.head.headers, self.settings.max_hops)?;
+        // A connection that changes its protocol is nothing that could be answered later.
+        let prefers = if asked.upgrade.is_none() { Preferences::of(&asked.head.headers) } else { None };
+        let wait = prefers.as_ref().and_then(|prefers| prefers.wait);
+        match (chain, prefers) {
+            (forward::Asked::Forward(forward), prefers) => {
+                prefers.into_iter().for_each(|prefers| prefers.leave_rest(&mut asked.head.headers));
+                Ok(Wanted::Chain(forward, wait))
+            }
+            (forward::Asked::Nothing | forward::Asked::Last, Some(prefers)) if prefers.respond_async => {
+                prefers.leave_rest(&mut asked.head.headers);
+                Ok(Wanted::Later(wait))
+            }
+            (forward::Asked::Nothing | forward::Asked::Last, _) => Ok(Wanted::Ordinary),
+        }
+    }
+
+    /// News of a job until `wait` is over, when somebody waits.
+    async fn news_of(&self, id: &JobId, wait: Option<Duration>) -> Option<(Subscription, Instant)> {
+        let until = Instant::now() + wait?.min(LONGEST_WAIT);
+        // Without them the answer is a 202, which it may be anyway.
+        let news = self.bus.subscribe(self.subjects.job(id)).await.ok()?;
+        Some((news, until))
+    }
+
+    /// Headers and a body as a job has them.
+    async fn content(&self, id: &JobId, headers: &HeaderMap, body: &Bytes) -> Result<Content, Fault> {
+        if body.len() <= self.bus.max_payload() / 4 {
+            return Ok(Content::whole(headers, body));
+        }
+        let name = format!("{id}.{}", uuid::Uuid::new_v4().simple());
+        let stored = self.store.put_object(&self.subjects.bodies_bucket(), &name, body).await;
+        stored.map_err(unavailable)?;
+        Ok(Content::apart(headers, Some(name), body.len() as u64))
+    }
+
+    async fn body_of(&self, content: &Content) -> Result<Bytes, Fault> {
+        let Some(name) = &content.object else { return Ok(Bytes::copy_from_slice(&content.body)) };
+        let most = usize::try_from(content.size).unwrap_or(usize::MAX);
+        let body =
+            self.store.get_object(&self.subjects.bodies_bucket(), name, most).await.map_err(unavailable)?;
+        body.ok_or_else(|| Fault::new(Code::NoJob, Side::Client, "the job's response is no longer kept"))
+    }
+}
+
+/// A job once it is over, if that is by `until`.
+async fn over_by(mut news: Subscription, until: Instant, id: &JobId) -> Option<Job> {
+    while let Ok(Some(message)) = timeout_at(until, news.next()).await {
+        let job = codec::decode::<Job>(&message.payload).ok();
+        if let Some(job) = job.filter(|job| job.job_id == *id && job.state.is_over()) {
+            return Some(job);
+        }
+    }
+    None
+}
+
+/// What a caller prefers (RFC 7240).
+struct Preferences {
+    respond_async: bool,
+    wait: Option<Duration>,
+    /// What is none of ours.
+    rest: Vec<String>,
+}
+
+impl Preferences {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let mut prefers = Preferences { respond_async: false, wait: None, rest: Vec::new() };
+        let mut any = false;
+        for value in headers.get_all(PREFER) {
+            for word in value.to_str().unwrap_or_default().split(',').map(str::trim) {
+                let (name, setting) =
+                    word.split_once('=').map_or((word, ""), |(name, value)| (name.trim(), value));
+                let seconds = setting.trim().trim_matches('"').parse().ok().map(Duration::from_secs);
+                match (name.to_ascii_lowercase().as_str(), seconds) {
+                    ("respond-async", _) => prefers.respond_async = true,
+                    ("wait", Some(wait)) => prefers.wait = Some(wait),
+                    _ => prefers.rest.push(word.to_owned()),
+                }
+                any = true;
+            }
+        }
+        any.then_some(prefers)
+    }
+
+    /// Leaves what the origin may still have a use for.
+    fn leave_rest(&self, headers: &mut HeaderMap) {
+        headers.remove(PREFER);
+        if !self.rest.is_empty() {
+            set(headers, PREFER, &self.rest.join(", "));
+        }
+    }
+}
+
+/// The fault of a job that can't be stored or read now.
+fn unavailable(trouble: Trouble) -> Fault {
+    Fault::new(Code::JobsUnavailable, Side::Client, trouble.to_string())
+}
+
+/// Sets a header, unless the value is none that can be set.
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// Where jobs are shown: this and the job's id.
+const PAGES: &str = "/.relay/jobs/";
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+/// A job's state, beside what it came to.
+const JOB: HeaderName = HeaderName::from_static("x-relay-job");
+/// How long a caller may wait for a job at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_caller_prefers_is_read_and_the_rest_is_left() {
+        let prefers = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(PREFER, HeaderValue::from_str(value).unwrap());
+            }
+            let prefers = Preferences::of(&headers).unwrap();
+            prefers.leave_rest(&mut headers);
+            let rest = headers.get(PREFER).map(|rest| rest.to_str().unwrap().to_owned());
+            (prefers.respond_async, prefers.wait.map(|wait| wait.as_secs()), rest)
+        };
+        assert_eq!(prefers(&["respond-async"]), (true, None, None));
+        assert_eq!(prefers(&["Respond-Async, wait=10"]), (true, Some(10), None));
+        assert_eq!(
+            prefers(&["wait=\"5\"", "return=minimal"]),
+            (false, Some(5), Some("return=minimal".into()))
+        );
+        assert_eq!(prefers(&["wait=soon"]), (false, None, Some("wait=soon".into())));
+    }
+}

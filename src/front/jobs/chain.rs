@@ -1,0 +1,153 @@
+//! The start of a forward chain: its id is taken, the first server asked as by any request, and with its success
+//! what it answered stored as what the first hop is sent.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{header, response::Parts};
+
+use super::{Desk, set, unavailable};
+use crate::{
+    bus::store::Trouble,
+    front::{
+        http::{Ask, Front},
+        relay::{Asked, Outcome},
+        served::Told,
+    },
+    proto::{
+        forward::{self, Forward},
+        jobs,
+    },
+    wire::{
+        Code, Fault, Job, JobId, JobState, Side, codec,
+        job::{Content, Logged},
+    },
+};
+
+impl<A: Ask> Front<A> {
+    /// Starts a chain: answers with 202, with what its last server answers if that is in time, or as the first
+    /// server did if that was no success.
+    pub(super) async fn start_chain(
+        self: &Arc<Self>,
+        desk: &Desk,
+        forward: Forward,
+        wait: Option<Duration>,
+        asked: Box<Asked>,
+        told: &mut Told<A>,
+    ) -> Result<Outcome, Fault> {
+        let id = JobId { upstream: None, uuid: forward.id };
+        let (path, first) = first_url(&asked);
+        let begun = Job::new(id.clone(), desk.process.clone(), JobState::Begun, Content::default());
+        // Before anything is sent: if nothing can be stored, nothing has happened.
+        let revision = desk.begin(&begun).await?;
+        let outcome = match self.pass(asked, told).await {
+            Ok(outcome) => outcome,
+            Err(fault) => {
+                desk.give_up(begun, revision).await;
+                return Err(fault);
+            }
+        };
+        if !outcome.status().is_success() {
+            desk.give_up(begun, revision).await;
+            return Ok(outcome);
+        }
+        let (head, body) = match whole(outcome, desk.settings.max_body).await {
+            Ok(whole) => whole,
+            Err(fault) => {
+                desk.give_up(begun, revision).await;
+                return Err(fault);
+            }
+        };
+        let answer = desk.content(&id, &head.headers, &body).await.map_err(after_the_first)?;
+        let mut job = begun;
+        job.state = JobState::Running;
+        job.only = desk.settings.forward_to.clone();
+        job.hops = forward.hops;
+        job.errors_to = Some(forward.errors_to);
+        job.path = path;
+        job.referer = first;
+        job.log = vec![Logged { status: head.status.as_u16(), attempts: 1 }];
+        jobs::follow(&mut job, &answer);
+        let news = desk.news_of(&id, wait).await;
+        let stored = desk.store.replace(&desk.subjects.job(&id), revision, codec::encode(&job)).await;
+        stored.map_err(unavailable).map_err(after_the_first)?;
+        self.ask.accepted("chain");
+        let mut response = self.accepted(desk, &id, news).await?;
+        set(response.headers_mut(), forward::ID, &forward.id.to_string());
+        Ok(Outcome::Job(response))
+    }
+}
+
+impl Desk {
+    /// Takes the chain's id; returns the record's revision.
+    async fn begin(&self, begun: &Job) -> Result<u64, Fault> {
+        let subject = self.subjects.job(&begun.job_id);
+        let bytes = codec::encode(begun);
+        match self.store.create(&subject, bytes.clone()).await {
+            Ok(revision) => return Ok(revision),
+            Err(Trouble::Changed) => {}
+            Err(trouble) => return Err(unavailable(trouble)),
+        }
+        // One that never started does not count.
+        let record = self.store.last(&self.subjects.jobs_stream(), &subject).await.map_err(unavailable)?;
+        let free = record.filter(|record| {
+            let job = codec::decode::<Job>(&record.bytes);
+            job.is_ok_and(|job| job.state.is_over() && job.hops.is_empty())
+        });
+        let taken = || {
+            let detail = format!("there is a chain {} already: each has an id of its own", begun.job_id);
+            Fault::new(Code::ChainLoop, Side::Client, detail)
+        };
+        let free = free.ok_or_else(taken)?;
+        match self.store.replace(&subject, free.revision, bytes).await {
+            Err(Trouble::Changed) => Err(taken()),
+            replaced => replaced.map_err(unavailable),
+        }
+    }
+
+    /// The chain does not start: its id may be used again.
+    async fn give_up(&self, begun: Job, revision: u64) {
+        let subject = self.subjects.job(&begun.job_id);
+        let given_up = Job { state: JobState::Cancelled, ..begun };
+        // Should it fail, a broker notices in a while.
+        self.store.replace(&subject, revision, codec::encode(&given_up)).await.ok();
+    }
+}
+
+/// The path that hops have which name none, and the URL that the first hop hears it comes from.
+fn first_url(asked: &Asked) -> (String, String) {
+    let host = asked.head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("relay");
+    let scheme = if asked.caller.tls { "https" } else { "http" };
+    let path = asked.url.split('?').next().unwrap_or("/").to_owned();
+    (path, format!("{scheme}://{host}{}", asked.url))
+}
+
+/// A response with all of its body.
+async fn whole(outcome: Outcome, most: usize) -> Result<(Parts, Bytes), Fault> {
+    match outcome {
+        Outcome::Whole(response) => {
+            let (head, held) = response.into_parts();
+            let body = held.into_bytes();
+            if body.len() > most { Err(too_large(most)) } else { Ok((head, body)) }
+        }
+        Outcome::Streamed(response, first, reader) => {
+            let body = reader.whole(first, most, || too_large(most)).await?;
+            Ok((response.into_parts().0, body))
+        }
+        Outcome::Upgraded(..) | Outcome::Stored(..) | Outcome::Followed(..) | Outcome::Job(_) => {
+            Err(Fault::new(Code::Internal, Side::Client, "a chain's first response is none that goes on"))
+        }
+    }
+}
+
+fn too_large(most: usize) -> Fault {
+    let detail = format!("the first server's response is over {most} bytes, the limit of --max-job-body");
+    Fault::new(Code::ResponseTooLarge, Side::Client, detail)
+}
+
+/// What could not be stored after the first server had run.
+fn after_the_first(fault: Fault) -> Fault {
+    let detail =
+        format!("the first server has answered, but the chain could not be stored: {}", fault.detail);
+    Fault { detail: detail.into(), maybe_seen: true, ..fault }
+}

@@ -1,0 +1,170 @@
+//! A request that is answered later: taken with its body, stored, answered with 202.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http_body_util::{BodyExt, Limited};
+use uuid::Uuid;
+
+use super::{Desk, PREFERENCE_APPLIED, set, unavailable};
+use crate::{
+    bus::store::Trouble,
+    front::{
+        body,
+        http::{Ask, Front},
+        relay::{Asked, Outcome},
+        served::Told,
+    },
+    proto::{forward, routes},
+    wire::{
+        Code, Fault, Job, JobId, JobState, Name, Side, codec,
+        headers::{self, Caller},
+        job::{Hop, JobKey},
+        message::VERSION,
+    },
+};
+
+/// A caller's own name for what it asks.
+struct Key {
+    /// Where it is kept.
+    subject: String,
+    /// What is asked by it.
+    asked: Vec<u8>,
+}
+
+impl<A: Ask> Front<A> {
+    /// Takes a request to be answered later.
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        desk: &Desk,
+        wait: Option<Duration>,
+        asked: Box<Asked>,
+        told: &mut Told<A>,
+    ) -> Result<Outcome, Fault> {
+        let Asked { mut head, url, body, caller, to, .. } = *asked;
+        let to = to?;
+        let callback = take_callback(&mut head.headers)?;
+        let body = match body {
+            None => Bytes::new(),
+            Some(body) => self.whole_body(desk, body).await?,
+        };
+        told.served.bytes_in = body.len() as u64;
+        let _share = self.budget.take(body.len())?;
+        let key = key_of(desk, &to.upstream, &head, &url, &body);
+        let is_repeatable = head.method.is_idempotent() || key.is_some();
+        let (url, stripped) = routes::strip(url, to.strip);
+        let caller = Caller { version: head.version, ..caller };
+        let mut kept = headers::for_origin(head.headers, &caller);
+        stripped.into_iter().for_each(|prefix| headers::add_prefix(&mut kept, prefix));
+        let hop = Hop {
+            method: head.method.to_string(),
+            url,
+            upstream: Some(to.upstream.clone()),
+            repeatable: is_repeatable,
+        };
+        // One that tells somebody else of its end may go to several.
+        let only = callback.is_none().then_some(to.upstream);
+        let id = match &key {
+            Some(key) => desk.id_for(key, only).await?,
+            None => JobId::random(only),
+        };
+        let news = desk.news_of(&id, wait).await;
+        let input = desk.content(&id, &kept, &body).await?;
+        let mut job = Job::new(id.clone(), desk.process.clone(), JobState::Running, input);
+        job.hops = vec![hop];
+        job.callback = callback;
+        if job.callback.is_some() {
+            job.only = desk.settings.forward_to.clone();
+        }
+        match desk.store.create(&desk.subjects.job(&id), codec::encode(&job)).await {
+            Ok(_) => self.ask.accepted("request"),
+            // The same request came before, by its key.
+            Err(Trouble::Changed) => {}
+            Err(trouble) => return Err(unavailable(trouble)),
+        }
+        let mut response = self.accepted(desk, &id, news).await?;
+        set(response.headers_mut(), PREFERENCE_APPLIED, "respond-async");
+        Ok(Outcome::Job(response))
+    }
+
+    async fn whole_body(&self, desk: &Desk, body: hyper::body::Incoming) -> Result<Bytes, Fault> {
+        let most = desk.settings.max_body;
+        let pause = self.settings.body.pause;
+        let mut body = Limited::new(body, most);
+        let mut parts = crate::stream::Gathered::default();
+        loop {
+            let Ok(frame) = tokio::time::timeout(pause, body.frame()).await else {
+                return Err(body::paused(pause));
+            };
+            match frame {
+                None => return Ok(parts.freeze()),
+                Some(Ok(frame)) => frame.into_data().into_iter().for_each(|data| parts.push(data)),
+                Some(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+                    let detail = format!("a job's body is over {most} bytes, the limit of --max-job-body");
+                    return Err(Fault::new(Code::BodyTooLarge, Side::Client, detail));
+                }
+                Some(Err(error)) => {
+                    let detail = format!("the request's body could not be read: {error}");
+                    return Err(Fault::new(Code::BadRequest, Side::Client, detail));
+                }
+            }
+        }
+    }
+}
+
+impl Desk {
+    /// The id of the job that a key stands for, from the first request with it on.
+    async fn id_for(&self, key: &Key, only: Option<Name>) -> Result<JobId, Fault> {
+        let fresh = JobKey { v: VERSION, job_id: JobId::random(only), asked: key.asked.clone() };
+        match self.store.create(&key.subject, codec::encode(&fresh)).await {
+            Ok(_) => return Ok(fresh.job_id),
+            Err(Trouble::Changed) => {}
+            Err(trouble) => return Err(unavailable(trouble)),
+        }
+        let record =
+            self.store.last(&self.subjects.jobs_stream(), &key.subject).await.map_err(unavailable)?;
+        let known = record.and_then(|record| codec::decode::<JobKey>(&record.bytes).ok());
+        match known {
+            Some(known) if known.asked == key.asked => Ok(known.job_id),
+            Some(_) => {
+                let detail = "this Idempotency-Key came with another request before: use a new one for each";
+                Err(Fault::new(Code::KeyReused, Side::Client, detail))
+            }
+            None => Err(unavailable(Trouble::Changed)),
+        }
+    }
+}
+
+/// The key by which a caller knows its request. Whoever has other credentials is another caller: a key is not
+/// secret, and what it leads to is.
+fn key_of(desk: &Desk, upstream: &Name, head: &http::request::Parts, url: &str, body: &Bytes) -> Option<Key> {
+    let key = head.headers.get(IDEMPOTENCY_KEY)?;
+    let value = |name: HeaderName| head.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+    let (authorization, cookie) = (value(header::AUTHORIZATION), value(header::COOKIE));
+    let whose = hash(&[key.as_bytes(), authorization, cookie]);
+    let asked = hash(&[head.method.as_str().as_bytes(), url.as_bytes(), value(header::CONTENT_TYPE), body]);
+    Some(Key {
+        subject: desk.subjects.key(upstream, &whose.simple().to_string()),
+        asked: asked.as_bytes().to_vec(),
+    })
+}
+
+/// A hash of several texts that none of them can be moved into another's place in.
+fn hash(parts: &[&[u8]]) -> Uuid {
+    let framed = parts.iter().flat_map(|part| [&(part.len() as u64).to_be_bytes()[..], part].concat());
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, &framed.collect::<Vec<_>>())
+}
+
+/// Where the response is to be posted.
+fn take_callback(headers: &mut HeaderMap) -> Result<Option<String>, Fault> {
+    let Some(value) = headers.remove(&CALLBACK) else { return Ok(None) };
+    let url = value.to_str().unwrap_or_default().to_owned();
+    match forward::destination(&CALLBACK, &url) {
+        Ok(_) => Ok(Some(url)),
+        Err(fault) => Err(Fault::new(Code::BadJob, Side::Client, fault.detail)),
+    }
+}
+
+const CALLBACK: HeaderName = HeaderName::from_static("x-relay-callback");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");

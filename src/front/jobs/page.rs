@@ -1,0 +1,142 @@
+//! What became of a job: its progress, then what it came to. Whoever knows its id may see it and cancel it.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
+use serde_json::{Value, json};
+
+use super::{Desk, JOB, Preferences, over_by, set, unavailable};
+use crate::{
+    bus::store::{Record, Trouble},
+    front::{
+        body::Held,
+        http::{Ask, Front},
+        relay::Outcome,
+    },
+    proto::jobs,
+    wire::{Code, Fault, Job, JobId, Side, codec},
+};
+
+impl<A: Ask> Front<A> {
+    /// Answers a request for the page of the job `id`, or of its progress.
+    pub(super) async fn page(&self, desk: &Desk, id: &str, head: &Parts) -> Result<Outcome, Fault> {
+        let id = id.split('?').next().unwrap_or_default();
+        let (id, progress) = id.strip_suffix("/progress").map_or((id, false), |id| (id, true));
+        let id: JobId = id.parse().map_err(|_| no_job(id))?;
+        let response = match head.method {
+            Method::GET | Method::HEAD => {
+                let wait = Preferences::of(&head.headers).and_then(|prefers| prefers.wait);
+                self.show(desk, &id, progress, wait).await?
+            }
+            Method::DELETE => desk.cancel(&id).await?,
+            _ => {
+                let mut response = Response::new(Held::empty());
+                *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, DELETE"));
+                response
+            }
+        };
+        Ok(Outcome::Job(response))
+    }
+
+    async fn show(
+        &self,
+        desk: &Desk,
+        id: &JobId,
+        progress: bool,
+        wait: Option<Duration>,
+    ) -> Result<Response<Held>, Fault> {
+        let news = desk.news_of(id, wait).await;
+        let (mut job, record) = desk.last(id).await?;
+        if !job.state.is_over()
+            && let Some((news, until)) = news
+            && let Some(over) = over_by(news, until, id).await
+        {
+            job = over;
+        }
+        if job.state.is_over() && !progress {
+            return self.answer_of(desk, &job).await;
+        }
+        let stored = SystemTime::now().duration_since(record.stored).unwrap_or_default();
+        let text = serde_json::to_string_pretty(&describe(&job, stored)).unwrap_or_default() + "\n";
+        let mut response = Response::new(Held::new(text.into(), HeaderMap::new(), None));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        set(headers, JOB, job.state.as_str());
+        if !job.state.is_over() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            *response.status_mut() = if progress { StatusCode::OK } else { StatusCode::ACCEPTED };
+        }
+        Ok(response)
+    }
+}
+
+impl Desk {
+    async fn last(&self, id: &JobId) -> Result<(Job, Record), Fault> {
+        let record = self.store.last(&self.subjects.jobs_stream(), &self.subjects.job(id)).await;
+        let record = record.map_err(unavailable)?.ok_or_else(|| no_job(&id.to_string()))?;
+        match codec::decode::<Job>(&record.bytes) {
+            Ok(job) => Ok((job, record)),
+            Err(why) => Err(Fault::new(Code::NoJob, Side::Client, format!("the job can't be read: {why}"))),
+        }
+    }
+
+    async fn cancel(&self, id: &JobId) -> Result<Response<Held>, Fault> {
+        for _ in 0..CANCEL_TRIES {
+            let (job, record) = self.last(id).await?;
+            let stored = SystemTime::now().duration_since(record.stored).unwrap_or_default();
+            let Some(cancelled) = jobs::cancelled(job, stored) else { break };
+            let subject = self.subjects.job(id);
+            match self.store.replace(&subject, record.revision, codec::encode(&cancelled)).await {
+                Ok(_) => {
+                    let mut response = Response::new(Held::empty());
+                    *response.status_mut() = StatusCode::NO_CONTENT;
+                    return Ok(response);
+                }
+                Err(Trouble::Changed) => {}
+                Err(trouble) => return Err(unavailable(trouble)),
+            }
+        }
+        Err(Fault::new(Code::JobOver, Side::Client, "the job is over, it can't be cancelled any more"))
+    }
+}
+
+/// A job as programs read it. Queries are left out: they may be secret.
+fn describe(job: &Job, stored: Duration) -> Value {
+    let hops: Vec<Value> = job
+        .hops
+        .iter()
+        .enumerate()
+        .map(|(at, hop)| {
+            let state = match (at as u32).cmp(&job.done) {
+                std::cmp::Ordering::Less => "done",
+                std::cmp::Ordering::Equal => job.state.as_str(),
+                std::cmp::Ordering::Greater => "waiting",
+            };
+            let url = hop.url.split('?').next();
+            json!({ "method": hop.method, "url": url, "state": state })
+        })
+        .collect();
+    let age = Duration::from_millis(job.age) + stored;
+    json!({
+        "id": job.job_id.to_string(),
+        "kind": if job.is_chain() { "chain" } else { "request" },
+        "state": job.state.as_str(),
+        "age_seconds": age.as_secs(),
+        "done": job.done,
+        "attempts": job.attempts,
+        "hops": hops,
+        "log": job.log.iter().map(|hop| json!({ "status": hop.status, "attempts": hop.attempts })).collect::<Vec<_>>(),
+        "error": job.error.as_ref().map(|error| json!({ "code": error.code, "detail": error.message })),
+    })
+}
+
+fn no_job(id: &str) -> Fault {
+    let id = crate::wire::show::beginning(id, SHOWN);
+    Fault::new(Code::NoJob, Side::Client, format!("there is no job '{id}', or no longer"))
+}
+
+/// Bytes of an id that a message repeats.
+const SHOWN: usize = 100;
+const CANCEL_TRIES: u32 = 5;

@@ -1,0 +1,92 @@
+//! A request whose body is here, and its whole response: for whoever has no caller to stream to.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::sync::Semaphore;
+
+use super::Asker;
+use crate::{
+    proto::{
+        exchange::{Answer, Input},
+        flow::FIRST_WINDOW,
+    },
+    role::shell::Shell,
+    stream::Writer,
+    wire::{Code, Fault, Name, Reply, Request, Side},
+};
+
+impl Asker {
+    /// Gets `request` answered. Its body may be of any size; the response's may have `most` bytes, and one that
+    /// comes in parts waits for room for that many.
+    ///
+    /// # Errors
+    /// A fault that says whether the origin may have seen the request.
+    pub async fn ask_whole(
+        self: &Arc<Self>,
+        mut request: Request,
+        most: usize,
+        room: &Semaphore,
+    ) -> Result<(Reply, Bytes), Fault> {
+        let upstream = request.upstream_target.clone();
+        let answered = if request.body.len() <= self.inline() {
+            self.ask(request).await
+        } else {
+            let rest = request.body.split_off(self.inline());
+            request.stream = true;
+            let stream = self.streams.open(&request.client_req_id)?;
+            tokio::spawn(send(stream.writer(FIRST_WINDOW), rest));
+            tokio::select! {
+                biased;
+                answered = self.ask(request) => answered,
+                fault = stream.lost() => return Err(fault),
+            }
+        };
+        let mut reply = match answered.answer {
+            Answer::Response(reply) => *reply,
+            Answer::Fault(fault) => return Err(fault),
+        };
+        let first = reply.body.take().unwrap_or_default();
+        match answered.reader {
+            None if first.len() > most => Err(too_large(most)),
+            None => Ok((reply, first)),
+            Some(reader) => {
+                let _ended = Ended { asker: self, upstream };
+                // It is never closed.
+                let _room = room.acquire_many(kib(most)).await;
+                let body = reader.whole(first, most, || too_large(most)).await;
+                Ok((reply, body.map_err(|fault| Fault { maybe_seen: true, ..fault })?))
+            }
+        }
+    }
+}
+
+async fn send(mut writer: Writer, rest: Bytes) {
+    // What goes wrong, the answer tells.
+    if writer.send(rest).await.is_ok() {
+        writer.finish(HeaderMap::new()).await.ok();
+    }
+}
+
+fn too_large(most: usize) -> Fault {
+    let detail = format!("the response's body is over {most} bytes, the most that is kept");
+    Fault::new(Code::ResponseTooLarge, Side::Client, detail)
+}
+
+/// What `bytes` take of a semaphore that counts KiB.
+pub fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+}
+
+/// A response that is streamed counts as in flight until this is dropped.
+struct Ended<'a> {
+    asker: &'a Asker,
+    upstream: Name,
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.asker.feed(Input::StreamEnded { upstream: self.upstream.clone() });
+    }
+}

@@ -1,0 +1,356 @@
+//! The broker's work on jobs: takes revisions from JetStream, does what each says, stores the next in its place.
+//!
+//! What is decided is in [`crate::proto::jobs`]. Here is how a revision is had and settled; `asking` does what it
+//! says, `reaching` finds where a URL leads. A broker that ends in the middle leaves its revisions to the others:
+//! they get them once nothing was heard of it for [`crate::bus::store::UNHEARD`].
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use crate::{
+    bus::store::{Keep, Store, Trouble, Work, Worklist},
+    config::{Jobs as Settings, Switch},
+    proto::jobs::{self, Policy, Todo},
+    role::{
+        asker::{Asker, kib},
+        core::Core,
+    },
+    telemetry::JobEnded,
+    wire::{
+        Job, Kind, codec,
+        job::{Content, Outcome},
+    },
+};
+
+mod asking;
+mod reaching;
+
+/// What a broker needs to work on jobs.
+pub struct Runner {
+    core: Arc<Core>,
+    asker: Arc<Asker>,
+    store: Store,
+    settings: Settings,
+    policy: Policy,
+    /// Jobs that it may take.
+    runs: Arc<Semaphore>,
+    /// KiB of memory for what jobs send, and for what they are answered.
+    inputs: Semaphore,
+    answers: Semaphore,
+    /// Jobs that it works on.
+    running: AtomicUsize,
+}
+
+/// A job as it is worked on.
+struct Run {
+    work: Work,
+    job: Job,
+    age: Duration,
+}
+
+impl Runner {
+    /// Works by `settings`, asking by `asker`.
+    pub fn new(core: &Arc<Core>, asker: &Arc<Asker>, settings: &Settings) -> Arc<Self> {
+        let memory = kib(usize::try_from(settings.max_memory.as_u64()).unwrap_or(usize::MAX)) as usize / 2;
+        Arc::new(Runner {
+            core: Arc::clone(core),
+            asker: Arc::clone(asker),
+            store: core.bus.store(),
+            policy: Policy {
+                attempts: settings.attempts,
+                backoff: settings.backoff,
+                backoff_max: settings.backoff_max,
+                lifetime: settings.lifetime,
+                retry_status: settings.retry_status.clone(),
+                retry_unsafe: settings.retry_unsafe == Switch::On,
+            },
+            runs: Arc::new(Semaphore::new(settings.max_runs)),
+            // Room for one of the largest at least: it would wait for ever otherwise.
+            inputs: Semaphore::new(memory.max(kib(LARGEST) as usize)),
+            answers: Semaphore::new(memory.max(kib(most(settings)) as usize)),
+            running: AtomicUsize::new(0),
+            settings: settings.clone(),
+        })
+    }
+
+    /// NATS refused a publication.
+    pub fn on_publish_denied(&self, subject: &str) {
+        self.store.deny(subject);
+    }
+
+    /// Jobs that it works on.
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Works until the process is told to stop. While JetStream is not there, tries again.
+    pub async fn run(self: Arc<Self>) {
+        let mut told = None;
+        let mut stopping = std::pin::pin!(self.core.stopping());
+        loop {
+            let pause = tokio::select! {
+                () = &mut stopping => return,
+                trouble = self.take_jobs(&mut told) => trouble,
+            };
+            tokio::select! {
+                () = &mut stopping => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Takes jobs until that fails; returns when to try again.
+    async fn take_jobs(self: &Arc<Self>, told: &mut Option<Trouble>) -> Duration {
+        if !self.core.is_ready() {
+            return RETRY;
+        }
+        let trouble = match self.set_up().await {
+            Ok(list) => {
+                if told.take().is_some() {
+                    tracing::info!("jobs are taken again");
+                }
+                match self.take_from(&list).await {
+                    Ok(()) => return RETRY,
+                    Err(trouble) => trouble,
+                }
+            }
+            Err(trouble) => trouble,
+        };
+        // Said once: it may stay so for good.
+        if self.core.is_ready() && told.as_ref() != Some(&trouble) {
+            tracing::warn!(%trouble, "no jobs are taken: forward chains and requests to be answered later wait");
+            *told = Some(trouble);
+        }
+        RETRY_SET_UP
+    }
+
+    async fn set_up(&self) -> Result<Worklist, Trouble> {
+        let subjects = &self.core.subjects;
+        let bytes = i64::try_from(self.settings.max_bytes.as_u64()).unwrap_or(i64::MAX);
+        let most = i64::try_from(self.settings.max_jobs).unwrap_or(i64::MAX);
+        let jobs = Keep {
+            name: subjects.jobs_stream(),
+            subjects: subjects.every_job().into_iter().chain([subjects.every_key()]).collect(),
+            age: self.settings.lifetime + self.settings.keep,
+            // A job and the key that stands for it.
+            records: most.saturating_mul(2),
+            bytes,
+            replicas: self.settings.replicas,
+        };
+        let dead = Keep {
+            name: subjects.dead_stream(),
+            subjects: vec![subjects.every(Kind::Dead)],
+            age: self.settings.dead_keep,
+            records: most,
+            ..jobs.clone()
+        };
+        let bodies = Keep { name: subjects.bodies_bucket(), age: jobs.age.max(dead.age), ..jobs.clone() };
+        self.store.keep(&jobs).await?;
+        self.store.keep(&dead).await?;
+        self.store.keep_objects(&bodies).await?;
+        self.store.worklist(&jobs.name, WORKERS, subjects.every_job().to_vec(), most).await
+    }
+
+    async fn take_from(self: &Arc<Self>, list: &Worklist) -> Result<(), Trouble> {
+        while self.core.is_ready() {
+            // It is never closed.
+            let Ok(first) = Arc::clone(&self.runs).acquire_owned().await else { return Ok(()) };
+            let more = self.runs.available_permits().min(AT_ONCE - 1);
+            let mut permits = vec![first];
+            permits.extend((0..more).map_while(|_| Arc::clone(&self.runs).try_acquire_owned().ok()));
+            list.wait(permits.len(), |work| {
+                let permit = permits.pop();
+                let runner = Arc::clone(self);
+                tokio::spawn(async move {
+                    runner.running.fetch_add(1, Ordering::Relaxed);
+                    runner.work_on(work).await;
+                    runner.running.fetch_sub(1, Ordering::Relaxed);
+                    drop(permit);
+                });
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Does what one revision says.
+    async fn work_on(&self, work: Work) {
+        let Some(job) = self.read(&work) else {
+            work.settle().await;
+            return;
+        };
+        let stored = SystemTime::now().duration_since(work.record.stored).unwrap_or_default();
+        let age = Duration::from_millis(job.age) + stored;
+        let todo = jobs::todo(&job, age, work.delivered, &self.policy);
+        let run = Run { work, job, age };
+        match todo {
+            Todo::Nothing => run.work.settle().await,
+            Todo::Wait(pause) => run.work.later(pause).await,
+            Todo::Store(next) => self.finish(run, *next).await,
+            Todo::Ask | Todo::Tell => {
+                let next = self.do_it(&run).await;
+                match next {
+                    Some(next) => self.finish(run, next).await,
+                    None => run.work.later(parked(run.work.delivered)).await,
+                }
+            }
+        }
+    }
+
+    /// A revision, when it is what its subject says it is.
+    fn read(&self, work: &Work) -> Option<Job> {
+        let named = self.core.subjects.job_of(&work.record.subject);
+        match codec::decode::<Job>(&work.record.bytes) {
+            Ok(job) if named.as_ref() == Some(&job.job_id) => Some(job),
+            Ok(_) => {
+                self.core.metrics.drop_message("misaddressed");
+                None
+            }
+            Err(why) => {
+                tracing::warn!(subject = %work.record.subject, %why, "a job that can't be read is left alone");
+                self.core.metrics.drop_message("malformed");
+                None
+            }
+        }
+    }
+
+    /// Asks or tells, and says again and again that it is being worked on; `None` when nobody is there yet.
+    async fn do_it(&self, run: &Run) -> Option<Job> {
+        let mut doing = std::pin::pin!(self.ask_or_tell(run));
+        let mut heard = tokio::time::interval(STILL_AT_IT);
+        heard.tick().await;
+        loop {
+            tokio::select! {
+                next = &mut doing => return next,
+                _ = heard.tick() => run.work.progress().await,
+            }
+        }
+    }
+
+    /// Stores the next revision and settles this one. What was done is done: it is tried for as long as it takes,
+    /// but for another broker that did it too.
+    async fn finish(&self, run: Run, next: Job) {
+        let Run { work, job, .. } = run;
+        let bytes = codec::encode(&next);
+        let subject = self.core.subjects.job(&next.job_id);
+        let mut heard = tokio::time::interval(STILL_AT_IT);
+        let stored = loop {
+            heard.tick().await;
+            match self.keep_next(&subject, work.record.revision, &next, &bytes).await {
+                Ok(()) => break true,
+                Err(Trouble::Changed) => break false,
+                Err(trouble) => {
+                    tracing::warn!(job = %next.job_id, %trouble, "what became of a job can't be stored yet");
+                    work.progress().await;
+                }
+            }
+        };
+        work.settle().await;
+        if stored {
+            self.note(&job, &next);
+        }
+        match (stored, jobs::is_dead(&next)) {
+            // A dead letter needs what its job did.
+            (true, true) => {}
+            (true, false) => self.forget_objects(&job, &next).await,
+            (false, _) => self.forget_objects(&next, &job).await,
+        }
+    }
+
+    /// Forgets the objects that only `old` needs.
+    async fn forget_objects(&self, old: &Job, kept: &Job) {
+        for object in old.objects().filter(|object| !kept.objects().any(|kept| kept == *object)) {
+            self.store.remove_object(&self.core.subjects.bodies_bucket(), object).await;
+        }
+    }
+
+    async fn keep_next(
+        &self,
+        subject: &str,
+        revision: u64,
+        next: &Job,
+        bytes: &Bytes,
+    ) -> Result<(), Trouble> {
+        if jobs::is_dead(next) {
+            self.store.put(&self.core.subjects.dead(&next.job_id), bytes.clone()).await?;
+        }
+        self.store.replace(subject, revision, bytes.clone()).await.map(drop)
+    }
+
+    fn note(&self, before: &Job, next: &Job) {
+        let metrics = &self.core.metrics;
+        if next.done > before.done {
+            metrics.job_hops.inc();
+        }
+        if jobs::is_dead(next) {
+            metrics.dead_letters.inc();
+        }
+        if next.state.is_over() {
+            let labels = JobEnded { state: next.state.as_str() };
+            metrics.jobs_ended.get_or_create(&labels).inc();
+            let why = next.error.as_ref().map_or("-", |error| error.message.as_str());
+            tracing::info!(job = %next.job_id, state = next.state.as_str(), hops = next.done, why, "job");
+        }
+    }
+
+    /// A response to keep: in the record when it is small, otherwise as an object of its own.
+    async fn keep_answer(
+        &self,
+        job: &Job,
+        status: u16,
+        headers: &http::HeaderMap,
+        body: &Bytes,
+    ) -> Result<Outcome, Trouble> {
+        let content = if body.len() <= self.in_record() {
+            Content::whole(headers, body)
+        } else {
+            let name = format!("{}.{}.{}", job.job_id, job.done, uuid::Uuid::new_v4().simple());
+            self.store.put_object(&self.core.subjects.bodies_bucket(), &name, body).await?;
+            Content::apart(headers, Some(name), body.len() as u64)
+        };
+        Ok(Outcome { status, content })
+    }
+
+    /// The body of what is stored.
+    async fn body_of(&self, content: &Content) -> Result<Bytes, Trouble> {
+        let Some(name) = &content.object else { return Ok(Bytes::copy_from_slice(&content.body)) };
+        let body = self.store.get_object(&self.core.subjects.bodies_bucket(), name, LARGEST).await?;
+        body.ok_or_else(|| Trouble::Missing(format!("the body {name} is no longer there")))
+    }
+
+    /// Bytes of a body that a record holds at most.
+    fn in_record(&self) -> usize {
+        self.core.bus.max_payload() / 4
+    }
+}
+
+fn most(settings: &Settings) -> usize {
+    usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX)
+}
+
+/// The pause of a job that nobody is there for, after it was handed out so often.
+fn parked(delivered: u64) -> Duration {
+    let doubled = FIRST_PARKED * 2_u32.saturating_pow(u32::try_from(delivered).unwrap_or(u32::MAX).min(10));
+    doubled.min(LONGEST_PARKED)
+}
+
+/// What the brokers that share the work are called.
+const WORKERS: &str = "brokers";
+/// Jobs that are asked for at once.
+const AT_ONCE: usize = 64;
+/// How often is said that a job is being worked on.
+const STILL_AT_IT: Duration = Duration::from_secs(3);
+const RETRY: Duration = Duration::from_millis(200);
+const RETRY_SET_UP: Duration = Duration::from_secs(2);
+const FIRST_PARKED: Duration = Duration::from_millis(250);
+const LONGEST_PARKED: Duration = Duration::from_secs(5);
+/// Bytes of a body that is stored at most, whatever client agents let in.
+const LARGEST: usize = 256 * 1024 * 1024;

@@ -1,0 +1,202 @@
+//! What a revision of a job says, done: the next hop's request, or word of its end.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use uuid::Uuid;
+
+use super::{LARGEST, Run, Runner, most, reaching::Way};
+use crate::{
+    proto::{
+        forward,
+        jobs::{self, Came},
+    },
+    role::asker::kib,
+    wire::{
+        Code, Fault, Job, JobState, Request, Side, headers,
+        job::{Content, Hop},
+        message::{VERSION, millis},
+    },
+};
+
+impl Runner {
+    /// Asks the next hop, or tells of the end; returns the next revision, or `None` when nobody is there yet.
+    pub(super) async fn ask_or_tell(&self, run: &Run) -> Option<Job> {
+        let Run { job, age, .. } = run;
+        let random = Uuid::new_v4().as_u64_pair().0;
+        if job.state != JobState::Running {
+            let came = self.tell(job).await.unwrap_or_else(Came::Fault);
+            return Some(jobs::told(job.clone(), *age, came, &self.policy, random));
+        }
+        let asked = match self.next_of(job) {
+            Ok((_, way)) if jobs::waits_for_agents(job) && !self.asker.knows(&way.upstream) => return None,
+            Ok((hop, way)) => self.ask(job, hop, way).await,
+            Err(fault) => Err(fault),
+        };
+        let came = asked.unwrap_or_else(Came::Fault);
+        Some(jobs::asked(job.clone(), *age, came, &self.policy, random))
+    }
+
+    fn next_of<'a>(&self, job: &'a Job) -> Result<(&'a Hop, Way), Fault> {
+        let hop = job.next_hop().ok_or_else(|| internal("a job is running and has no next hop"))?;
+        let way = match &hop.upstream {
+            Some(upstream) if job.job_id.upstream.as_ref().is_none_or(|only| only == upstream) => {
+                Way { upstream: upstream.clone(), url: hop.url.clone(), host: host_of(&job.input) }
+            }
+            Some(upstream) => {
+                let detail = format!("the job may not go to the upstream '{upstream}'");
+                return Err(Fault::new(Code::NotAllowed, Side::Broker, detail));
+            }
+            None => self.way_to(job, &forward::on_path(&hop.url, &job.path))?,
+        };
+        Ok((hop, way))
+    }
+
+    async fn ask(&self, job: &Job, hop: &Hop, way: Way) -> Result<Came, Fault> {
+        let mut headers = job.input.header_map();
+        if job.is_chain() {
+            set(&mut headers, forward::ID, &job.job_id.uuid.to_string());
+            set(&mut headers, forward::ERRORS_TO, job.errors_to.as_deref().unwrap_or_default());
+            set(&mut headers, forward::REFERER, &job.referer);
+        }
+        // A caller's own key is the better one: it is the same when the caller asks again.
+        if !headers.contains_key(IDEMPOTENCY_KEY) {
+            set(&mut headers, IDEMPOTENCY_KEY, &jobs::key(job));
+        }
+        self.send(job, way, hop.method(), headers, &job.input).await
+    }
+
+    /// Tells whoever wanted to hear of it what became of a job.
+    async fn tell(&self, job: &Job) -> Result<Came, Fault> {
+        let failed = job.errors_to.as_ref().filter(|_| job.state == JobState::Failing);
+        let to = failed.or(job.callback.as_ref());
+        let to = to.ok_or_else(|| internal("nobody wanted to hear of the end of a job"))?;
+        let way = self.way_to(job, to)?;
+        let content = job.outcome.as_ref().map(|outcome| outcome.content.clone()).unwrap_or_default();
+        let mut headers = HeaderMap::new();
+        for (name, value) in content.header_map() {
+            headers.extend(name.filter(jobs::is_of_content).map(|name| (name, value)));
+        }
+        if failed.is_some() {
+            describe_failure(job, &mut headers);
+        } else {
+            set(&mut headers, JOB, &job.job_id.to_string());
+            if let Some(outcome) = &job.outcome {
+                set(&mut headers, JOB_STATUS, &outcome.status.to_string());
+            }
+            if let Some(error) = &job.error {
+                set(&mut headers, JOB_ERROR, &one_line(&error.message));
+            }
+        }
+        set(&mut headers, IDEMPOTENCY_KEY, &jobs::key(job));
+        self.send(job, way, Method::POST, headers, &content).await
+    }
+
+    async fn send(
+        &self,
+        job: &Job,
+        way: Way,
+        method: Method,
+        mut headers: HeaderMap,
+        content: &Content,
+    ) -> Result<Came, Fault> {
+        let size = usize::try_from(content.size).unwrap_or(usize::MAX);
+        // It is never closed. What waits here is heard of meanwhile.
+        let _room = self.inputs.acquire_many(kib(size.min(LARGEST))).await;
+        let body = self.body_of(content).await.map_err(|trouble| {
+            let fault = Fault::new(Code::JobsUnavailable, Side::Broker, trouble.to_string());
+            Fault { maybe_seen: false, ..fault }
+        })?;
+        set(&mut headers, header::HOST, &way.host);
+        let id = self.asker.mint(&way.upstream);
+        tracing::debug!(job = %job.job_id, request = %id, %method, "a request of a job");
+        let request = Request {
+            v: VERSION,
+            client_id: self.core.id.clone(),
+            client_req_id: id,
+            client_req_ttl: millis(self.settings.timeout),
+            upstream_target: way.upstream,
+            method,
+            url: way.url,
+            headers,
+            body,
+            stream: false,
+            trailers: HeaderMap::new(),
+            upgrade: None,
+            broker_id: None,
+            broker_req_id: None,
+            broker_req_ttl: None,
+        };
+        let (reply, body) = self.asker.ask_whole(request, most(&self.settings), &self.answers).await?;
+        let status = reply.status_code.ok_or_else(|| internal("a response without a status"))?.as_u16();
+        let headers = headers::end_to_end(reply.headers);
+        let retry_after = headers.get(header::RETRY_AFTER).and_then(retry_after);
+        // The request has run: what can't be stored now is stored later.
+        let outcome = loop {
+            match self.keep_answer(job, status, &headers, &body).await {
+                Ok(outcome) => break outcome,
+                Err(trouble) => {
+                    tracing::warn!(job = %job.job_id, %trouble, "a response to a job can't be stored yet");
+                    tokio::time::sleep(STORE_AGAIN).await;
+                }
+            }
+        };
+        Ok(Came::Answer { outcome, retry_after })
+    }
+}
+
+/// What `X-Forward-Errors-To` is told of a hop that failed.
+fn describe_failure(job: &Job, headers: &mut HeaderMap) {
+    set(headers, forward::ID, &job.job_id.uuid.to_string());
+    set(headers, forward::REFERER, &job.referer);
+    set(headers, ERROR_CONDITION, if job.outcome.is_some() { "External" } else { "Internal" });
+    if let Some(outcome) = &job.outcome {
+        set(headers, ERROR_CODE, &outcome.status.to_string());
+    }
+    let message = job.error.as_ref().map_or("", |error| error.message.as_str());
+    set(headers, ERROR_MESSAGE, &one_line(message));
+    for (name, list) in forward::lists(job.hops.get(job.done as usize..).unwrap_or_default()) {
+        set(headers, name, &list);
+    }
+}
+
+fn host_of(content: &Content) -> String {
+    let host = content.headers.iter().find(|(name, _)| name == "host");
+    host.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+}
+
+/// How long `Retry-After` asks to wait: seconds, or a date (RFC 9110 §10.2.3).
+fn retry_after(value: &HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = httpdate::parse_http_date(text).ok()?;
+    Some(at.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+/// Sets a header, unless the value is none that can be set.
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+fn one_line(text: &str) -> String {
+    let printable = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
+    text.chars().map(printable).take(LONGEST_MESSAGE).collect()
+}
+
+fn internal(what: &'static str) -> Fault {
+    Fault::new(Code::Internal, Side::Broker, what)
+}
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const ERROR_CONDITION: HeaderName = HeaderName::from_static("x-forward-error-condition");
+const ERROR_CODE: HeaderName = HeaderName::from_static("x-forward-error-code");
+const ERROR_MESSAGE: HeaderName = HeaderName::from_static("x-forward-error-message");
+const JOB: HeaderName = HeaderName::from_static("x-relay-job");
+const JOB_STATUS: HeaderName = HeaderName::from_static("x-relay-job-status");
+const JOB_ERROR: HeaderName = HeaderName::from_static("x-relay-job-error");
+const LONGEST_MESSAGE: usize = 1000;
+const STORE_AGAIN: Duration = Duration::from_secs(1);

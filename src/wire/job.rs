@@ -1,0 +1,334 @@
+//! Jobs: what is done for callers that have gone. A job is a request, or a forward chain of several; its record
+//! is stored in JetStream, and each revision of it is the next thing to do.
+
+use std::{fmt, str::FromStr};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use uuid::Uuid;
+
+use super::{
+    fault::Fault,
+    ids::{Name, ProcessId},
+    message::{Error, VERSION},
+};
+
+/// Which job: `<upstream>.<uuid>` for one that may go to that upstream only, `<uuid>` for one that may go to
+/// several. NATS permissions are about the subjects that are made of these.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct JobId {
+    /// The only upstream it goes to.
+    pub upstream: Option<Name>,
+    /// The rest, 128 bits.
+    pub uuid: Uuid,
+}
+
+impl JobId {
+    /// A new id of a job for `upstream`, or for several.
+    pub fn random(upstream: Option<Name>) -> Self {
+        JobId { upstream, uuid: Uuid::new_v4() }
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(upstream) = &self.upstream {
+            write!(f, "{upstream}.")?;
+        }
+        write!(f, "{}", self.uuid)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (upstream, uuid) = match text.split_once('.') {
+            Some((upstream, uuid)) => (Some(upstream.parse().map_err(|_| NOT_AN_ID)?), uuid),
+            None => (None, text),
+        };
+        let uuid = uuid::fmt::Hyphenated::from_str(uuid).map_err(|_| NOT_AN_ID)?.into_uuid();
+        Ok(JobId { upstream, uuid })
+    }
+}
+
+const NOT_AN_ID: &str = "a job's id is a UUID, or an upstream's name, a dot and a UUID";
+
+impl Serialize for JobId {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for JobId {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+/// A job, as it is stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Protocol version.
+    pub v: u8,
+    /// The job.
+    pub job_id: JobId,
+    /// The client agent that took it.
+    pub client_id: ProcessId,
+    /// What is to be done with it.
+    pub state: JobState,
+    /// Milliseconds since it was accepted, when this revision was stored.
+    pub age: u64,
+    /// The upstreams it may go to; none stands for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<Name>,
+    /// Its requests, in order.
+    pub hops: Vec<Hop>,
+    /// How many of them are done.
+    pub done: u32,
+    /// Attempts at what comes next so far.
+    pub attempts: u32,
+    /// Milliseconds to wait before what comes next.
+    pub pause: u64,
+    /// What the next hop's request carries.
+    pub input: Content,
+    /// The path of hops that name none; chains only.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
+    /// The URL of the hop before, or `ORIGIN`; chains only.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub referer: String,
+    /// Where the failure of a chain is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors_to: Option<String>,
+    /// Where the response to a request is posted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback: Option<String>,
+    /// The status that each hop that is done was answered with, and after how many attempts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<Logged>,
+    /// The last response, or the one that the chain failed by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Error>,
+    /// Why its end could not be told to whoever wanted to hear of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untold: Option<Error>,
+}
+
+/// What is to be done with a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// The id is taken; the client agent asks the first server.
+    Begun,
+    /// The next hop.
+    Running,
+    /// All hops are done; that is to be told.
+    Telling,
+    /// A hop failed; that is to be told.
+    Failing,
+    /// Nothing: it is done.
+    Done,
+    /// Nothing: it failed.
+    Failed,
+    /// Nothing: somebody cancelled it.
+    Cancelled,
+}
+
+impl JobState {
+    /// As it is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            JobState::Begun => "begun",
+            JobState::Running => "running",
+            JobState::Telling => "telling",
+            JobState::Failing => "failing",
+            JobState::Done => "done",
+            JobState::Failed => "failed",
+            JobState::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing is left to be done.
+    pub fn is_over(self) -> bool {
+        match self {
+            JobState::Done | JobState::Failed | JobState::Cancelled => true,
+            JobState::Begun | JobState::Running | JobState::Telling | JobState::Failing => false,
+        }
+    }
+}
+
+/// One request of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hop {
+    /// The method.
+    pub method: String,
+    /// An absolute URL; a path when the upstream is named.
+    pub url: String,
+    /// The upstream it is for; otherwise the URL's host says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Name>,
+    /// Whether it may be sent again after it may have run: its method says so, or a key of its caller's.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub repeatable: bool,
+}
+
+/// Headers and a body.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Content {
+    /// Header pairs: name in lower case, value as bytes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, serde_bytes::ByteBuf)>,
+    /// The body, when it is stored here.
+    #[serde(default, with = "serde_bytes", skip_serializing_if = "Vec::is_empty")]
+    pub body: Vec<u8>,
+    /// The object that has the body instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// Bytes of the body, wherever it is.
+    pub size: u64,
+}
+
+/// What a request came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The HTTP status.
+    pub status: u16,
+    /// Headers and body.
+    pub content: Content,
+}
+
+/// What a hop came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Logged {
+    /// The HTTP status.
+    pub status: u16,
+    /// Attempts it took.
+    pub attempts: u32,
+}
+
+/// The id of the job that a caller's `Idempotency-Key` stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobKey {
+    /// Protocol version.
+    pub v: u8,
+    /// The job.
+    pub job_id: JobId,
+    /// A hash of what was asked: the same key with another request is a mistake.
+    #[serde(with = "serde_bytes")]
+    pub asked: Vec<u8>,
+}
+
+impl Job {
+    /// A job that is not yet anything: no hops.
+    pub fn new(job_id: JobId, client_id: ProcessId, state: JobState, input: Content) -> Self {
+        Job {
+            v: VERSION,
+            job_id,
+            client_id,
+            state,
+            age: 0,
+            only: Vec::new(),
+            hops: Vec::new(),
+            done: 0,
+            attempts: 0,
+            pause: 0,
+            input,
+            path: String::new(),
+            referer: String::new(),
+            errors_to: None,
+            callback: None,
+            log: Vec::new(),
+            outcome: None,
+            error: None,
+            untold: None,
+        }
+    }
+
+    /// The hop that comes next.
+    pub fn next_hop(&self) -> Option<&Hop> {
+        self.hops.get(self.done as usize)
+    }
+
+    /// Whether it is a forward chain.
+    pub fn is_chain(&self) -> bool {
+        self.errors_to.is_some()
+    }
+
+    /// The objects that it needs.
+    pub fn objects(&self) -> impl Iterator<Item = &str> {
+        let outcome = self.outcome.iter().filter_map(|outcome| outcome.content.object.as_deref());
+        self.input.object.as_deref().into_iter().chain(outcome)
+    }
+
+    /// The fault it failed by.
+    pub fn fault(&self) -> Option<Fault> {
+        self.error.clone().map(Fault::from)
+    }
+}
+
+impl Hop {
+    /// The method; POST should it be none.
+    pub fn method(&self) -> Method {
+        self.method.parse().unwrap_or(Method::POST)
+    }
+}
+
+impl Outcome {
+    /// The status; 502 should it be none.
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_GATEWAY)
+    }
+}
+
+impl Content {
+    /// `headers` and a body that is stored with them.
+    pub fn whole(headers: &HeaderMap, body: &Bytes) -> Self {
+        Content { body: body.to_vec(), size: body.len() as u64, ..Content::apart(headers, None, 0) }
+    }
+
+    /// `headers` and a body of `size` bytes that is an object of its own.
+    pub fn apart(headers: &HeaderMap, object: Option<String>, size: u64) -> Self {
+        let pair = |(name, value): (&HeaderName, &HeaderValue)| {
+            (name.as_str().to_owned(), serde_bytes::ByteBuf::from(value.as_bytes()))
+        };
+        Content { headers: headers.iter().map(pair).collect(), body: Vec::new(), object, size }
+    }
+
+    /// The headers. What can't be one is left out: it was one when it was stored.
+    pub fn header_map(&self) -> HeaderMap {
+        let pair = |(name, value): &(String, serde_bytes::ByteBuf)| {
+            Some((HeaderName::from_str(name).ok()?, HeaderValue::from_bytes(value).ok()?))
+        };
+        self.headers.iter().filter_map(pair).collect()
+    }
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_says_where_its_job_may_go() {
+        let uuid = "0191e3a0-7c1e-4b61-9d5e-0f6f4a3b2c1d";
+        let several: JobId = uuid.parse().unwrap();
+        assert_eq!((several.upstream.as_ref(), several.to_string()), (None, uuid.to_owned()));
+        let one: JobId = format!("shop.{uuid}").parse().unwrap();
+        assert_eq!(one.upstream.as_ref().map(Name::as_str), Some("shop"));
+        assert_eq!(one.to_string(), format!("shop.{uuid}"));
+        for bad in
+            ["", "shop", "shop.", ".", "a.b.0191e3a0-7c1e-4b61-9d5e-0f6f4a3b2c1d", "*.0191e3a0", "sh op.x"]
+        {
+            assert!(bad.parse::<JobId>().is_err(), "{bad}");
+        }
+    }
+}
