@@ -45,6 +45,8 @@ pub struct Credentials {
     pub client_cert: Option<(PathBuf, PathBuf)>,
     /// A certificate authority for the server's certificate.
     pub ca: Option<PathBuf>,
+    /// What the subjects begin with that JetStream answers on, when they are to be nobody else's.
+    pub inbox: Option<String>,
 }
 
 /// A cheap handle on one connection.
@@ -276,6 +278,9 @@ async fn options(credentials: &Credentials) -> anyhow::Result<ConnectOptions> {
         .subscription_capacity(MESSAGE_QUEUE)
         .skip_subject_validation(true)
         .reconnect_delay_callback(reconnect_delay);
+    if let Some(inbox) = &credentials.inbox {
+        options = options.custom_inbox_prefix(inbox);
+    }
     if let Some((user, password)) = &credentials.user {
         options = options.user_and_password(user.clone(), password.clone());
     }

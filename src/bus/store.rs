@@ -309,7 +309,8 @@ impl Store {
     /// What is in the way.
     pub async fn get_object(&self, bucket: &str, name: &str, most: usize) -> Result<Option<Bytes>, Trouble> {
         let objects = self.objects(bucket).await?;
-        let object = match objects.get(name).await {
+        let asked = format!("$JS.API.CONSUMER.CREATE.OBJ_{bucket}");
+        let object = match self.unless_denied(&asked, objects.get(name)).await? {
             Ok(object) => object,
             Err(error) if error.kind() == object_store::GetErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Trouble::Other(chain(&error))),

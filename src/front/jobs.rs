@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     body::Held,
     http::{Ask, Front},
+    problem,
     relay::{Asked, Outcome},
     served::Told,
 };
@@ -23,7 +24,7 @@ use crate::{
     },
     proto::forward::{self, Forward},
     wire::{
-        Code, Fault, Job, JobId, Name, ProcessId, Side, Subjects, codec,
+        Code, Fault, Job, JobId, Name, ProcessId, RequestId, Side, Subjects, codec, headers,
         job::{Content, Outcome as Came},
     },
 };
@@ -82,7 +83,7 @@ impl<A: Ask> Front<A> {
         told: &mut Told<A>,
     ) -> Result<Outcome, Fault> {
         if let Some(id) = asked.url.strip_prefix(PAGES) {
-            return self.page(desk, id, &asked.head).await;
+            return self.page(desk, id, &asked.head, &told.served.id).await;
         }
         match desk.wanted(&mut asked)? {
             Wanted::Ordinary => self.answer_now(asked, told).await,
@@ -97,11 +98,12 @@ impl<A: Ask> Front<A> {
         desk: &Desk,
         id: &JobId,
         news: Option<(Subscription, Instant)>,
+        request: &RequestId,
     ) -> Result<Response<Held>, Fault> {
         if let Some((news, until)) = news
             && let Some(job) = over_by(news, until, id).await
         {
-            return self.answer_of(desk, &job).await;
+            return self.answer_of(desk, &job, request).await;
         }
         let page = format!("{PAGES}{id}");
         let text = json!({ "id": id.to_string(), "state": "running", "location": page }).to_string() + "\n";
@@ -115,10 +117,10 @@ impl<A: Ask> Front<A> {
     }
 
     /// What a job that is over came to.
-    async fn answer_of(&self, desk: &Desk, job: &Job) -> Result<Response<Held>, Fault> {
+    async fn answer_of(&self, desk: &Desk, job: &Job, request: &RequestId) -> Result<Response<Held>, Fault> {
         let mut response = match (&job.outcome, job.fault()) {
             (Some(came), _) => self.stored_answer(desk, came).await?,
-            (None, Some(fault)) => super::problem::response(&fault, None, &http::Method::GET),
+            (None, Some(fault)) => problem::response(&fault, Some(request), &http::Method::GET),
             (None, None) => Response::new(Held::empty()),
         };
         set(response.headers_mut(), JOB, job.state.as_str());
@@ -129,7 +131,7 @@ impl<A: Ask> Front<A> {
         let size = usize::try_from(came.content.size).unwrap_or(usize::MAX);
         let share = if size == 0 { None } else { Some(self.budget.take(size)?) };
         let body = desk.body_of(&came.content).await?;
-        let headers = crate::wire::headers::for_caller(came.content.header_map(), http::Version::HTTP_11);
+        let headers = headers::for_caller(came.content.header_map(), http::Version::HTTP_11);
         let mut response = Response::new(Held::new(body, HeaderMap::new(), share));
         *response.status_mut() = came.status();
         *response.headers_mut() = headers;

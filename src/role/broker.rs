@@ -129,6 +129,11 @@ impl Broker {
         Ok(())
     }
 
+    /// Whether it knows if it can have jobs, or has nothing to do with them.
+    pub fn knows_of_jobs(&self) -> bool {
+        self.jobs.as_ref().is_none_or(|(_, runner)| runner.has_tried())
+    }
+
     /// Waits for the jobs that it works on to have their next revision stored.
     async fn finish(&self) {
         while self.jobs.as_ref().is_some_and(|(_, runner)| runner.running() > 0) {
@@ -271,6 +276,10 @@ impl Role for Broker {
             | Address::Refused { .. }
             | Address::Ready => {}
         }
+    }
+
+    fn unready(&self) -> Option<&'static str> {
+        (!self.knows_of_jobs()).then_some("asking JetStream whether jobs can be kept")
     }
 
     fn on_link(&self, up: bool) {

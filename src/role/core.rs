@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    bus::{Bus, Event, Message},
+    bus::{Bus, Credentials, Event, Message},
     config::{Admin, Listen, Process},
     front::{admin, listen},
     role::{
@@ -111,7 +111,10 @@ impl Core {
             None => realm.parse().context("the role's own realm is a name")?,
         };
         let id = ProcessId::random(&realm);
-        let credentials = settings.nats.credentials(format!("relay {role} {id}"))?;
+        let credentials = Credentials {
+            inbox: Some(inbox(&id)),
+            ..settings.nats.credentials(format!("relay {role} {id}"))?
+        };
         let (bus, events) = Bus::connect(&credentials).await?;
         let core = Core {
             role,
@@ -236,6 +239,12 @@ impl Core {
         }
         self.metrics.connected.set(i64::from(state == READY));
     }
+}
+
+/// Where this process is answered by what is not relay's: `_INBOX.<realm>.<process>`, so that NATS permissions can keep
+/// those answers to the realm.
+fn inbox(id: &ProcessId) -> String {
+    format!("_INBOX.{id}")
 }
 
 /// Starts what every process runs beside its own work, and the one service that it is to NATS.

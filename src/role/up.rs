@@ -111,7 +111,7 @@ async fn start_parts(
     let opening = client::opening(&client_settings)?;
     let handle = std::sync::Arc::clone(&asking);
     serving.spawn(async move { handle.serve(listener, opening, &client_settings, events).await });
-    ready(&asking, &agent, server).await?;
+    ready(&running, &asking, &agent, server).await?;
     Ok(Parts { client: asking, upstream: agent, serving })
 }
 
@@ -120,9 +120,9 @@ fn parse(role: &str, flags: &[&str]) -> anyhow::Result<config::Command> {
     config::from_flags(&[&["relay", role], flags].concat())
 }
 
-async fn ready(client: &Client, upstream: &Agent, server: &str) -> anyhow::Result<()> {
-    let both = async {
-        while !(client.process().is_ready() && upstream.process().is_ready()) {
+async fn ready(broker: &Broker, client: &Client, upstream: &Agent, server: &str) -> anyhow::Result<()> {
+    let all = async {
+        while !(client.process().is_ready() && upstream.process().is_ready() && broker.knows_of_jobs()) {
             if client.process().is_login_refused() {
                 let server = config::shown(server);
                 bail!(
@@ -134,7 +134,7 @@ async fn ready(client: &Client, upstream: &Agent, server: &str) -> anyhow::Resul
         Ok(())
     };
     let late = || anyhow!("NATS could not be reached; is --server right?");
-    tokio::time::timeout(START, both).await.map_err(|_| late())?
+    tokio::time::timeout(START, all).await.map_err(|_| late())?
 }
 
 impl Parts {
@@ -223,6 +223,9 @@ impl PrivateNats {
             &directory,
             "-l",
             &format!("{directory}/log"),
+            "-js",
+            "-sd",
+            &format!("{directory}/jetstream"),
         ];
         // `setpriv` ends the child even when this process is killed; not every system has it.
         let mut guarded = Command::new("setpriv");

@@ -208,3 +208,39 @@ async fn woken(accounts: &Accounts, broker: &Role, client: &Role, upstream: &str
     .await;
     accounts.refused_nothing(&[broker, &agent, client]).await;
 }
+
+#[tokio::test]
+async fn jobs_and_chains_run_as_the_users_that_are_meant_for_them() {
+    let accounts = Accounts::start().await;
+    let (hello, billing) = (Origin::echo().await, Origin::echo().await);
+    let broker = accounts.broker(&["--job-backoff", "50ms", "--wait", "300ms"]).await;
+    let agents = (accounts.agent("hello", &hello).await, accounts.agent("billing", &billing).await);
+    let (client, limited) = (accounts.client("hello").await, accounts.limited_client("hello").await);
+    // Too large for a record, and answered after a wait: all that a client agent needs.
+    let body = vec![b'x'; 1 << 20];
+    let later = http().post(client.url("/").await).header("prefer", "respond-async, wait=30");
+    let answer = later.header("idempotency-key", "k").body(body.clone()).send().await.unwrap();
+    assert!(answer.status() == 200 && answer.bytes().await.unwrap() == body);
+    let later = http().post(limited.url("/").await).header("prefer", "respond-async, wait=30").body("small");
+    assert_eq!(later.send().await.unwrap().text().await.unwrap(), "small");
+    let chain = |client: String| {
+        http()
+            .post(client)
+            .header("x-forward-id", uuid::Uuid::new_v4().to_string())
+            .header("x-forward-errors-to", "http://hello/")
+            .header("x-forward-referer", "ORIGIN")
+            .header("x-forward-to", "http://hello/next")
+            .header("x-forward-query-params", "")
+            .header("x-forward-method", "POST")
+            .header("prefer", "wait=30")
+            .body("chained")
+    };
+    let answer = chain(client.url("/").await).send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), "chained");
+    accounts.refused_nothing(&[&broker, &agents.0, &agents.1, &client, &limited]).await;
+    // One that may ask for hello alone can have no broker go elsewhere for it.
+    problem(chain(limited.url("/").await).send().await.unwrap())
+        .await
+        .is(503, "jobs_unavailable", "client")
+        .names("permissions refuse relay.chain.");
+}

@@ -166,6 +166,13 @@ const CLIENT_MAY: &[&str] = &[
     "publish relay.who.payroll",
     "publish relay.who.client.P.ready",
     "publish _INBOX.P.1",
+    "publish relay.job.payroll.U",
+    "publish relay.chain.U",
+    "publish relay.key.payroll.h",
+    "publish $JS.API.DIRECT.GET.relay-jobs.relay.job.payroll.U",
+    "subscribe relay.job.payroll.U",
+    "subscribe relay.chain.U",
+    "subscribe _INBOX.client.P.1",
 ];
 
 const CLIENT_MAY_NOT: &[&str] = &[
@@ -188,6 +195,12 @@ const CLIENT_MAY_NOT: &[&str] = &[
     "publish relay.lease.client.P.broker.Q.lost",
     "publish $SRV.PING",
     "publish $JS.API.INFO",
+    "publish relay.dead.chain.U",
+    "publish $JS.API.STREAM.PURGE.relay-jobs",
+    "publish $JS.API.STREAM.DELETE.relay-jobs",
+    "publish $JS.API.CONSUMER.MSG.NEXT.relay-jobs.brokers",
+    "publish $JS.ACK.relay-jobs.brokers.1.1.1.1.1",
+    "subscribe _INBOX.broker.P.1",
 ];
 
 const LIMITED_MAY: &[&str] = &[
@@ -208,6 +221,11 @@ const LIMITED_MAY: &[&str] = &[
     "publish relay.who.hello",
     "publish relay.who.client-hello.P.ready",
     "publish _INBOX.P.1",
+    "publish relay.job.hello.U",
+    "publish relay.key.hello.h",
+    "publish $JS.API.DIRECT.GET.relay-jobs.relay.job.hello.U",
+    "subscribe relay.job.hello.U",
+    "subscribe _INBOX.client-hello.P.1",
 ];
 
 const LIMITED_MAY_NOT: &[&str] = &[
@@ -238,6 +256,14 @@ const LIMITED_MAY_NOT: &[&str] = &[
     "subscribe relay.gone.>",
     "subscribe relay.route.>",
     "subscribe relay.>",
+    "publish relay.job.payroll.U",
+    "publish relay.chain.U",
+    "publish relay.key.payroll.h",
+    "publish $JS.API.DIRECT.GET.relay-jobs.relay.job.payroll.U",
+    "publish $JS.API.DIRECT.GET.relay-jobs.relay.chain.U",
+    "subscribe relay.job.payroll.U",
+    "subscribe relay.chain.U",
+    "subscribe _INBOX.client.P.1",
 ];
 
 const BROKER_MAY: &[&str] = &[
@@ -258,6 +284,19 @@ const BROKER_MAY: &[&str] = &[
     "publish relay.who.payroll",
     "publish relay.who.broker.P.ready",
     "publish _INBOX.P.1",
+    "publish relay.hold.hello",
+    "publish relay.claim.hello.P.hello",
+    "publish relay.job.hello.U",
+    "publish relay.chain.U",
+    "publish relay.dead.chain.U",
+    "publish $JS.API.STREAM.CREATE.relay-jobs",
+    "publish $JS.API.STREAM.UPDATE.relay-dead",
+    "publish $JS.API.CONSUMER.CREATE.relay-jobs.brokers",
+    "publish $JS.API.CONSUMER.MSG.NEXT.relay-jobs.brokers",
+    "publish $JS.ACK.relay-jobs.brokers.1.1.1.1.1",
+    "publish $O.relay-bodies.C.X",
+    "subscribe _INBOX.broker.P.1",
+    "subscribe relay.route.>",
 ];
 
 const BROKER_MAY_NOT: &[&str] = &[
@@ -270,9 +309,12 @@ const BROKER_MAY_NOT: &[&str] = &[
     "subscribe relay.>",
     "publish relay.here.hello.hello.P",
     "publish relay.gone.hello.hello.P",
-    "publish relay.hold.hello",
     "publish $SRV.PING",
     "publish $JS.API.INFO",
+    "publish relay.key.hello.h",
+    "publish $JS.API.STREAM.INFO.other",
+    "publish $JS.API.STREAM.DELETE.KV_other",
+    "subscribe _INBOX.client.P.1",
 ];
 
 const OBSERVER_MAY: &[&str] = &[
@@ -299,8 +341,16 @@ const OBSERVER_MAY_NOT: &[&str] = &[
     "publish _INBOX.P.1",
 ];
 
-const OPERATOR_MAY: &[&str] =
-    &["publish relay.cache.purge", "publish relay.cache.stats", "publish $SRV.STATS", "subscribe _INBOX.P.1"];
+const OPERATOR_MAY: &[&str] = &[
+    "publish relay.cache.purge",
+    "publish relay.cache.stats",
+    "publish $SRV.STATS",
+    "subscribe _INBOX.P.1",
+    "publish relay.job.hello.U",
+    "publish relay.chain.U",
+    "publish $JS.API.STREAM.PURGE.relay-dead",
+    "publish $JS.API.CONSUMER.CREATE.relay-dead.x",
+];
 
 const OPERATOR_MAY_NOT: &[&str] = &[
     "subscribe relay.>",
@@ -312,6 +362,9 @@ const OPERATOR_MAY_NOT: &[&str] = &[
     "publish relay.here.hello.hello.P",
     "publish relay.who",
     "publish _INBOX.P.1",
+    "publish $JS.API.STREAM.PURGE.relay-jobs",
+    "publish $JS.API.STREAM.DELETE.relay-dead",
+    "publish relay.dead.chain.U",
 ];
 
 /// Tries everything; all that is not as it should be is told together.

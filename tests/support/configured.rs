@@ -40,6 +40,8 @@ impl Server {
             assert!(text.contains(from), "{file} has no {from}");
             text.replace(from, to)
         });
+        // What it stores is this server's alone.
+        let text = text.replace("/tmp/relay-nats", directory.path().to_str().unwrap());
         fs::write(&copy, text).unwrap();
         Server::by(directory, &["-c", copy.to_str().unwrap()], variables).await
     }

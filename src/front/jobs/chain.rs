@@ -72,7 +72,7 @@ impl<A: Ask> Front<A> {
         let stored = desk.store.replace(&desk.subjects.job(&id), revision, codec::encode(&job)).await;
         stored.map_err(unavailable).map_err(after_the_first)?;
         self.ask.accepted("chain");
-        let mut response = self.accepted(desk, &id, news).await?;
+        let mut response = self.accepted(desk, &id, news, &told.served.id).await?;
         set(response.headers_mut(), forward::ID, &forward.id.to_string());
         Ok(Outcome::Job(response))
     }

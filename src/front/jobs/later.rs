@@ -83,7 +83,7 @@ impl<A: Ask> Front<A> {
             Err(Trouble::Changed) => {}
             Err(trouble) => return Err(unavailable(trouble)),
         }
-        let mut response = self.accepted(desk, &id, news).await?;
+        let mut response = self.accepted(desk, &id, news, &told.served.id).await?;
         set(response.headers_mut(), PREFERENCE_APPLIED, "respond-async");
         Ok(Outcome::Job(response))
     }

@@ -13,20 +13,26 @@ use crate::{
         http::{Ask, Front},
         relay::Outcome,
     },
-    proto::jobs,
-    wire::{Code, Fault, Job, JobId, Side, codec},
+    proto::{forward, jobs},
+    wire::{Code, Fault, Job, JobId, RequestId, Side, codec},
 };
 
 impl<A: Ask> Front<A> {
     /// Answers a request for the page of the job `id`, or of its progress.
-    pub(super) async fn page(&self, desk: &Desk, id: &str, head: &Parts) -> Result<Outcome, Fault> {
+    pub(super) async fn page(
+        &self,
+        desk: &Desk,
+        id: &str,
+        head: &Parts,
+        request: &RequestId,
+    ) -> Result<Outcome, Fault> {
         let id = id.split('?').next().unwrap_or_default();
         let (id, progress) = id.strip_suffix("/progress").map_or((id, false), |id| (id, true));
         let id: JobId = id.parse().map_err(|_| no_job(id))?;
         let response = match head.method {
             Method::GET | Method::HEAD => {
                 let wait = Preferences::of(&head.headers).and_then(|prefers| prefers.wait);
-                self.show(desk, &id, progress, wait).await?
+                self.show(desk, &id, progress, wait, request).await?
             }
             Method::DELETE => desk.cancel(&id).await?,
             _ => {
@@ -45,6 +51,7 @@ impl<A: Ask> Front<A> {
         id: &JobId,
         progress: bool,
         wait: Option<Duration>,
+        request: &RequestId,
     ) -> Result<Response<Held>, Fault> {
         let news = desk.news_of(id, wait).await;
         let (mut job, record) = desk.last(id).await?;
@@ -55,7 +62,7 @@ impl<A: Ask> Front<A> {
             job = over;
         }
         if job.state.is_over() && !progress {
-            return self.answer_of(desk, &job).await;
+            return self.answer_of(desk, &job, request).await;
         }
         let stored = SystemTime::now().duration_since(record.stored).unwrap_or_default();
         let text = serde_json::to_string_pretty(&describe(&job, stored)).unwrap_or_default() + "\n";
@@ -114,7 +121,8 @@ fn describe(job: &Job, stored: Duration) -> Value {
                 std::cmp::Ordering::Equal => job.state.as_str(),
                 std::cmp::Ordering::Greater => "waiting",
             };
-            let url = hop.url.split('?').next();
+            let url = forward::on_path(&hop.url, &job.path);
+            let url = url.split('?').next();
             json!({ "method": hop.method, "url": url, "state": state })
         })
         .collect();

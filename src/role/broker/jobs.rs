@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -47,6 +47,8 @@ pub struct Runner {
     answers: Semaphore,
     /// Jobs that it works on.
     running: AtomicUsize,
+    /// Whether it is known if jobs can be taken.
+    tried: AtomicBool,
 }
 
 /// A job as it is worked on.
@@ -77,6 +79,7 @@ impl Runner {
             inputs: Semaphore::new(memory.max(kib(LARGEST) as usize)),
             answers: Semaphore::new(memory.max(kib(most(settings)) as usize)),
             running: AtomicUsize::new(0),
+            tried: AtomicBool::new(false),
             settings: settings.clone(),
         })
     }
@@ -84,6 +87,11 @@ impl Runner {
     /// NATS refused a publication.
     pub fn on_publish_denied(&self, subject: &str) {
         self.store.deny(subject);
+    }
+
+    /// Whether it is known if jobs can be taken.
+    pub fn has_tried(&self) -> bool {
+        self.tried.load(Ordering::Relaxed)
     }
 
     /// Jobs that it works on.
@@ -112,7 +120,9 @@ impl Runner {
         if !self.core.is_ready() {
             return RETRY;
         }
-        let trouble = match self.set_up().await {
+        let list = self.set_up().await;
+        self.tried.store(true, Ordering::Relaxed);
+        let trouble = match list {
             Ok(list) => {
                 if told.take().is_some() {
                     tracing::info!("jobs are taken again");

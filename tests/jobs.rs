@@ -1,0 +1,19 @@
+//! Jobs: forward chains, and requests that are answered later, with real origins. Brokers and NATS are killed under
+//! them.
+
+mod support;
+
+#[path = "jobs/chains.rs"]
+mod chains;
+#[path = "jobs/durable.rs"]
+mod durable;
+#[path = "jobs/failing.rs"]
+mod failing;
+#[path = "jobs/later.rs"]
+mod later;
+#[path = "jobs/outside.rs"]
+mod outside;
+#[path = "jobs/stage.rs"]
+mod stage;
+#[path = "jobs/unavailable.rs"]
+mod unavailable;

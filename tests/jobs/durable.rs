@@ -1,0 +1,112 @@
+//! What was accepted is done, whoever is killed.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::{
+    stage::{JETSTREAM, Stage, location, says, value},
+    support::{Nats, Origin, Seen, eventually, http},
+};
+
+/// A server that waits for the gate before it answers with what it got.
+async fn gated(gate: &watch::Sender<bool>) -> Origin {
+    let gate = gate.subscribe();
+    Origin::start(move |seen: Seen| {
+        let mut gate = gate.clone();
+        async move {
+            gate.wait_for(|open| *open).await.ok();
+            crate::stage::said("gated", &seen)
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_chain_goes_on_where_a_broker_that_died_stopped() {
+    let gate = watch::Sender::new(false);
+    let mut at = Stage::start().await;
+    let (two, middle, last) = (says("two").await, gated(&gate).await, says("last").await);
+    at.serve("two", &two).await;
+    at.serve("gated", &middle).await;
+    at.serve("last", &last).await;
+    let chain = at.chain("/", "http://two, http://gated, http://last", ",,", "POST,POST,PUT");
+    let accepted = chain.await.body("x").send().await.unwrap();
+    eventually("the hop in the middle is under way", || middle.hits() == 1).await;
+    at.broker.kill9();
+    at.broker = at.nats.broker(&[]).await;
+    eventually("the other broker asks again", || middle.hits() == 2).await;
+    gate.send_replace(true);
+    assert_eq!(at.over(&accepted).await.text().await.unwrap(), "last(gated(two(one(x))))");
+    let keys: Vec<_> = middle.seen().iter().map(|seen| seen.value("idempotency-key")).collect();
+    assert_eq!(keys[0], keys[1], "it can be told that it is the same");
+    assert_eq!((at.one.hits(), two.hits(), last.hits()), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn a_broker_that_is_stopped_finishes_what_it_has() {
+    let gate = watch::Sender::new(false);
+    let mut at = Stage::start().await;
+    let slow = gated(&gate).await;
+    at.serve("gated", &slow).await;
+    let accepted = at.chain("/", "http://gated", "", "POST").await.send().await.unwrap();
+    eventually("the hop is under way", || slow.hits() == 1).await;
+    at.broker.term();
+    gate.send_replace(true);
+    assert!(at.broker.ended().await.success());
+    assert_eq!(value(&at.over(&accepted).await, "x-relay-job"), "done");
+    assert_eq!(slow.hits(), 1);
+}
+
+#[tokio::test]
+async fn chains_outlive_all_brokers_and_a_restart_of_nats() {
+    let nats = Nats::with(JETSTREAM).await;
+    let (one, two) = (says("one").await, says("two").await);
+    let agents = [nats.upstream("one", &one.url(), &[]).await, nats.upstream("two", &two.url(), &[]).await];
+    let client = nats.client(&["--upstream", "one", "--forward-to", "any"]).await;
+    // It sets JetStream up; then there is none.
+    nats.broker(&[]).await.kill9();
+    let mut pages = Vec::new();
+    for n in 0..20 {
+        let chain = http()
+            .post(client.url(&format!("/{n}")).await)
+            .header("x-forward-id", uuid::Uuid::new_v4().to_string())
+            .header("x-forward-errors-to", "http://errors/")
+            .header("x-forward-referer", "ORIGIN")
+            .header("x-forward-to", "http://two, http://two/last")
+            .header("x-forward-query-params", ",")
+            .header("x-forward-method", "POST,PUT");
+        pages.push(location(&chain.send().await.unwrap()));
+    }
+    let nats = nats.restart().await;
+    let _broker = nats.broker(&[]).await;
+    for page in &pages {
+        let waits = http().get(client.url(page).await).header("prefer", "wait=40").send().await.unwrap();
+        assert_eq!(waits.text().await.unwrap(), "two(two(one()))");
+    }
+    assert_eq!((one.hits(), two.hits()), (20, 40));
+    drop(agents);
+}
+
+#[tokio::test]
+async fn brokers_share_the_jobs() {
+    let at = Stage::start().await;
+    let other = at.nats.broker(&[]).await;
+    for n in 0..40 {
+        at.later(&format!("/{n}")).await.send().await.unwrap();
+    }
+    eventually("all have run", || at.one.hits() >= 40).await;
+    at.broker.counts("relay_job_hops_total", "", 1.0).await;
+    other.counts("relay_job_hops_total", "", 1.0).await;
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while at.broker.metric("relay_job_hops_total", "").await
+            + other.metric("relay_job_hops_total", "").await
+            < 40.0
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(at.one.hits(), 40);
+}

@@ -1,0 +1,67 @@
+//! What can't be stored is refused at once, and ordinary requests never notice.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    stage::{JETSTREAM, Stage, says},
+    support::{Nats, Relay, eventually, http, problem},
+};
+
+#[tokio::test]
+async fn without_jetstream_jobs_are_refused_at_once_and_ordinary_requests_go_on() {
+    let relay = Relay::start().await;
+    let started = Instant::now();
+    let later = http().get(relay.url("/").await).header("prefer", "respond-async").send().await.unwrap();
+    problem(later).await.is(503, "jobs_unavailable", "client").names("without JetStream");
+    let page = relay.get("/.relay/jobs/00000000-0000-4000-8000-000000000000").await;
+    problem(page).await.is(503, "jobs_unavailable", "client");
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert_eq!(relay.get("/").await.status(), 200);
+    assert_eq!(relay.origin.hits(), 1);
+}
+
+#[tokio::test]
+async fn where_no_more_jobs_fit_they_are_refused_and_nothing_is_sent() {
+    let at = Stage::with(says("one").await, &["--max-jobs", "2"], &[]).await;
+    // A job may come with a key, which has a record too: there is room for both.
+    for _ in 0..4 {
+        assert_eq!(at.later("/").await.send().await.unwrap().status(), 202);
+    }
+    let refused = at.later("/").await.send().await.unwrap();
+    problem(refused).await.is(503, "jobs_unavailable", "client").names("no room");
+    assert_eq!(http().get(at.client.url("/").await).send().await.unwrap().status(), 200);
+    eventually("all that was accepted has run", || at.one.hits() == 5).await;
+    let chain = at.chain("/", "http://one", "", "POST").await.send().await.unwrap();
+    problem(chain).await.is(503, "jobs_unavailable", "client");
+    assert_eq!(at.one.hits(), 5, "the first server of a chain that can't be stored is not asked");
+}
+
+#[tokio::test]
+async fn a_permission_that_is_missing_is_named_at_once() {
+    let config = format!(
+        r#"{JETSTREAM}
+        authorization {{ users: [
+            {{ user: all, password: all }},
+            {{ user: client, password: client, permissions: {{ publish: {{ deny: ["relay.job.>", "relay.chain.>"] }} }} }}
+        ] }}"#
+    );
+    let nats = Nats::with(&config).await;
+    let _broker = nats.broker(&["--user", "all", "--password", "all"]).await;
+    let one = says("one").await;
+    let all = ["--name", "one", "--to", &one.url(), "--user", "all", "--password", "all"];
+    let _agent = nats.spawn("upstream", &all).ready().await;
+    let client = nats.client(&["--upstream", "one", "--user", "client", "--password", "client"]).await;
+    let started = Instant::now();
+    let later = http().get(client.url("/").await).header("prefer", "respond-async").send().await.unwrap();
+    problem(later).await.is(503, "jobs_unavailable", "client").names("permissions refuse relay.job.one.");
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert_eq!(client.get("/").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_client_agent_may_leave_jobs_alone() {
+    let at = Stage::with(says("one").await, &[], &["--jobs", "off"]).await;
+    let answered = at.later("/").await.body("x").send().await.unwrap();
+    assert_eq!((answered.status().as_u16(), answered.text().await.unwrap()), (200, "one(x)".into()));
+    assert_eq!(at.one.only().value("prefer"), "respond-async");
+}
