@@ -35,6 +35,8 @@ fn hide(fields: &mut Map<String, Value>) {
     {
         *body = format!("{}… ({} bytes; --full shows all)", beginning(body, SHOWN_BODY), body.len());
     }
+    // A job has what it sends and what it was answered within.
+    fields.values_mut().filter_map(Value::as_object_mut).for_each(hide);
 }
 
 /// The first `most` bytes of a text, or a few less where they would end within a character.
@@ -132,6 +134,8 @@ mod tests {
             v: u8,
             headers: Vec<(&'static str, serde_bytes::ByteBuf)>,
             body: serde_bytes::ByteBuf,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            within: Option<Box<Message>>,
         }
         let message = Message {
             v: 1,
@@ -140,8 +144,17 @@ mod tests {
                 ("accept", "*/*".as_bytes().to_vec().into()),
             ],
             body: serde_bytes::ByteBuf::from("é".repeat(2000)),
+            within: None,
         };
-        let payload = rmp_serde::to_vec_named(&message).unwrap();
+        let within =
+            Message { v: 1, headers: Vec::new(), body: Vec::new().into(), within: Some(message.into()) };
+        for message in [within.within.as_deref().unwrap(), &within] {
+            is_hidden(message);
+        }
+    }
+
+    fn is_hidden(message: &impl serde::Serialize) {
+        let payload = rmp_serde::to_vec_named(message).unwrap();
         let short = to_json(&payload, false).unwrap();
         assert!(!short.contains("x1y2") && short.contains("*/*") && short.len() < 2000, "{short}");
         let full = to_json(&payload, true).unwrap();
