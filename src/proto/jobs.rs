@@ -238,7 +238,9 @@ fn again(mut job: Job, age: Duration, asked: Option<Duration>, policy: &Policy, 
     let longest = millis(doubled.min(policy.backoff_max));
     // Between half and all of it, so that what failed together does not come again together.
     let spread = longest / 2 + random % (longest / 2 + 1);
-    job.pause = spread.max(asked.map_or(0, millis)).max(1);
+    // Who asks for more than the lifetime asks for none: JetStream keeps no record much longer than that.
+    let asked = asked.map_or(0, |asked| millis(asked.min(policy.lifetime.saturating_sub(age))));
+    job.pause = spread.max(asked).max(1);
     at(job, age)
 }
 
