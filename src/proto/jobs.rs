@@ -140,7 +140,7 @@ pub fn told(mut job: Job, age: Duration, came: Came, policy: &Policy, random: u6
         }
     };
     // Telling twice harms nobody: it has an Idempotency-Key, and says that something is over.
-    if job.attempts < policy.attempts && fault.status() >= 500 {
+    if job.attempts < policy.attempts && may_again(&fault, true) {
         return again(job, age, retry_after, policy, random);
     }
     job.untold = Some(Error::from(&fault));
