@@ -95,12 +95,17 @@ pub fn waits_for_agents(job: &Job) -> bool {
 
 /// The next revision of a job whose next hop was asked. `random` spreads the attempts of many jobs.
 pub fn asked(mut job: Job, age: Duration, came: Came, policy: &Policy, random: u64) -> Job {
+    if let Came::Fault(fault) = &came
+        && waits_for_agents(&job)
+        && is_nobody(fault.code)
+    {
+        return waiting(job, age, fault, policy, random);
+    }
     job.attempts += 1;
     let is_repeatable = job.next_hop().is_some_and(|hop| hop.repeatable) || policy.retry_unsafe;
     match came {
         Came::Fault(fault) => {
-            let waits = waits_for_agents(&job) && is_nobody(fault.code);
-            if waits || (job.attempts < policy.attempts && may_again(&fault, is_repeatable)) {
+            if job.attempts < policy.attempts && may_again(&fault, is_repeatable) {
                 job.error = Some(Error::from(&fault));
                 again(job, age, fault.retry_after, policy, random)
             } else {
@@ -233,8 +238,26 @@ fn may_again(fault: &Fault, is_repeatable: bool) -> bool {
     !is_final && (!fault.maybe_seen || is_repeatable)
 }
 
-fn again(mut job: Job, age: Duration, asked: Option<Duration>, policy: &Policy, random: u64) -> Job {
+/// Nobody took it: that was no attempt, and it comes again more and more seldom.
+fn waiting(mut job: Job, age: Duration, fault: &Fault, policy: &Policy, random: u64) -> Job {
+    job.error = Some(Error::from(fault));
+    let doubled = Duration::from_millis(job.pause).saturating_mul(2).max(policy.backoff);
+    paused(job, age, doubled, fault.retry_after, policy, random)
+}
+
+fn again(job: Job, age: Duration, asked: Option<Duration>, policy: &Policy, random: u64) -> Job {
     let doubled = policy.backoff.saturating_mul(2_u32.saturating_pow(job.attempts.saturating_sub(1).min(30)));
+    paused(job, age, doubled, asked, policy, random)
+}
+
+fn paused(
+    mut job: Job,
+    age: Duration,
+    doubled: Duration,
+    asked: Option<Duration>,
+    policy: &Policy,
+    random: u64,
+) -> Job {
     let longest = millis(doubled.min(policy.backoff_max));
     // Between half and all of it, so that what failed together does not come again together.
     let spread = longest / 2 + random % (longest / 2 + 1);
