@@ -98,6 +98,7 @@ pub fn asked(mut job: Job, age: Duration, came: Came, policy: &Policy, random: u
     if let Came::Fault(fault) = &came
         && waits_for_agents(&job)
         && is_nobody(fault.code)
+        && !fault.maybe_seen
     {
         return waiting(job, age, fault, policy, random);
     }
