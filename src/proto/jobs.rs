@@ -47,6 +47,8 @@ pub enum Todo {
     Tell,
     /// Store this instead.
     Store(Box<Job>),
+    /// Store it with the dead letters; then nothing is left to do.
+    Bury,
     /// Nothing any more.
     Nothing,
 }
@@ -70,6 +72,8 @@ pub enum Came {
 pub fn todo(job: &Job, age: Duration, delivered: u64, policy: &Policy) -> Todo {
     let pause = Duration::from_millis(job.pause);
     match job.state {
+        // The record says first that it failed: a letter of what another broker brought to a good end would be wrong.
+        JobState::Done | JobState::Failed | JobState::Cancelled if is_dead(job) => Todo::Bury,
         JobState::Done | JobState::Failed | JobState::Cancelled => Todo::Nothing,
         JobState::Begun if age < ACCEPTING => Todo::Wait(ACCEPTING - age),
         JobState::Begun => Todo::Store(Box::new(abandoned(job.clone(), age))),

@@ -19,6 +19,13 @@ fn a_request_is_asked_and_its_response_ends_the_job() {
 }
 
 #[test]
+fn what_finally_failed_is_buried_by_whoever_is_handed_its_last_revision() {
+    let failed = told(failing(), AGE, answer(204, ""), &policy(), 0);
+    assert_eq!(todo(&failed, AGE, 1, &policy()), Todo::Bury);
+    assert_eq!(todo(&failed, Duration::MAX, 7, &policy()), Todo::Bury);
+}
+
+#[test]
 fn any_response_to_a_request_is_an_answer_but_one_that_asks_to_come_again() {
     for status in [200, 302, 404, 500] {
         let done = asked(request("POST"), AGE, answer(status, ""), &policy(), 0);

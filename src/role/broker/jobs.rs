@@ -205,6 +205,7 @@ impl Runner {
             Todo::Nothing => run.work.settle().await,
             Todo::Wait(pause) => run.work.later(pause).await,
             Todo::Store(next) => self.finish(run, *next).await,
+            Todo::Bury => self.bury(run).await,
             Todo::Ask | Todo::Tell => {
                 let next = self.do_it(&run).await;
                 match next {
@@ -254,8 +255,8 @@ impl Runner {
         let mut heard = tokio::time::interval(STILL_AT_IT);
         let stored = loop {
             heard.tick().await;
-            match self.keep_next(&subject, work.record.revision, &next, &bytes).await {
-                Ok(()) => break true,
+            match self.store.replace(&subject, work.record.revision, bytes.clone()).await {
+                Ok(_) => break true,
                 Err(Trouble::Changed) => break false,
                 Err(trouble) => {
                     tracing::warn!(job = %next.job_id, %trouble, "what became of a job can't be stored yet");
@@ -282,26 +283,25 @@ impl Runner {
         }
     }
 
-    async fn keep_next(
-        &self,
-        subject: &str,
-        revision: u64,
-        next: &Job,
-        bytes: &Bytes,
-    ) -> Result<(), Trouble> {
-        if jobs::is_dead(next) {
-            self.store.put(&self.core.subjects.dead(&next.job_id), bytes.clone()).await?;
+    /// Keeps a job that failed among the dead letters.
+    async fn bury(&self, run: Run) {
+        let Run { work, job, .. } = run;
+        match self.store.put(&self.core.subjects.dead(&job.job_id), work.record.bytes.clone()).await {
+            Ok(_) => {
+                self.core.metrics.dead_letters.inc();
+                work.settle().await;
+            }
+            Err(trouble) => {
+                tracing::warn!(job = %job.job_id, %trouble, "a dead letter can't be stored yet");
+                work.later(parked(work.delivered)).await;
+            }
         }
-        self.store.replace(subject, revision, bytes.clone()).await.map(drop)
     }
 
     fn note(&self, before: &Job, next: &Job) {
         let metrics = &self.core.metrics;
         if next.done > before.done {
             metrics.job_hops.inc();
-        }
-        if jobs::is_dead(next) {
-            metrics.dead_letters.inc();
         }
         if next.state.is_over() {
             let labels = JobEnded { state: next.state.as_str() };
