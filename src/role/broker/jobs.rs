@@ -253,11 +253,10 @@ impl Runner {
         let bytes = codec::encode(&next);
         let subject = self.core.subjects.job(&next.job_id);
         let mut heard = tokio::time::interval(STILL_AT_IT);
-        let stored = loop {
+        let now = loop {
             heard.tick().await;
-            match self.store.replace(&subject, work.record.revision, bytes.clone()).await {
-                Ok(_) => break true,
-                Err(Trouble::Changed) => break false,
+            match self.replace(&subject, work.record.revision, &bytes).await {
+                Ok(now) => break now,
                 Err(trouble) => {
                     tracing::warn!(job = %next.job_id, %trouble, "what became of a job can't be stored yet");
                     work.progress().await;
@@ -265,21 +264,32 @@ impl Runner {
             }
         };
         work.settle().await;
-        if stored {
+        if now == bytes {
             self.note(&job, &next);
         }
-        match (stored, jobs::is_dead(&next)) {
-            // A dead letter needs what its job did.
-            (true, true) => {}
-            (true, false) => self.forget_objects(&job, &next).await,
-            (false, _) => self.forget_objects(&next, &job).await,
+        // What the record does not name by now, no later one does.
+        let Ok(now) = codec::decode::<Job>(&now) else { return };
+        for object in job.objects().chain(next.objects()) {
+            if !now.objects().any(|kept| kept == object) {
+                self.store.remove_object(&self.core.subjects.bodies_bucket(), object).await;
+            }
         }
     }
 
-    /// Forgets the objects that only `old` needs.
-    async fn forget_objects(&self, old: &Job, kept: &Job) {
-        for object in old.objects().filter(|object| !kept.objects().any(|kept| kept == *object)) {
-            self.store.remove_object(&self.core.subjects.bodies_bucket(), object).await;
+    /// Stores the revision after `revision`, unless somebody did, and returns what the record says then. It may have
+    /// been stored by this very broker, which did not hear of it.
+    async fn replace(&self, subject: &str, revision: u64, bytes: &Bytes) -> Result<Bytes, Trouble> {
+        match self.store.replace(subject, revision, bytes.clone()).await {
+            Ok(_) => Ok(bytes.clone()),
+            Err(Trouble::Changed) => {
+                match self.store.last(&self.core.subjects.jobs_stream(), subject).await? {
+                    Some(record) if record.revision > revision => Ok(record.bytes),
+                    // A replica that is behind.
+                    Some(_) => Err(Trouble::Late),
+                    None => Ok(Bytes::new()),
+                }
+            }
+            Err(trouble) => Err(trouble),
         }
     }
 
