@@ -220,7 +220,10 @@ impl Store {
             Err(error) => match error.kind() {
                 DirectGetErrorKind::NotFound => Ok(None),
                 DirectGetErrorKind::TimedOut => Err(Trouble::Late),
-                DirectGetErrorKind::Request => Err(self.absent()),
+                DirectGetErrorKind::Request
+                | DirectGetErrorKind::ErrorResponse(async_nats::StatusCode::NO_RESPONDERS, _) => {
+                    Err(self.absent())
+                }
                 _ => Err(Trouble::Other(chain(&error))),
             },
         }
