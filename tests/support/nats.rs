@@ -29,6 +29,11 @@ impl Nats {
         Nats::launch(TempDir::new().unwrap(), Some(config.to_owned()), None).await
     }
 
+    /// A server with JetStream, which keeps what it has over a restart.
+    pub async fn with_jetstream() -> Nats {
+        Nats::with("jetstream { store_dir: \"$DIR/jetstream\" }").await
+    }
+
     /// The same server again on the same port, as if its machine had been restarted.
     pub async fn restart(self) -> Nats {
         let Nats { process, directory, config, port } = self;
