@@ -5,7 +5,7 @@ use std::{future::Future, process::ExitCode};
 use anyhow::Context;
 use relay::{
     config::{self, Command, LogFormat},
-    role::{broker, caches, client, ps, routes, tools, up, upstream},
+    role::{broker, caches, client, dlq, jobs, ps, routes, tools, up, upstream},
     telemetry,
 };
 
@@ -44,6 +44,8 @@ fn run() -> anyhow::Result<()> {
         Command::Ps(settings) => block_on(ps::run(settings)),
         Command::Routes(settings) => block_on(routes::run(settings)),
         Command::Cache(settings) => block_on(caches::run(settings.command)),
+        Command::Jobs(settings) => block_on(jobs::run(settings.command)),
+        Command::Dlq(settings) => block_on(dlq::run(settings.command)),
         Command::Health(settings) => block_on(tools::health(settings)),
         Command::Demo(settings) => block_on(tools::demo(settings)),
         Command::Decode(settings) => tools::decode(&settings),

@@ -12,6 +12,7 @@ mod client;
 mod context;
 mod entrance;
 mod file;
+mod jobs_tools;
 mod process;
 mod tools;
 mod upstream;
@@ -23,6 +24,9 @@ pub use client::Client;
 pub use context::shown;
 pub use entrance::{Entrance, Mode, Trusted};
 pub use file::{from_flags, parse, reread};
+pub use jobs_tools::{
+    DlqCommand, DlqLs, DlqShow, DlqSome, DlqTool, JobsCancel, JobsCommand, JobsLs, JobsShow, JobsTool,
+};
 pub use process::{Nats, Process, Secret};
 pub use tools::{Cache, CacheCommand, Decode, Demo, Health, Inquiry, Purge, Up};
 pub use upstream::{Egress, Member, Origin, Upstream};
@@ -56,6 +60,10 @@ pub enum Command {
     Routes(Inquiry),
     /// Purge the caches of all client agents, or show what they do
     Cache(Cache),
+    /// Show forward chains and requests that are answered later, or cancel them
+    Jobs(JobsTool),
+    /// Show jobs that finally failed, let them go on, or forget them
+    Dlq(DlqTool),
     /// Print a relay message from standard input as text, for `nats sub 'relay.>' --translate 'relay decode'`
     Decode(Decode),
     /// Exit with 0 when the process behind an admin address is ready

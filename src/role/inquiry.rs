@@ -4,7 +4,7 @@ use std::{fmt::Write, time::Duration};
 
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     bus::{Bus, Event},
@@ -16,6 +16,14 @@ use crate::{
 /// # Errors
 /// When NATS can't be reached.
 pub async fn connect(nats: &Nats, name: &str) -> anyhow::Result<Bus> {
+    reach(nats, name).await.map(|(bus, _)| bus)
+}
+
+/// Connects to NATS as `name`, and tells what happens to the connection after that.
+///
+/// # Errors
+/// When NATS can't be reached.
+pub async fn reach(nats: &Nats, name: &str) -> anyhow::Result<(Bus, mpsc::Receiver<Event>)> {
     let credentials = nats.credentials(name.to_owned())?;
     let (bus, mut events) = Bus::connect(&credentials).await?;
     let connected = async {
@@ -37,7 +45,7 @@ pub async fn connect(nats: &Nats, name: &str) -> anyhow::Result<Bus> {
     let late =
         || anyhow::anyhow!("cannot reach NATS at {}: is it running? set --server", credentials.servers);
     timeout(CONNECT, connected).await.map_err(|_| late())??;
-    Ok(bus)
+    Ok((bus, events))
 }
 
 /// What everybody answers to `question` on `subject`, until nobody has for `wait`.

@@ -4,7 +4,7 @@
 //! metrics), `service` makes it visible to `nats micro`, `discovery` to Prometheus. `asker` is
 //! the asking side that client agents and others have. `client`, `upstream` and `broker` are the roles,
 //! `up` all of them in one process; `ps`, `routes` and `tools` are the commands
-//! that look, `inquiry` is how they ask.
+//! that look, `inquiry` is how they ask; `jobs` and `dlq` are those for what JetStream keeps.
 
 pub mod asker;
 pub mod broker;
@@ -12,7 +12,9 @@ pub mod caches;
 pub mod client;
 pub mod core;
 pub mod discovery;
+pub mod dlq;
 pub mod inquiry;
+pub mod jobs;
 pub mod ps;
 pub mod routes;
 pub mod service;

@@ -141,6 +141,17 @@ pub enum JobState {
 }
 
 impl JobState {
+    /// Every state.
+    pub const ALL: [JobState; 7] = [
+        JobState::Begun,
+        JobState::Running,
+        JobState::Telling,
+        JobState::Failing,
+        JobState::Done,
+        JobState::Failed,
+        JobState::Cancelled,
+    ];
+
     /// As it is shown.
     pub fn as_str(self) -> &'static str {
         match self {

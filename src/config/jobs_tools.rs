@@ -1,0 +1,135 @@
+//! The settings of the commands that look at jobs and dead letters, and change them.
+
+use clap::{ArgGroup, Args, Subcommand, builder::PossibleValuesParser};
+
+use super::Nats;
+use crate::wire::job::{JobId, JobState};
+
+/// Forward chains, and requests that are answered later.
+#[derive(Debug, Clone, Args)]
+pub struct JobsTool {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: JobsCommand,
+}
+
+/// What is to be done with jobs.
+#[derive(Debug, Clone, Subcommand)]
+pub enum JobsCommand {
+    /// List the jobs that are kept, oldest first
+    #[command(mut_arg("prefix", |arg| arg.env("RELAY_PREFIX")))]
+    Ls(JobsLs),
+    /// Show one job: its hops, what became of each, and why it failed
+    #[command(mut_arg("prefix", |arg| arg.env("RELAY_PREFIX")))]
+    Show(JobsShow),
+    /// Cancel jobs: what is under way may still run, nothing after it does
+    #[command(mut_arg("prefix", |arg| arg.env("RELAY_PREFIX")))]
+    Cancel(JobsCancel),
+}
+
+/// Which jobs are listed.
+#[derive(Debug, Clone, Args)]
+pub struct JobsLs {
+    /// Print JSON, one document
+    #[arg(long)]
+    pub json: bool,
+    /// Only jobs in this state
+    #[arg(long, value_name = "STATE", value_parser = PossibleValuesParser::new(JobState::ALL.map(JobState::as_str)))]
+    pub state: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub nats: Nats,
+}
+
+/// Which job is shown.
+#[derive(Debug, Clone, Args)]
+pub struct JobsShow {
+    /// The job, as `relay jobs ls` and the Location of its 202 have it
+    #[arg(value_name = "ID")]
+    pub id: JobId,
+    /// Print JSON, one document
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub nats: Nats,
+}
+
+/// Which jobs are cancelled.
+#[derive(Debug, Clone, Args)]
+pub struct JobsCancel {
+    /// The jobs
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<JobId>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub nats: Nats,
+}
+
+/// Jobs that finally failed.
+#[derive(Debug, Clone, Args)]
+pub struct DlqTool {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: DlqCommand,
+}
+
+/// What is to be done with dead letters.
+#[derive(Debug, Clone, Subcommand)]
+pub enum DlqCommand {
+    /// List the dead letters, oldest first
+    #[command(mut_arg("prefix", |arg| arg.env("RELAY_PREFIX")))]
+    Ls(DlqLs),
+    /// Show one dead letter: its hops, which one failed and why
+    #[command(mut_arg("prefix", |arg| arg.env("RELAY_PREFIX")))]
+    Show(DlqShow),
+    /// Let jobs go on from where they failed, with a new lifetime
+    #[command(mut_arg("prefix", |arg| arg.env("RELAY_PREFIX")))]
+    Replay(DlqSome),
+    /// Forget dead letters and their bodies
+    #[command(mut_arg("prefix", |arg| arg.env("RELAY_PREFIX")))]
+    Purge(DlqSome),
+}
+
+/// How dead letters are listed.
+#[derive(Debug, Clone, Args)]
+pub struct DlqLs {
+    /// Print JSON, one document
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub nats: Nats,
+}
+
+/// Which dead letter is shown.
+#[derive(Debug, Clone, Args)]
+pub struct DlqShow {
+    /// The job, as `relay dlq ls` has it
+    #[arg(value_name = "ID")]
+    pub id: JobId,
+    /// Print JSON, one document
+    #[arg(long)]
+    pub json: bool,
+    /// Print the bodies too: what the hop that failed is sent, and what it answered
+    #[arg(long)]
+    pub body: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub nats: Nats,
+}
+
+/// Which dead letters are meant.
+#[derive(Debug, Clone, Args)]
+#[command(group = ArgGroup::new("which").required(true).args(["ids", "all"]))]
+pub struct DlqSome {
+    /// The jobs
+    #[arg(value_name = "ID")]
+    pub ids: Vec<JobId>,
+    /// All dead letters
+    #[arg(long)]
+    pub all: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub nats: Nats,
+}
