@@ -55,7 +55,14 @@ pub struct Runner {
 struct Run {
     work: Work,
     job: Job,
-    age: Duration,
+}
+
+impl Run {
+    /// How long ago the job was accepted.
+    fn age(&self) -> Duration {
+        let stored = SystemTime::now().duration_since(self.work.record.stored).unwrap_or_default();
+        Duration::from_millis(self.job.age) + stored
+    }
 }
 
 impl Runner {
@@ -197,11 +204,8 @@ impl Runner {
             work.settle().await;
             return;
         };
-        let stored = SystemTime::now().duration_since(work.record.stored).unwrap_or_default();
-        let age = Duration::from_millis(job.age) + stored;
-        let todo = jobs::todo(&job, age, work.delivered, &self.policy);
-        let run = Run { work, job, age };
-        match todo {
+        let run = Run { work, job };
+        match jobs::todo(&run.job, run.age(), run.work.delivered, &self.policy) {
             Todo::Nothing => run.work.settle().await,
             Todo::Wait(pause) => run.work.later(pause).await,
             Todo::Store(next) => self.finish(run, *next).await,
@@ -249,7 +253,7 @@ impl Runner {
     /// Stores the next revision and settles this one. What was done is done: it is tried for as long as it takes,
     /// but for another broker that did it too.
     async fn finish(&self, run: Run, next: Job) {
-        let Run { work, job, .. } = run;
+        let Run { work, job } = run;
         let bytes = codec::encode(&next);
         let subject = self.core.subjects.job(&next.job_id);
         let mut heard = tokio::time::interval(STILL_AT_IT);
@@ -295,7 +299,7 @@ impl Runner {
 
     /// Keeps a job that failed among the dead letters.
     async fn bury(&self, run: Run) {
-        let Run { work, job, .. } = run;
+        let Run { work, job } = run;
         match self.store.put(&self.core.subjects.dead(&job.job_id), work.record.bytes.clone()).await {
             Ok(_) => {
                 self.core.metrics.dead_letters.inc();

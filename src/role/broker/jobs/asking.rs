@@ -22,11 +22,11 @@ use crate::{
 impl Runner {
     /// Asks the next hop, or tells of the end; returns the next revision, or `None` when nobody is there yet.
     pub(super) async fn ask_or_tell(&self, run: &Run) -> Option<Job> {
-        let Run { job, age, .. } = run;
+        let job = &run.job;
         let random = Uuid::new_v4().as_u64_pair().0;
         if job.state != JobState::Running {
             let came = self.tell(job).await.unwrap_or_else(Came::Fault);
-            return Some(jobs::told(job.clone(), *age, came, &self.policy, random));
+            return Some(jobs::told(job.clone(), run.age(), came, &self.policy, random));
         }
         let asked = match self.next_of(job) {
             Ok((_, way)) if jobs::waits_for_agents(job) && !self.asker.knows(&way.upstream) => return None,
@@ -34,7 +34,7 @@ impl Runner {
             Err(fault) => Err(fault),
         };
         let came = asked.unwrap_or_else(Came::Fault);
-        Some(jobs::asked(job.clone(), *age, came, &self.policy, random))
+        Some(jobs::asked(job.clone(), run.age(), came, &self.policy, random))
     }
 
     fn next_of<'a>(&self, job: &'a Job) -> Result<(&'a Hop, Way), Fault> {
