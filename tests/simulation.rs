@@ -19,6 +19,8 @@ mod chance;
 mod client;
 #[path = "simulation/faults.rs"]
 mod faults;
+#[path = "simulation/jobs.rs"]
+mod jobs;
 #[path = "simulation/ledger.rs"]
 mod ledger;
 #[path = "simulation/origin.rs"]
