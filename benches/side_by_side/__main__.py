@@ -14,6 +14,7 @@ routing     what routes cost
 streams     WebSockets, event streams and gRPC; the origin and the load of all that is streamed
 bulk        large bodies, and small requests beside them
 cache       hits of the shared cache
+jobs        requests that are answered later, and forward chains
 report, stream_report
             the tables
 verdict     the targets
@@ -27,6 +28,7 @@ import sys
 
 import bulk
 import cache
+import jobs
 import open_requests
 import options
 import report
@@ -76,9 +78,10 @@ def measure(asked, ours):
     streamed = measure_streams(asked, ours)
     routed = measure_routes(asked, ours) if "routes" in asked.only else None
     cached = measure_cache(asked, ours)
+    worked = measure_jobs(asked, ours)
     facts["versions"] = versions(asked)
     return {"facts": facts, "results": results, "medians": medians, "open": opened, "streams": streamed,
-            "routes": routed, "cache": cached,
+            "routes": routed, "cache": cached, "jobs": worked,
             "targets": verdict.targets(medians, opened, streamed, routed, cached)}
 
 
@@ -147,6 +150,15 @@ def measure_cache(asked, ours):
         return {"failed": str(failure)}
 
 
+def measure_jobs(asked, ours):
+    if "jobs" not in asked.only:
+        return {}
+    try:
+        return jobs.run(ours, relay_binary(asked), asked.seconds * asked.rounds)
+    except (Failed, tools.Missing) as failure:
+        return {"failed": str(failure)}
+
+
 def relay_binary(asked):
     return asked.relay or tools.build("--bin", "relay")
 
@@ -180,6 +192,9 @@ def text(run):
         failed = run["routes"].get("failed")
         parts.append(f"routes: FAILED: {failed}" if failed else routing.as_text(run["routes"]))
     parts.append(report.cache(run["cache"]))
+    if run["jobs"]:
+        failed = run["jobs"].get("failed")
+        parts.append(f"jobs: FAILED: {failed}" if failed else jobs.as_text(run["jobs"]))
     parts += [verdict.as_text(run["targets"]), report.others(medians)]
     return "\n\n".join(part for part in parts if part)
 
@@ -193,7 +208,7 @@ def for_machines(run):
                for target in run["targets"]]
     return {"facts": run["facts"], **named, "open": run["open"], "streams": named_cells(run["streams"]),
             "routes": named_cells(run["routes"]),
-            "cache": named_cells(run["cache"]),
+            "cache": named_cells(run["cache"]), "jobs": named_cells(run["jobs"]),
             "targets": targets}
 
 
@@ -209,6 +224,7 @@ def any_errors(run):
     streamed = run["streams"]
     return (report.any_errors(run["medians"], run["open"]) or any("failed" in seen for seen in streamed.values())
             or "failed" in (run["routes"] or {}) or "failed" in run["cache"] or cache.failed(run["cache"])
+            or "failed" in run["jobs"] or jobs.lost(run["jobs"])
             or bulk.failed(streamed.get("bulk", {})) or streams.calls_failed(streamed.get("grpc", {})))
 
 

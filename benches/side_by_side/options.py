@@ -9,7 +9,7 @@ SYSTEMS = ("direct", "nginx", "haproxy", "rathole", "piko", "chisel", "floor", "
 # Measured one after the other, each with systems of its own.
 PARTS = {"open": "10,000 open requests", "bulk": "large bodies, and small requests beside them",
          "sockets": "1,000 idle WebSockets", "events": "the first event of event streams", "grpc": "gRPC calls",
-         "cache": "hits of the shared cache", "routes": "routing cost at 1, 1,000 and 100,000 routes"}
+         "cache": "hits of the shared cache", "jobs": "requests answered later, and forward chains", "routes": "routing cost at 1, 1,000 and 100,000 routes"}
 
 ABOUT = """Measures relay beside its peers on this machine, over loopback, in interleaved rounds.
 With no options it takes 9 to 10 minutes, and the time to build relay. Numbers from a busy machine mean little."""

@@ -56,6 +56,10 @@ class Process:
         if self.running():
             self._popen.terminate()
 
+    def kill(self):
+        """As if its machine were gone."""
+        self._popen.kill()
+
     def wait_until_stopped(self, deadline):
         try:
             self._popen.wait(max(0.0, deadline - time.monotonic()))

@@ -143,11 +143,24 @@ def metric(port, name):
         connection.close()
 
 
-def start_nats(ours, port):
+def status(port, path):
+    """What a GET is answered with; zero where nobody answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except OSError:
+        return 0
+    finally:
+        connection.close()
+
+
+def start_nats(ours, port, jetstream=False):
     binary = tools.find("nats-server")
     # As `relay up` and the documentation have it for a server beside agents: Go's scheduler wakes its other threads
     # for every message, which costs more than they do.
-    nats = ours.start("nats-server", [binary, "--addr", "127.0.0.1", "--port", port], {"GOMAXPROCS": "1"})
+    stored = ["--jetstream", "--store_dir", ours.subfolder("jetstream")] if jetstream else []
+    nats = ours.start("nats-server", [binary, "--addr", "127.0.0.1", "--port", port, *stored], {"GOMAXPROCS": "1"})
     wait_for(lambda: connects(port), [nats], "nats-server")
     return nats
 
