@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use relay::wire::{
-    Ack, Address, CacheStats, CacheVerb, Claim, Here, Hold, Kind, Lease, Lost, Purge, Purged, Refused, Reply,
-    StreamMessage, Subjects, Word, allow::MAX_ALLOW, codec, show,
+    Ack, Address, CacheStats, CacheVerb, Claim, Here, Hold, Job, JobId, Kind, Lease, Lost, Purge, Purged,
+    Refused, Reply, StreamMessage, Subjects, Word, allow::MAX_ALLOW, codec, job::JobKey, show,
 };
 
 #[path = "protocol/hostile.rs"]
@@ -53,6 +53,8 @@ fn the_dumps_of_the_reference_read_as_what_they_say() {
     assert_eq!(codec::decode::<Purge>(&read("purge")).unwrap(), purge());
     assert_eq!(codec::decode::<Purged>(&read("purged")).unwrap(), purged());
     assert_eq!(codec::decode::<CacheStats>(&read("cache stats")).unwrap(), cache_stats());
+    assert_eq!(codec::decode::<Job>(&read("job")).unwrap(), job());
+    assert_eq!(codec::decode::<JobKey>(&read("job key")).unwrap(), job_key());
 }
 
 #[test]
@@ -91,6 +93,26 @@ fn the_text_of_every_subject() {
     assert_eq!(relay.ready(&agent()), "relay.who.agent.GFSuTE5gD7rq.ready");
     assert_eq!(relay.inbox(&agent()), "relay.*.agent.GFSuTE5gD7rq.>");
     assert_eq!(relay.every(Kind::Cache), "relay.cache.>");
+    let request = JobId { upstream: Some(hello()), uuid: chain().uuid };
+    for (id, job, dead) in [
+        (
+            chain(),
+            "chain.0191e3a0-7c1e-4b61-9d5e-0f6f4a3b2c1d",
+            "dead.chain.0191e3a0-7c1e-4b61-9d5e-0f6f4a3b2c1d",
+        ),
+        (
+            request,
+            "job.hello.0191e3a0-7c1e-4b61-9d5e-0f6f4a3b2c1d",
+            "dead.job.hello.0191e3a0-7c1e-4b61-9d5e-0f6f4a3b2c1d",
+        ),
+    ] {
+        assert_eq!((relay.job(&id), relay.dead(&id)), (format!("relay.{job}"), format!("relay.{dead}")));
+        assert_eq!(relay.job_of(&relay.job(&id)), Some(id.clone()));
+        assert_eq!(relay.job_of(&relay.dead(&id)), Some(id));
+    }
+    assert_eq!(relay.key(&hello(), "ab12"), "relay.key.hello.ab12");
+    assert_eq!(relay.every_job(), ["relay.job.*.*", "relay.chain.*"]);
+    assert_eq!(relay.every_key(), "relay.key.*.*");
     for (verb, subject) in [(CacheVerb::Purge, "relay.cache.purge"), (CacheVerb::Stats, "relay.cache.stats")]
     {
         assert_eq!(relay.cache(verb), subject);

@@ -3,8 +3,10 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use relay::wire::{
-    Ack, CacheStats, Claim, Code, End, Fault, Here, Hold, Known, Lease, Lost, Name, ProcessId, Purge, Purged,
-    Refused, Reply, Request, RequestId, Route, Side, State, StreamMessage, Subjects, Word, codec,
+    Ack, CacheStats, Claim, Code, End, Fault, Here, Hold, Job, JobId, JobState, Known, Lease, Lost, Name,
+    ProcessId, Purge, Purged, Refused, Reply, Request, RequestId, Route, Side, State, StreamMessage,
+    Subjects, Word, codec,
+    job::{Content, Hop, JobKey, Logged},
     message::VERSION,
 };
 
@@ -37,6 +39,8 @@ pub fn messages() -> Vec<(&'static str, Bytes)> {
         ("purge", codec::encode(&purge())),
         ("purged", codec::encode(&purged())),
         ("cache stats", codec::encode(&cache_stats())),
+        ("job", codec::encode(&job())),
+        ("job key", codec::encode(&job_key())),
     ]
 }
 
@@ -204,6 +208,34 @@ pub fn route() -> Route {
     "shop.example.com/v1.2".parse().unwrap()
 }
 
+/// A chain whose first hop is done, and whose second is to be tried again.
+pub fn job() -> Job {
+    let headers = pairs(&[("content-type", b"text/plain")]);
+    let body = Bytes::from_static(b"hi");
+    let mut job = Job::new(chain(), client(), JobState::Running, Content::whole(&headers, &body));
+    let hop = |method: &str, url: &str, repeatable| Hop {
+        method: method.into(),
+        url: url.into(),
+        upstream: None,
+        repeatable,
+    };
+    job.hops = vec![hop("POST", "http://translate?to=en", false), hop("PUT", "http://archive/store", true)];
+    (job.age, job.done, job.attempts, job.pause) = (1200, 1, 1, 1000);
+    job.path = "/documents/7".into();
+    job.referer = "http://translate/documents/7?to=en".into();
+    job.errors_to = Some("http://errors/".into());
+    job.log = vec![Logged { status: 200, attempts: 1 }];
+    job
+}
+
+pub fn job_key() -> JobKey {
+    JobKey { v: VERSION, job_id: JobId { upstream: Some(hello()), uuid: chain().uuid }, asked: vec![1; 4] }
+}
+
+pub fn chain() -> JobId {
+    "0191e3a0-7c1e-4b61-9d5e-0f6f4a3b2c1d".parse().unwrap()
+}
+
 pub fn purge() -> Purge {
     let tag = Some("product-7".into());
     Purge { v: VERSION, url: None, prefix: None, host: None, tag, all: false }
@@ -293,6 +325,8 @@ pub fn read_as(name: &str, bytes: &[u8]) -> Result<String, String> {
         "purge" => shown(codec::decode::<Purge>(bytes)),
         "purged" => shown(codec::decode::<Purged>(bytes)),
         "cache stats" => shown(codec::decode::<CacheStats>(bytes)),
+        "job" => shown(codec::decode::<Job>(bytes)),
+        "job key" => shown(codec::decode::<JobKey>(bytes)),
         other => panic!("there is no message {other}"),
     }
 }
