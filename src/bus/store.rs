@@ -306,6 +306,24 @@ impl Store {
         put.map(drop).map_err(|error| Trouble::Full(chain(&error)))
     }
 
+    /// Reads an object of no more than `most` bytes from the first of `buckets` that has it; `None` when none has.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn find_object(
+        &self,
+        buckets: &[String],
+        name: &str,
+        most: usize,
+    ) -> Result<Option<Bytes>, Trouble> {
+        for bucket in buckets {
+            if let Some(body) = self.get_object(bucket, name, most).await? {
+                return Ok(Some(body));
+            }
+        }
+        Ok(None)
+    }
+
     /// Reads an object of no more than `most` bytes; `None` when it is not there.
     ///
     /// # Errors

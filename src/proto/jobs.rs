@@ -75,7 +75,7 @@ pub fn todo(job: &Job, age: Duration, delivered: u64, policy: &Policy) -> Todo {
         // The record says first that it failed: a letter of what another broker brought to a good end would be wrong.
         JobState::Done | JobState::Failed | JobState::Cancelled if is_dead(job) => Todo::Bury,
         JobState::Done | JobState::Failed | JobState::Cancelled => Todo::Nothing,
-        JobState::Begun if age < ACCEPTING => Todo::Wait(ACCEPTING - age),
+        JobState::Begun if age < ACCEPTING + pause => Todo::Wait(ACCEPTING + pause - age),
         JobState::Begun => Todo::Store(Box::new(abandoned(job.clone(), age))),
         JobState::Running | JobState::Telling | JobState::Failing if delivered <= 1 && !pause.is_zero() => {
             Todo::Wait(pause)
@@ -346,5 +346,6 @@ fn at(mut job: Job, age: Duration) -> Job {
 /// What says how to read a body.
 const OF_CONTENT: [HeaderName; 3] =
     [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE];
-/// How long the first server of a chain may take before its client agent is taken for gone.
+/// How long the first server of a chain may take, above the `pause` that its record says, before its client agent is
+/// taken for gone.
 pub const ACCEPTING: Duration = Duration::from_secs(180);

@@ -21,6 +21,7 @@ use crate::{
     wire::{
         Code, Fault, Job, JobId, JobState, Side, codec,
         job::{Content, Logged},
+        message::millis,
     },
 };
 
@@ -37,7 +38,8 @@ impl<A: Ask> Front<A> {
     ) -> Result<Outcome, Fault> {
         let id = JobId { upstream: None, uuid: forward.id };
         let (path, first) = first_url(&asked);
-        let begun = Job::new(id.clone(), desk.process.clone(), JobState::Begun, Content::default());
+        let mut begun = Job::new(id.clone(), desk.process.clone(), JobState::Begun, Content::default());
+        begun.pause = millis(self.settings.ttl);
         // Before anything is sent: if nothing can be stored, nothing has happened.
         let revision = desk.begin(&begun).await?;
         let outcome = match self.pass(asked, told).await {
@@ -60,7 +62,7 @@ impl<A: Ask> Front<A> {
         };
         let answer = desk.content(&id, &head.headers, &body).await.map_err(after_the_first)?;
         let mut job = begun;
-        job.state = JobState::Running;
+        (job.state, job.pause) = (JobState::Running, 0);
         job.only = desk.settings.forward_to.clone();
         job.hops = forward.hops;
         job.errors_to = Some(forward.errors_to);

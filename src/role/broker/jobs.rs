@@ -169,10 +169,12 @@ impl Runner {
             records: most,
             ..jobs.clone()
         };
-        let bodies = Keep { name: subjects.bodies_bucket(), age: jobs.age.max(dead.age), ..jobs.clone() };
+        let bodies = Keep { name: subjects.bodies_bucket(), ..jobs.clone() };
+        let dead_bodies = Keep { name: subjects.dead_bodies_bucket(), ..dead.clone() };
         self.store.keep(&jobs).await?;
         self.store.keep(&dead).await?;
         self.store.keep_objects(&bodies).await?;
+        self.store.keep_objects(&dead_bodies).await?;
         self.store.worklist(&jobs.name, WORKERS, subjects.every_job().to_vec(), most).await
     }
 
@@ -300,8 +302,8 @@ impl Runner {
     /// Keeps a job that failed among the dead letters.
     async fn bury(&self, run: Run) {
         let Run { work, job } = run;
-        match self.store.put(&self.core.subjects.dead(&job.job_id), work.record.bytes.clone()).await {
-            Ok(_) => {
+        match self.keep_letter(&job, &work.record.bytes).await {
+            Ok(()) => {
                 self.core.metrics.dead_letters.inc();
                 work.settle().await;
             }
@@ -310,6 +312,17 @@ impl Runner {
                 work.later(parked(work.delivered)).await;
             }
         }
+    }
+
+    async fn keep_letter(&self, job: &Job, bytes: &Bytes) -> Result<(), Trouble> {
+        let subjects = &self.core.subjects;
+        for name in job.objects() {
+            // One that is not there any more is no reason to have no letter.
+            if let Some(body) = self.store.get_object(&subjects.bodies_bucket(), name, LARGEST).await? {
+                self.store.put_object(&subjects.dead_bodies_bucket(), name, &body).await?;
+            }
+        }
+        self.store.put(&subjects.dead(&job.job_id), bytes.clone()).await.map(drop)
     }
 
     fn note(&self, before: &Job, next: &Job) {
@@ -346,7 +359,9 @@ impl Runner {
     /// The body of what is stored.
     async fn body_of(&self, content: &Content) -> Result<Bytes, Trouble> {
         let Some(name) = &content.object else { return Ok(Bytes::copy_from_slice(&content.body)) };
-        let body = self.store.get_object(&self.core.subjects.bodies_bucket(), name, LARGEST).await?;
+        // One that was a dead letter has its bodies there.
+        let buckets = [self.core.subjects.bodies_bucket(), self.core.subjects.dead_bodies_bucket()];
+        let body = self.store.find_object(&buckets, name, LARGEST).await?;
         body.ok_or_else(|| Trouble::Missing(format!("the body {name} is no longer there")))
     }
 

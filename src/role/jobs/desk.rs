@@ -166,11 +166,13 @@ impl Desk {
     /// Forgets bodies. What can't be forgotten now goes when it is old.
     pub async fn forget<'a>(&self, objects: impl IntoIterator<Item = &'a str>) {
         for object in objects {
-            let removed = async {
-                self.store.remove_object(&self.subjects.bodies_bucket(), object).await;
-                Ok(())
-            };
-            self.ask(removed).await.ok();
+            for bucket in self.buckets() {
+                let removed = async {
+                    self.store.remove_object(&bucket, object).await;
+                    Ok(())
+                };
+                self.ask(removed).await.ok();
+            }
         }
     }
 
@@ -180,7 +182,12 @@ impl Desk {
     /// What is in the way.
     pub async fn body(&self, content: &Content) -> Result<Option<Bytes>, Trouble> {
         let Some(name) = &content.object else { return Ok(Some(Bytes::copy_from_slice(&content.body))) };
-        self.ask(self.store.get_object(&self.subjects.bodies_bucket(), name, LARGEST)).await
+        self.ask(self.store.find_object(&self.buckets(), name, LARGEST)).await
+    }
+
+    /// Where bodies are: those of jobs, and those of dead letters.
+    fn buckets(&self) -> [String; 2] {
+        [self.subjects.bodies_bucket(), self.subjects.dead_bodies_bucket()]
     }
 }
 

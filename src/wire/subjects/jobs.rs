@@ -53,6 +53,11 @@ impl Subjects {
         format!("{}-dead", self.prefix)
     }
 
+    /// The object store of a dead letter's bodies, which are kept for longer: `relay-dead-bodies`.
+    pub fn dead_bodies_bucket(&self) -> String {
+        format!("{}-dead-bodies", self.prefix)
+    }
+
     /// The object store of bodies that do not fit in a record: `relay-bodies`.
     pub fn bodies_bucket(&self) -> String {
         format!("{}-bodies", self.prefix)
