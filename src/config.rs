@@ -14,6 +14,7 @@ mod entrance;
 mod file;
 mod jobs_tools;
 mod process;
+pub mod requests;
 mod tools;
 mod upstream;
 mod values;
