@@ -1,6 +1,8 @@
 //! Where people come in. `entrance` to `connection` are the client agent's listener and its connections, `guard` and
-//! `framing` make up there for what hyper does not tell; `relay` is one request there, `destination` where it goes, `upload` and `body` its body and its response's, `served` what is told of it, `cached` and `jobs` what may answer it instead; `admin` is
-//! the operator's listener; `problem` is the one place that turns a fault into a response.
+//! `framing` make up there for what hyper does not tell; `relay` is one request there, `destination` where it goes,
+//! `upload` and `body` its body and its response's, `served` what is told of it, `cached` and `jobs` what may answer it
+//! instead; `lines` is the socket that speaks JSON; `admin` is the operator's listener; `problem` is the one place that
+//! turns a fault into a response.
 
 pub mod admin;
 pub mod body;
@@ -13,6 +15,7 @@ pub mod framing;
 pub mod guard;
 pub mod http;
 pub mod jobs;
+pub mod lines;
 pub mod listen;
 pub mod opening;
 pub mod problem;
