@@ -47,6 +47,8 @@ pub struct Settings {
     pub upstream: Option<Name>,
     /// The upstreams whose agents matter; none stands for all.
     pub only: Vec<Name>,
+    /// Whether requests are routed by host and path, so that routes must be known.
+    pub routed: bool,
     /// What the exchanges are held to.
     pub rules: exchange::Settings,
     /// Bodies streamed at once at most.
@@ -60,7 +62,8 @@ pub struct Asker {
     core: Arc<Core>,
     upstream: Option<Name>,
     only: Vec<Name>,
-    /// Where requests go when they are not all for one upstream.
+    routed: bool,
+    /// Where requests go when they are routed.
     routing: Arc<Routing>,
     streams: Arc<Streams>,
     outside: Mutex<Outside>,
@@ -79,6 +82,7 @@ impl Asker {
             core: Arc::clone(core),
             only: settings.upstream.iter().chain(&settings.only).cloned().collect(),
             upstream: settings.upstream,
+            routed: settings.routed,
             streams,
             outside: Mutex::new(Outside::new(settings.egress)),
             driver: Driver::new(exchanges),
@@ -97,7 +101,7 @@ impl Asker {
                 tokio::spawn(Arc::clone(self).read_announcements(kind, announced));
             }
         }
-        if self.upstream.is_some() {
+        if !self.routed {
             return Ok(());
         }
         for subject in announcements(&core.subjects, Kind::Route, &self.only) {
@@ -193,10 +197,12 @@ impl Asker {
     /// The connection to NATS came or went.
     pub fn on_link(&self, up: bool) {
         self.feed(Input::Link { up });
-        match &self.upstream {
-            None => self.routing.feed(routes::Input::Link { up }),
-            Some(upstream) if up => self.core.publish(self.core.subjects.who_of(upstream), Bytes::new()),
-            Some(_) => {}
+        if self.routed {
+            self.routing.feed(routes::Input::Link { up });
+        } else if up {
+            let subjects = &self.core.subjects;
+            let who = self.upstream.as_ref().map_or_else(|| subjects.who(), |name| subjects.who_of(name));
+            self.core.publish(who, Bytes::new());
         }
     }
 
@@ -220,7 +226,7 @@ impl Asker {
     }
 
     fn here(&self, here: Here) {
-        if self.upstream.is_none() {
+        if self.routed {
             self.routing.here(&here);
         }
         self.outside().here(&here, Instant::now());

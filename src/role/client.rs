@@ -107,6 +107,7 @@ impl Client {
             asker::Settings {
                 upstream: settings.upstream.clone(),
                 only: settings.only.clone(),
+                routed: settings.upstream.is_none(),
                 rules,
                 max_streams: settings.max_streams,
                 egress: Vec::new(),
