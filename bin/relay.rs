@@ -5,7 +5,7 @@ use std::{future::Future, process::ExitCode};
 use anyhow::Context;
 use relay::{
     config::{self, Command, LogFormat},
-    role::{broker, caches, client, dlq, jobs, ps, routes, tools, up, upstream},
+    role::{broker, caches, client, dlq, jobs, ps, routes, socket, tools, up, upstream},
     telemetry,
 };
 
@@ -35,6 +35,10 @@ fn run() -> anyhow::Result<()> {
         Command::Broker(settings) => {
             telemetry::init_logs(&settings.process.log, settings.process.log_format)?;
             block_on(broker::run(settings))
+        }
+        Command::Socket(settings) => {
+            telemetry::init_logs(&settings.process.log, settings.process.log_format)?;
+            block_on(socket::run(settings))
         }
         Command::Up(settings) => {
             let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".into());

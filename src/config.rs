@@ -15,6 +15,7 @@ mod file;
 mod jobs_tools;
 mod process;
 pub mod requests;
+mod socket;
 mod tools;
 mod upstream;
 mod values;
@@ -29,6 +30,7 @@ pub use jobs_tools::{
     DlqCommand, DlqLs, DlqShow, DlqSome, DlqTool, JobsCancel, JobsCommand, JobsLs, JobsShow, JobsTool,
 };
 pub use process::{Nats, Process, Secret};
+pub use socket::{Owner, Socket};
 pub use tools::{Cache, CacheCommand, Decode, Demo, Health, Inquiry, Purge, Up};
 pub use upstream::{Egress, Member, Origin, Upstream};
 pub use values::{Admin, HostHeader, Listen, LogFormat, OriginPath, OriginUrl, Switch};
@@ -53,6 +55,8 @@ pub enum Command {
     Upstream(Upstream),
     /// Watch over requests that are not answered at once
     Broker(Broker),
+    /// Take lines of JSON on a socket, each naming a request to a REST API
+    Socket(Socket),
     /// Run everything in one process, with a private nats-server
     Up(Up),
     /// Show who is there: upstreams, agents, brokers, client agents, requests in flight

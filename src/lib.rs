@@ -29,6 +29,9 @@
 //! With `--cache`, a request may be answered before any of that: [`front::cached`] asks the shared cache, whose
 //! decisions are in [`cache`], and stores what comes back.
 //!
+//! A program without HTTP writes lines of JSON instead: [`front::lines`] reads them, and [`role::socket`] issues the requests
+//! they name, by [`origin`] or, over NATS, by an asker of its own.
+//!
 //! Whatever goes wrong is a [`wire::Fault`], and [`front::problem`] is the one place that turns a fault into
 //! a response.
 //!

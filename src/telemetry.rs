@@ -80,6 +80,14 @@ pub struct Metrics {
     pub ejections: Family<OfUpstream, Counter>,
     /// Times that an agent left the work to its siblings because it was slower.
     pub stand_bys: Family<OfUpstream, Counter>,
+    /// Named requests of the socket, by how they ended.
+    pub named_requests: Family<NamedEnd, Counter>,
+    /// How long they took.
+    pub named_durations: Family<Named, Histogram>,
+    /// Lines that the socket refused, by reason.
+    pub lines_refused: Family<LineRefused, Counter>,
+    /// Connections to the socket that have ended, by reason.
+    pub sockets_closed: Family<SocketClosed, Counter>,
     /// Connections that were closed before their first request, by reason.
     pub turned_away: Family<TurnedAway, Counter>,
     /// What became of requests at the cache.
@@ -173,6 +181,36 @@ pub struct TurnedAway {
     pub reason: &'static str,
 }
 
+/// Labels of a named request that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct NamedEnd {
+    /// Its name.
+    pub request: String,
+    /// `ok` or `error`.
+    pub status: &'static str,
+}
+
+/// A named request as a label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Named {
+    /// Its name.
+    pub request: String,
+}
+
+/// Labels of a line that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LineRefused {
+    /// The code in its reply.
+    pub reason: &'static str,
+}
+
+/// Labels of a connection to the socket that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SocketClosed {
+    /// Why.
+    pub reason: &'static str,
+}
+
 /// Labels of a request at the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Cached {
@@ -216,6 +254,10 @@ impl Metrics {
             checks_failed: Family::default(),
             ejections: Family::default(),
             stand_bys: Family::default(),
+            named_requests: Family::default(),
+            named_durations: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            lines_refused: Family::default(),
+            sockets_closed: Family::default(),
             turned_away: Family::default(),
             cached: Family::default(),
             cache_evictions: Counter::default(),
@@ -255,6 +297,10 @@ impl Metrics {
         registry.register("ejections", "Times the origin was given up", self.ejections.clone());
         registry.register("stand_bys", "Times siblings were left the work", self.stand_bys.clone());
         registry.register("connections", "Connections from callers", self.connections.clone());
+        registry.register("socket_requests", "Named requests of the socket", self.named_requests.clone());
+        registry.register("socket_request_duration_seconds", "Time of them", self.named_durations.clone());
+        registry.register("socket_lines_refused", "Lines that were refused", self.lines_refused.clone());
+        registry.register("socket_connections_closed", "Connections ended", self.sockets_closed.clone());
         registry.register("connections_refused", "Connections without a request", self.turned_away.clone());
         registry.register("cache_requests", "What became of requests at the cache", self.cached.clone());
         registry.register("cache_evictions", "Responses that had to make room", self.cache_evictions.clone());

@@ -10,7 +10,7 @@ use std::{
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use relay::{
-    config::{self, Cli, Command},
+    config::{self, Cli, Command, requests::Requests},
     wire::Code,
 };
 
@@ -152,8 +152,13 @@ fn the_settings_file_that_is_shown_is_read() {
     for doc in docs() {
         for (language, block) in doc.blocks().filter(|(language, _)| language == "toml") {
             let file = tempfile::NamedTempFile::new().unwrap();
-            fs::write(&file, block).unwrap();
-            for role in ROLES {
+            fs::write(&file, &block).unwrap();
+            // A socket's requests are in a file of their own.
+            if block.starts_with("[request.") {
+                Requests::load(file.path()).unwrap_or_else(|mistakes| panic!("{}: {mistakes}", doc.name));
+                continue;
+            }
+            for role in ["client", "upstream", "broker"] {
                 let line = ["relay", role, "--config", file.path().to_str().unwrap()];
                 let command = config::parse(line.map(Into::into))
                     .unwrap_or_else(|error| panic!("{language}: {error:#}"));
@@ -273,7 +278,7 @@ fn nothing_points_at_the_machine_it_was_written_on() {
 
 /// Flags of other programs that the documentation shows.
 const FOREIGN_FLAGS: [&str; 3] = ["--translate", "--scale", "--now"];
-const ROLES: [&str; 3] = ["client", "upstream", "broker"];
+const ROLES: [&str; 4] = ["client", "upstream", "broker", "socket"];
 const FOLDERS: [&str; 7] = ["docs/", "nats/", "src/", "bin/", "tests/", "benches/", ".ci/"];
 
 /// One flag as `--help` tells of it.
@@ -288,7 +293,7 @@ struct Setting {
 /// declaration, but added to it.
 fn help() -> BTreeMap<&'static str, Vec<Setting>> {
     let mut all = BTreeMap::new();
-    for command in ["client", "upstream", "broker", "up", "ps", "routes", "decode", "demo"] {
+    for command in ["client", "upstream", "broker", "socket", "up", "ps", "routes", "decode", "demo"] {
         let output = Program::new(env!("CARGO_BIN_EXE_relay")).args([command, "--help"]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let (_, options) = text.split_once("Options:").unwrap();
@@ -329,9 +334,9 @@ fn is_command(span: &str) -> bool {
 
 fn roles_of(cell: &str) -> Vec<&'static str> {
     match cell {
-        "all three" => ROLES.to_vec(),
+        "all" => ROLES.to_vec(),
         cell => {
-            let known = ["client", "upstream", "broker", "up", "ps", "routes", "decode", "demo"];
+            let known = ["client", "upstream", "broker", "socket", "up", "ps", "routes", "decode", "demo"];
             vec![known.into_iter().find(|name| *name == cell).unwrap_or_else(|| panic!("role '{cell}'"))]
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! A value of the file becomes the default of its flag, so that everything else (the environment and the
 //! command line win, the parsers, the error messages) is the command line's own machinery. Keys at the top
-//! are for every role that has the setting; keys in `[client]`, `[upstream]`, `[broker]` for that role.
+//! are for every role that has the setting; keys in `[client]`, `[upstream]`, `[broker]`, `[socket]` for that role.
 //! `[[upstream]]`, more than once, is for an agent of several upstreams: the command line is then read once for
 //! each.
 
@@ -316,7 +316,7 @@ fn texts(value: &Value) -> Option<Vec<String>> {
     }
 }
 
-const ROLES: [&str; 3] = ["client", "upstream", "broker"];
+const ROLES: [&str; 4] = ["client", "upstream", "broker", "socket"];
 /// The role that may have several tables.
 const SEVERAL: &str = "upstream";
 /// Upstreams of one agent at most.

@@ -16,8 +16,8 @@ pub struct Process {
     /// First token of this process's private subjects; give each set of credentials its own [default: by role]
     #[arg(long, value_name = "NAME")]
     pub realm: Option<Name>,
-    /// Address for /healthz, /readyz and /metrics, or 'off' [default: 9180 client, 9181 broker, 9182 upstream on
-    /// 127.0.0.1, or a free port when that is taken]
+    /// Address for /healthz, /readyz and /metrics, or 'off' [default: 9180 client, 9181 broker, 9182 upstream,
+    /// 9183 socket on 127.0.0.1, or a free port when that is taken]
     #[arg(long, value_name = "ADDR|off")]
     pub admin: Option<Admin>,
     /// Host that others find the admin address at, for /sd [default: its IP, or the host's name when that is every

@@ -22,7 +22,7 @@ use tokio::{
 
 use super::listen::{self, Accept, BACKLOG};
 use crate::{
-    config::{Entrance, Mode},
+    config::{Entrance, Mode, Owner},
     wire::headers::Peer,
 };
 
@@ -40,9 +40,17 @@ impl Listener {
     /// # Errors
     /// When the address is taken or not ours, or the socket can't be made; that is fatal to whoever asked.
     pub fn bind(entrance: &Entrance, mode: Mode) -> anyhow::Result<Self> {
+        Listener::bind_for(entrance, mode, None)
+    }
+
+    /// Binds `entrance`; a UNIX socket gets `mode`, and `owner` if one is named.
+    ///
+    /// # Errors
+    /// As [`Listener::bind`], and when there is no such owner.
+    pub fn bind_for(entrance: &Entrance, mode: Mode, owner: Option<&Owner>) -> anyhow::Result<Self> {
         match entrance {
             Entrance::Tcp(address) => listen::bind(address.0).map(Listener::Tcp),
-            Entrance::Unix(path) => bind_unix(path, mode)
+            Entrance::Unix(path) => bind_unix(path, mode, owner)
                 .with_context(|| format!("cannot listen on unix:{}", path.display()))
                 .map(|(listener, file)| Listener::Unix(listener, file)),
         }
@@ -97,15 +105,35 @@ impl fmt::Display for Address {
     }
 }
 
-fn bind_unix(path: &Path, mode: Mode) -> anyhow::Result<(UnixListener, SocketFile)> {
+fn bind_unix(path: &Path, mode: Mode, owner: Option<&Owner>) -> anyhow::Result<(UnixListener, SocketFile)> {
+    let ids = owner.map(ids).transpose()?;
     remove_stale(path)?;
     let socket = UnixSocket::new_stream()?;
     socket.bind(path)?;
     // Nobody can connect before it listens, so nobody can before it has its permissions.
     fs::set_permissions(path, fs::Permissions::from_mode(mode.0)).context("cannot set its permissions")?;
+    if let Some((user, group)) = ids {
+        std::os::unix::fs::chown(path, user, group).context("cannot set its owner")?;
+    }
     let made = fs::symlink_metadata(path)?;
     let file = SocketFile { path: path.to_owned(), device: made.dev(), inode: made.ino() };
     Ok((socket.listen(BACKLOG)?, file))
+}
+
+/// The numbers of an owner, as the system's files have them.
+fn ids(owner: &Owner) -> anyhow::Result<(Option<u32>, Option<u32>)> {
+    let find = |what: &str, file: &str, name: &Option<String>| {
+        let Some(name) = name else { return Ok(None) };
+        if let Ok(number) = name.parse() {
+            return Ok(Some(number));
+        }
+        let all = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+        let mut lines = all.lines().map(|line| line.split(':').collect::<Vec<_>>());
+        let line = lines.find(|line| line.first() == Some(&name.as_str()));
+        let number = line.and_then(|line| line.get(2)?.parse().ok());
+        number.map(Some).with_context(|| format!("there is no {what} '{name}'"))
+    };
+    Ok((find("user", "/etc/passwd", &owner.user)?, find("group", "/etc/group", &owner.group)?))
 }
 
 /// Removes what a process that is gone has left behind, and nothing else.

@@ -61,6 +61,7 @@ fn asking(settings: &Settings) -> asker::Settings {
     asker::Settings {
         upstream: None,
         only: Vec::new(),
+        routed: true,
         rules: exchange::Settings {
             ttl: settings.jobs.timeout,
             patience: PATIENCE,

@@ -32,7 +32,7 @@ use crate::{
 
 /// One process of a role.
 pub struct Core {
-    /// What it is: `client`, `upstream` or `broker`.
+    /// What it is: `client`, `upstream`, `broker` or `socket`.
     pub role: &'static str,
     /// Its id, new at every start.
     pub id: ProcessId,
@@ -74,6 +74,10 @@ pub trait Role: Send + Sync + 'static {
     fn core(&self) -> &Core;
     /// A message to the process's private subjects.
     fn on_message(&self, address: Address<'_>, message: &Message);
+    /// Whether it can do nothing without NATS.
+    fn needs_nats(&self) -> bool {
+        true
+    }
     /// What it waits for, once it is connected, before it is ready.
     fn unready(&self) -> Option<&'static str> {
         None
@@ -417,6 +421,7 @@ fn admin_listener(admin: Option<Admin>, role: &str) -> anyhow::Result<Option<Tcp
     let port = match role {
         "client" => 9180,
         "broker" => 9181,
+        "socket" => 9183,
         _ => 9182,
     };
     match admin {
@@ -435,6 +440,7 @@ impl<R: Role> admin::Status for AdminStatus<R> {
     fn unready(&self) -> Option<&'static str> {
         match self.0.core().state.load(Ordering::Relaxed) {
             READY => self.0.unready(),
+            CONNECTING | AWAY | REFUSED if !self.0.needs_nats() => None,
             CONNECTING => Some("not yet connected to NATS"),
             AWAY => Some("the connection to NATS is gone"),
             REFUSED => Some("NATS permissions refuse a subscription this process needs"),

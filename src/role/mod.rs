@@ -2,7 +2,7 @@
 //!
 //! `shell` drives a decision machine, `core` is what every process has (its id, its connection, its
 //! metrics), `service` makes it visible to `nats micro`, `discovery` to Prometheus. `asker` is
-//! the asking side that client agents and others have. `client`, `upstream` and `broker` are the roles,
+//! the asking side that client agents and others have. `client`, `upstream`, `broker` and `socket` are the roles,
 //! `up` all of them in one process; `ps`, `routes` and `tools` are the commands
 //! that look, `inquiry` is how they ask; `jobs` and `dlq` are those for what JetStream keeps.
 
@@ -20,6 +20,7 @@ pub mod routes;
 pub mod service;
 pub mod shell;
 pub mod signals;
+pub mod socket;
 pub mod tools;
 pub mod up;
 pub mod upstream;

@@ -30,7 +30,7 @@ pub trait Service: Send + Sync + 'static {
 /// What a process says of itself, in the `data` of its service statistics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// `client`, `upstream` or `broker`.
+    /// `client`, `upstream`, `broker` or `socket`.
     pub role: String,
     /// The upstream it serves or asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use nkeys::KeyPair;
-use tokio::sync::watch;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::watch,
+};
 
 use crate::support::{
     accounts::{Accounts, password},
@@ -55,6 +58,32 @@ async fn large_bodies_stream_both_ways() {
     assert_eq!(answer.status(), 200);
     assert!(answer.bytes().await.unwrap() == large, "it came back as it was sent");
     accounts.refused_nothing(&[&agent, &client]).await;
+}
+
+#[tokio::test]
+async fn a_socket_asks_an_upstream_with_bodies_of_any_size() {
+    let accounts = Accounts::start().await;
+    let origin = Origin::echo().await;
+    let requests = tempfile::NamedTempFile::new().unwrap();
+    let definition =
+        "[request.a]\nupstream = 'hello'\nurl = '/'\nmethod = 'POST'\nbody = 'raw'\nresponse = 'text'\n";
+    std::fs::write(&requests, definition).unwrap();
+    let flags = ["--requests", requests.path().to_str().unwrap(), "--tcp", "0", "--max-line", "4MiB"];
+    let (broker, agent, socket) =
+        tokio::join!(accounts.broker(&[]), accounts.agent("hello", &origin), async {
+            accounts.spawn("socket", "socket", &flags).ready().await
+        },);
+    let line = socket.says("socket listens address=").await;
+    let address = line.split("address=").nth(1).unwrap().trim();
+    let mut caller = tokio::net::TcpStream::connect(address).await.unwrap();
+    let data = "x".repeat(1 << 20);
+    let line = format!("{{\"request\":\"a\",\"id\":1,\"data\":\"{data}\"}}\n");
+    caller.write_all(line.as_bytes()).await.unwrap();
+    caller.shutdown().await.unwrap();
+    let mut said = String::new();
+    caller.read_to_string(&mut said).await.unwrap();
+    assert!(said.contains("\"status\": \"ok\"") && said.contains(&data), "{said:.300}");
+    accounts.refused_nothing(&[&broker, &agent, &socket]).await;
 }
 
 #[tokio::test]

@@ -39,6 +39,12 @@ async fn a_limited_client_agent_may_ask_for_its_upstream_only() {
 }
 
 #[tokio::test]
+async fn a_socket_may_ask_for_everything_and_take_no_part_in_routes() {
+    let accounts = Accounts::start().await;
+    check(&mut accounts.person("socket").await, texts(SOCKET_MAY), texts(SOCKET_MAY_NOT)).await;
+}
+
+#[tokio::test]
 async fn a_broker_may_act_for_whoever_is_gone_but_not_announce_or_listen_in() {
     let accounts = Accounts::start().await;
     check(&mut accounts.person("broker").await, texts(BROKER_MAY), texts(BROKER_MAY_NOT)).await;
@@ -264,6 +270,42 @@ const LIMITED_MAY_NOT: &[&str] = &[
     "subscribe relay.job.payroll.U",
     "subscribe relay.chain.U",
     "subscribe _INBOX.client.P.1",
+];
+
+const SOCKET_MAY: &[&str] = &[
+    "subscribe relay.*.socket.P.>",
+    "subscribe relay.here.>",
+    "subscribe relay.gone.>",
+    "subscribe $SRV.*",
+    "publish relay.req.payroll",
+    "publish relay.hold.payroll",
+    "publish relay.lease.broker.P.payroll.1f",
+    "publish relay.lease.broker.P.payroll.renew",
+    "publish relay.body.billing.P.billing.1f",
+    "publish relay.probe.payroll.P.payroll",
+    "publish relay.who",
+    "publish relay.who.socket.P.ready",
+    "publish _INBOX.P.1",
+];
+
+const SOCKET_MAY_NOT: &[&str] = &[
+    "subscribe relay.*.client.P.>",
+    "subscribe relay.*.broker.P.>",
+    "subscribe relay.*.payroll.P.>",
+    "subscribe relay.route.>",
+    "subscribe relay.cache.>",
+    "subscribe relay.req.hello",
+    "subscribe relay.>",
+    "join relay.req.hello",
+    "join relay.hold.*",
+    "publish relay.claim.payroll.P.payroll",
+    "publish relay.resp.client.P.hello.1f",
+    "publish relay.ack.client.P.hello.1f",
+    "publish relay.here.hello.hello.P",
+    "publish relay.who.client.P.ready",
+    "publish relay.cache.purge",
+    "publish $SRV.PING",
+    "publish $JS.API.INFO",
 ];
 
 const BROKER_MAY: &[&str] = &[

@@ -87,7 +87,9 @@ pub const USERS: &[&str] = &[
     "agent_hello",
     "agent_billing",
     "agent_payroll",
+    "socket",
     "operator",
+    "socket",
     "observer",
     "sys",
 ];

@@ -191,7 +191,7 @@ impl Section<'_> {
                 for key in TLS_KEYS.into_iter().filter(|key| self.table.contains_key(*key) && !is_tls) {
                     self.wrong(key, "is for https");
                 }
-                Some((To::Url(Box::new(Origin { to: origin, ..origin_settings })), template))
+                Some((To::Url(Box::new(Origin { to: Some(origin), ..origin_settings })), template))
             }
             Err(why) => {
                 self.wrong("url", why);
@@ -207,7 +207,7 @@ impl Section<'_> {
             self.wrong(if cert.is_some() { "cert" } else { "key" }, "'cert' and 'key' go together");
         }
         Origin {
-            to: OriginUrl::Unix(PathBuf::new()),
+            to: None,
             host_header: HostHeader::Rewrite,
             connect_timeout: self.time("connect-timeout").unwrap_or(CONNECT_TIMEOUT),
             pool_idle: POOL_IDLE,

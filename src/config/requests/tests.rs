@@ -34,7 +34,7 @@ fn a_definition_says_all_there_is_to_say() {
     );
     assert!(hl2.expects(StatusCode::CREATED) && !hl2.expects(StatusCode::FOUND));
     let To::Url(origin) = &hl2.to else { panic!("{hl2:?}") };
-    assert_eq!(origin.to.to_string(), "https://api.example/");
+    assert_eq!(origin.to.as_ref().unwrap().to_string(), "https://api.example/");
     let order = requests.get("order").unwrap();
     assert_eq!(order.to, To::Upstream("shop".parse().unwrap()));
     assert!(order.expects(StatusCode::CONFLICT) && order.expects(StatusCode::FOUND));

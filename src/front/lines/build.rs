@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::value::RawValue;
 use url::form_urlencoded::Serializer;
 
@@ -17,7 +17,7 @@ use crate::config::requests::{BodyKind, Definition, ResponseKind};
 #[derive(Debug)]
 pub struct Prepared {
     /// The method.
-    pub method: http::Method,
+    pub method: Method,
     /// The path and query.
     pub url: String,
     /// The headers.
@@ -47,6 +47,10 @@ pub fn build(definition: &Definition, ask: &Ask) -> Result<Prepared, (Refused, S
     };
     if let Some(kind) = kind {
         headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static(kind));
+    }
+    if body.is_empty() && matches!(definition.method, Method::POST | Method::PUT | Method::PATCH) {
+        // Servers expect to be told that there is nothing (RFC 9110 §8.6).
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     let accept = if definition.response == ResponseKind::Json { "application/json" } else { "*/*" };
     headers.entry(header::ACCEPT).or_insert(HeaderValue::from_static(accept));

@@ -32,14 +32,14 @@ use crate::{
 impl<C: Call> Lines<C> {
     /// Serves one connection to its end.
     pub async fn serve(self: Arc<Self>, socket: Socket, peer: Peer) {
-        let _counted = Counted::new(&self);
+        let counted = Counted::new(&self);
         let (mut from, to) = tokio::io::split(socket);
         let (replies, queue) = mpsc::channel(QUEUE);
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let session =
             Arc::new(Session { lines: Arc::clone(&self), number, peer, replies, running: Mutex::default() });
         let why = {
-            let mut reading = std::pin::pin!(session.run(&mut from));
+            let mut reading = std::pin::pin!(session.run(&mut from, counted.is_some()));
             let mut writing = std::pin::pin!(writing::write(to, queue, self.settings.slow));
             tokio::select! {
                 biased;
@@ -69,9 +69,11 @@ async fn linger(from: &mut (impl AsyncRead + Unpin)) {
 struct Counted<C: Call>(Arc<Lines<C>>);
 
 impl<C: Call> Counted<C> {
-    fn new(lines: &Arc<Lines<C>>) -> Self {
-        lines.connections.fetch_add(1, Ordering::Relaxed);
-        Counted(Arc::clone(lines))
+    /// Nothing when there are as many as there may be.
+    fn new(lines: &Arc<Lines<C>>) -> Option<Self> {
+        let more = |open: usize| (open < lines.settings.max_connections).then_some(open + 1);
+        let counted = lines.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        counted.is_ok().then(|| Counted(Arc::clone(lines)))
     }
 }
 
@@ -93,12 +95,11 @@ struct Session<C: Call> {
 
 impl<C: Call> Session<C> {
     /// Takes lines until there are no more, and waits for what they began; then it says why it ends.
-    async fn run(self: Arc<Self>, from: &mut (impl AsyncRead + Unpin)) -> Closed {
-        let limit = self.lines.settings.max_connections;
+    async fn run(self: Arc<Self>, from: &mut (impl AsyncRead + Unpin), admitted: bool) -> Closed {
         let mut requests = JoinSet::new();
-        let mut why = match self.lines.connections() > limit {
-            true => Closed::Limit,
-            false => self.read(from, &mut requests).await,
+        let mut why = match admitted {
+            false => Closed::Limit,
+            true => self.read(from, &mut requests).await,
         };
         if why == Closed::Gone {
             return why;
@@ -112,7 +113,10 @@ impl<C: Call> Session<C> {
                 let idle = humantime::format_duration(self.lines.settings.idle);
                 format!("nothing was said for {idle} (--idle-timeout)")
             }
-            Closed::Limit => format!("{limit} connections are open, the limit of --max-connections"),
+            Closed::Limit => {
+                let limit = self.lines.settings.max_connections;
+                format!("{limit} connections are open, the limit of --max-connections")
+            }
             Closed::Http => "this is no HTTP server: it takes lines of JSON".into(),
             Closed::Shutdown => "the relay is stopping; lines without a reply were not taken".into(),
             Closed::Ended | Closed::Gone | Closed::SlowReader => return why,

@@ -1,0 +1,304 @@
+//! Requests on their way: straight to their servers, or over NATS to upstream agents. Responses are gathered whole.
+
+use std::{
+    future::poll_fn,
+    sync::{Arc, RwLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use super::table::{Table, Way};
+use crate::{
+    config::requests::Definition,
+    front::{
+        body::{Budget, Share},
+        http::Answered,
+        lines::{Call, Came, Closed, End, Prepared, Refused, Served},
+    },
+    origin::{self, Origin, Outgoing},
+    proto::{
+        exchange::{Answer, Input},
+        flow::FIRST_WINDOW,
+    },
+    role::{asker::Asker, core::Core, shell::Shell},
+    telemetry::{Faulted, Label, LineRefused, Named, NamedEnd, SocketClosed},
+    wire::{
+        Code, Fault, Name, Request, Side,
+        message::{VERSION, millis},
+    },
+};
+
+/// What responses are held to.
+pub struct Limits {
+    /// The memory of all of them.
+    pub budget: Budget,
+    /// Bytes of one at most, where its request says nothing else.
+    pub max_response: usize,
+}
+
+/// Issues requests.
+pub struct Calling {
+    core: Arc<Core>,
+    asker: Arc<Asker>,
+    table: RwLock<Arc<Table>>,
+    limits: Limits,
+    access_log: bool,
+}
+
+impl Calling {
+    /// Issues what `table` has.
+    pub fn new(core: Arc<Core>, asker: Arc<Asker>, table: Table, limits: Limits, access_log: bool) -> Self {
+        Calling { core, asker, table: RwLock::new(Arc::new(table)), limits, access_log }
+    }
+
+    /// What may be named now.
+    pub fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.table.read().expect("no panic while a table is read"))
+    }
+
+    /// From now on, `table` is what may be named; requests in flight go on as they began.
+    pub fn change(&self, table: Table) {
+        *self.table.write().expect("no panic while a table is written") = Arc::new(table);
+    }
+
+    /// Closes idle connections, as long as it is polled.
+    pub async fn close_idle(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(CLOSE_IDLE);
+        loop {
+            tick.tick().await;
+            self.table().close_idle();
+        }
+    }
+
+    /// For a response of which `whole` is told, if it is.
+    fn gathering(&self, max: Option<usize>, whole: Option<u64>) -> Gathering<'_> {
+        let max = max.unwrap_or(self.limits.max_response);
+        let whole = whole.map_or(0, |whole| usize::try_from(whole).unwrap_or(usize::MAX).min(max));
+        Gathering {
+            budget: &self.limits.budget,
+            max,
+            whole,
+            first: Bytes::new(),
+            rest: Vec::new(),
+            shares: Vec::new(),
+        }
+    }
+
+    async fn straight(&self, origin: &Origin, prepared: Prepared) -> Result<Came, Fault> {
+        let Prepared { method, url, headers, body, timeout: _, max_response } = prepared;
+        let body = Outgoing::Whole { body, trailers: None };
+        let mut answer =
+            origin.call(origin::Call { method, url, headers, upgrade: None, body }, None).await?;
+        let mut gathering = self.gathering(max_response, answer.body.size_hint().exact());
+        while let Some(frame) = answer.body.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                gathering.push(data)?;
+            }
+        }
+        Ok(gathering.came(answer.status))
+    }
+
+    async fn over_nats(&self, upstream: Name, prepared: Prepared) -> Result<Came, Fault> {
+        let Prepared { method, url, mut headers, mut body, timeout, max_response } = prepared;
+        let id = self.asker.mint(&upstream);
+        let first = body.split_to(body.len().min(self.asker.inline()));
+        if !body.is_empty() {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(first.len() + body.len()));
+        }
+        let request = Request {
+            v: VERSION,
+            client_id: self.core.id.clone(),
+            client_req_id: id,
+            client_req_ttl: millis(timeout),
+            upstream_target: upstream.clone(),
+            method,
+            url,
+            headers,
+            body: first,
+            stream: !body.is_empty(),
+            trailers: HeaderMap::new(),
+            upgrade: None,
+            broker_id: None,
+            broker_req_id: None,
+            broker_req_ttl: None,
+        };
+        let Answered { answer, reader, writer: _ } = match body.is_empty() {
+            true => self.asker.ask(request).await,
+            false => self.ask_with_rest(request, body).await?,
+        };
+        // It counts as in flight until it has been read.
+        let _streaming = reader.is_some().then(|| Streaming { asker: &self.asker, upstream });
+        let reply = match answer {
+            Answer::Response(reply) => *reply,
+            Answer::Fault(fault) => return Err(fault),
+        };
+        let mut gathering = self.gathering(max_response, declared(&reply.headers));
+        gathering.push(reply.body.unwrap_or_default())?;
+        if let Some(mut reader) = reader {
+            while let Some(frame) = poll_fn(|cx| reader.poll_data(cx)).await {
+                if let Ok(data) = frame?.into_data() {
+                    gathering.push(data)?;
+                }
+            }
+        }
+        Ok(gathering.came(reply.status_code.unwrap_or(StatusCode::BAD_GATEWAY)))
+    }
+
+    /// Asks while the rest of a long body is sent.
+    async fn ask_with_rest(&self, request: Request, rest: Bytes) -> Result<Answered, Fault> {
+        let stream = self.asker.streams().open(&request.client_req_id)?;
+        let mut writer = stream.writer(FIRST_WINDOW);
+        let sending = async move {
+            if writer.send(rest).await.is_ok() {
+                // The answer tells what became of it.
+                writer.finish(HeaderMap::new()).await.ok();
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            answered = self.asker.ask(request) => Ok(answered),
+            fault = stream.lost() => Err(fault),
+            never = sending => never,
+        }
+    }
+}
+
+impl Call for Calling {
+    type Way = Way;
+
+    fn find(&self, name: &str) -> Option<(Arc<Definition>, Way)> {
+        self.table().find(name)
+    }
+
+    async fn call(&self, way: Way, prepared: Prepared) -> Result<Came, Fault> {
+        match way {
+            Way::Straight(origin) => self.straight(&origin, prepared).await,
+            Way::Upstream(upstream) => self.over_nats(upstream, prepared).await,
+        }
+    }
+
+    fn served(&self, served: &Served) {
+        if self.access_log {
+            log(served);
+        }
+        let metrics = &self.core.metrics;
+        if served.end == End::Abandoned {
+            metrics.abandoned.inc();
+            return;
+        }
+        let request = served.definition.name.clone();
+        let status = if served.end == End::Ok { "ok" } else { "error" };
+        metrics.named_requests.get_or_create(&NamedEnd { request: request.clone(), status }).inc();
+        metrics.named_durations.get_or_create(&Named { request }).observe(served.took.as_secs_f64());
+        metrics.answered.inc();
+        if served.end != End::Ok {
+            metrics.failed.inc();
+        }
+        if let End::Fault(fault) = &served.end {
+            let labels = Faulted { code: Label(fault.code), raised_by: Label(fault.raised_by) };
+            metrics.faults.get_or_create(&labels).inc();
+        }
+    }
+
+    fn refused(&self, why: Refused) {
+        self.core.metrics.lines_refused.get_or_create(&LineRefused { reason: why.as_str() }).inc();
+    }
+
+    fn closed(&self, why: Closed) {
+        self.core.metrics.sockets_closed.get_or_create(&SocketClosed { reason: why.as_str() }).inc();
+        if why == Closed::SlowReader {
+            tracing::debug!("a connection took nothing of its replies and was closed");
+        }
+    }
+}
+
+/// Who asked what, and what it came to: neither parameters nor data.
+fn log(served: &Served) {
+    let decision = match &served.end {
+        End::Ok => "response",
+        End::Unexpected => "unexpected_status",
+        End::Unreadable => "bad_response",
+        End::Fault(fault) => fault.code.row().text,
+        End::Cancelled => "cancelled",
+        End::Stopped => "shutdown",
+        End::Abandoned => "abandoned",
+    };
+    tracing::info!(
+        connection = served.connection,
+        id = served.id,
+        request = served.definition.name,
+        status = if served.end == End::Ok { "ok" } else { "error" },
+        decision,
+        http_status = served.status.map_or(0, |status| status.as_u16()),
+        ms = format_args!("{:.1}", served.took.as_secs_f64() * 1000.0),
+        peer = %served.peer,
+        "request"
+    );
+}
+
+/// The length that a response tells.
+fn declared(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// A response on its way in, within its limits.
+struct Gathering<'a> {
+    budget: &'a Budget,
+    max: usize,
+    /// How much there will be, when that is told.
+    whole: usize,
+    /// All of it, when it is one part.
+    first: Bytes,
+    rest: Vec<u8>,
+    /// What has been taken of the budget: room for the rest, whether it is filled or not.
+    shares: Vec<Share>,
+}
+
+impl Gathering<'_> {
+    fn push(&mut self, data: Bytes) -> Result<(), Fault> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let length = self.first.len().max(self.rest.len()) + data.len();
+        if length > self.max {
+            let detail = format!("the response has more than {} bytes, the limit of max-response", self.max);
+            return Err(Fault::new(Code::ResponseTooLarge, Side::Client, detail));
+        }
+        if self.first.is_empty() && self.rest.is_empty() && self.whole <= length {
+            self.shares.push(self.budget.take(length)?);
+            self.first = data;
+            return Ok(());
+        }
+        if length > self.rest.capacity() {
+            let room = length.max(self.whole).max(2 * self.rest.capacity()).min(self.max);
+            self.shares.push(self.budget.take(room - self.rest.capacity())?);
+            self.rest.reserve_exact(room - self.rest.len());
+        }
+        let first = std::mem::take(&mut self.first);
+        self.rest.extend_from_slice(&first);
+        self.rest.extend_from_slice(&data);
+        Ok(())
+    }
+
+    fn came(self, status: StatusCode) -> Came {
+        let body = if self.rest.is_empty() { self.first } else { self.rest.into() };
+        Came { status, body, shares: self.shares }
+    }
+}
+
+/// A response that is being read.
+struct Streaming<'a> {
+    asker: &'a Asker,
+    upstream: Name,
+}
+
+impl Drop for Streaming<'_> {
+    fn drop(&mut self) {
+        self.asker.feed(Input::StreamEnded { upstream: self.upstream.clone() });
+    }
+}
+
+const CLOSE_IDLE: Duration = Duration::from_secs(5);
