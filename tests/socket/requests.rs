@@ -1,6 +1,13 @@
 //! What becomes of a named request on its way to a server.
 
+use std::{convert::Infallible, sync::Arc};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
+use tokio::sync::Barrier;
 
 use super::stage::*;
 use crate::support::*;
@@ -158,6 +165,37 @@ async fn certificates_of_an_authority_that_is_named_are_believed_and_connections
         assert_eq!(stage.ask(json!({"request": name, "id": 1})).await["status"], "ok");
     }
     assert_eq!((origin.hits(), origin.connections()), (3, 1));
+}
+
+#[tokio::test]
+async fn requests_to_a_server_that_speaks_http_2_share_a_connection() {
+    let both = Arc::new(Barrier::new(2));
+    let origin = Origin::tcp(move |stream| {
+        let both = Arc::clone(&both);
+        let service = service_fn(move |request: http::Request<Incoming>| {
+            let both = Arc::clone(&both);
+            async move {
+                assert_eq!(request.version(), http::Version::HTTP_2);
+                // Neither is answered before both are here.
+                both.wait().await;
+                Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from_static(b"{}"))))
+            }
+        });
+        async move {
+            let server = http2::Builder::new(TokioExecutor::new());
+            server.serve_connection(TokioIo::new(stream), service).await.ok();
+        }
+    })
+    .await;
+    let stage = Stage::start(&request("a", &origin.url().replace("http:", "h2c:"), "")).await;
+    let mut caller = stage.connect().await;
+    caller.bytes(b"{\"request\":\"a\",\"id\":1}\n{\"request\":\"a\",\"id\":2}\n").await;
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(caller.reply().await["status"].clone());
+    }
+    assert_eq!(statuses, ["dispatched", "dispatched", "ok", "ok"]);
+    assert_eq!(origin.connections(), 1);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! JSON looked at without being changed: what a caller wrote stays as it was spelled, and what two readers could
 //! understand differently is found.
 
-use std::{collections::HashSet, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -31,55 +31,74 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
-/// Whether arrays and objects are in each other more than [`MAX_DEPTH`] times.
-pub fn is_too_deep(text: &str) -> bool {
-    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_text => escaped = true,
-            b'"' => in_text = !in_text,
-            b'{' | b'[' if !in_text => {
-                depth += 1;
-                if depth > MAX_DEPTH {
-                    return true;
-                }
-            }
-            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    false
+/// What is wrong with JSON although it is JSON.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// Arrays and objects are in each other more than [`MAX_DEPTH`] times.
+    TooDeep,
+    /// This name is in one object more than once.
+    Twice(String),
+    /// A name is no text, as one with half of a surrogate pair.
+    NoName,
 }
 
-/// A name that is there more than once in some object of `text`, which is not too deep.
-///
-/// # Errors
-/// When a name is no text, as one with half of a surrogate pair.
-pub fn duplicate(text: &str) -> serde_json::Result<Option<String>> {
-    match text.trim_start().as_bytes().first() {
-        Some(b'{') => {
-            let Members(members) = serde_json::from_str(text)?;
-            let mut names = HashSet::with_capacity(members.len());
-            for (name, value) in &members {
-                if !names.insert(name.as_str()) {
-                    return Ok(Some(name.clone()));
+/// Looks for what is wrong with `text`, which is JSON, in one pass: a line may be made to take long.
+pub fn flaw(text: &str) -> Option<Flaw> {
+    // The names so far of each object that is open; an array has none.
+    let mut open: Vec<Option<HashSet<Cow<'_, str>>>> = Vec::new();
+    let mut name_is_next = false;
+    let mut at = 0;
+    while let Some(byte) = text.as_bytes().get(at) {
+        let mut end = at + 1;
+        match byte {
+            b'"' => {
+                end = end_of_text(text.as_bytes(), at);
+                if let (true, Some(Some(names))) = (name_is_next, open.last_mut()) {
+                    let Some(name) = text.get(at..end).and_then(name) else { return Some(Flaw::NoName) };
+                    if let Some(twice) = names.replace(name) {
+                        return Some(Flaw::Twice(twice.into_owned()));
+                    }
                 }
-                if let found @ Some(_) = duplicate(value.get())? {
-                    return Ok(found);
+                name_is_next = false;
+            }
+            b'{' | b'[' => {
+                name_is_next = *byte == b'{';
+                open.push(name_is_next.then(HashSet::new));
+                if open.len() > MAX_DEPTH {
+                    return Some(Flaw::TooDeep);
                 }
             }
-        }
-        Some(b'[') => {
-            for value in serde_json::from_str::<Vec<&RawValue>>(text)? {
-                if let found @ Some(_) = duplicate(value.get())? {
-                    return Ok(found);
-                }
+            b'}' | b']' => {
+                open.pop();
+                name_is_next = false;
             }
+            b',' => name_is_next = matches!(open.last(), Some(Some(_))),
+            _ => {}
         }
-        Some(_) | None => {}
+        at = end;
     }
-    Ok(None)
+    None
+}
+
+/// Where the text that begins at `start` ends, its quote included.
+fn end_of_text(bytes: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => return at + 1,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// A name between its quotes, as it is meant.
+fn name(quoted: &str) -> Option<Cow<'_, str>> {
+    match quoted.contains('\\') {
+        true => serde_json::from_str(quoted).ok().map(Cow::Owned),
+        false => quoted.get(1..quoted.len() - 1).map(Cow::Borrowed),
+    }
 }
 
 /// A text, a number or true or false, as a text: a number as it was spelled.
@@ -98,3 +117,59 @@ pub fn is_null(value: &RawValue) -> bool {
 
 /// How often arrays and objects may be in each other.
 pub const MAX_DEPTH: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_name_may_be_in_several_objects_but_not_twice_in_one() {
+        for good in [
+            r#"{"a":{"a":[{"a":1},{"a":2}]},"b":"a","c":["a","a"],"d":",","e":"}{\"a\":"}"#,
+            r#"[{"a":1},{"a":1},"x","x"]"#,
+            "[]",
+            "1",
+            r#""""#,
+        ] {
+            assert_eq!(flaw(good), None, "{good}");
+        }
+        for bad in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":1,"\u0061":1}"#,
+            r#"{"a":{"x":{}}, "b":[1,{}], "a":1}"#,
+            r#"[1,{"b":{"a":"}","a":1}}]"#,
+            r#"{"x":"\\","a":1,"a":2}"#,
+        ] {
+            assert_eq!(flaw(bad), Some(Flaw::Twice("a".into())), "{bad}");
+        }
+        assert_eq!(flaw(r#"{"\ud800":1}"#), Some(Flaw::NoName));
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert_eq!((flaw(&nested(MAX_DEPTH)), flaw(&nested(MAX_DEPTH + 1))), (None, Some(Flaw::TooDeep)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_serialiser_writes_has_no_flaw_until_a_name_is_doubled(value in value(), names in ".*") {
+            let text = json!({&names: value.clone(), format!("{names}x"): 1}).to_string();
+            prop_assert_eq!(flaw(&text), None);
+            let name = Value::from(names.as_str()).to_string();
+            let twice = format!("{{{name}:{value},\"\":[{{{name}:1}}],{name}:1}}");
+            prop_assume!(!names.is_empty());
+            prop_assert_eq!(flaw(&twice), Some(Flaw::Twice(names)));
+        }
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf =
+            prop_oneof![".*".prop_map(Value::from), any::<f64>().prop_map(Value::from), Just(Value::Null)];
+        leaf.prop_recursive(4, 30, 5, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                proptest::collection::btree_map(".*", inner, 0..5).prop_map(|map| json!(map)),
+            ]
+        })
+    }
+}

@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::json::{self, MAX_DEPTH, Members};
+use super::json::{self, Flaw, MAX_DEPTH, Members};
 
 /// What a line wants.
 #[derive(Debug)]
@@ -123,13 +123,13 @@ pub fn read(line: &[u8]) -> Result<Said, Refusal> {
 }
 
 fn read_members(text: &str, members: &[(String, &RawValue)]) -> Result<Said, String> {
-    if json::is_too_deep(text) {
-        return Err(format!("the line has more than {MAX_DEPTH} arrays and objects in each other"));
-    }
-    match json::duplicate(text) {
-        Ok(None) => {}
-        Ok(Some(name)) => return Err(format!("'{}' is there twice", shown(&name))),
-        Err(error) => return Err(format!("the line is not JSON: {error}")),
+    match json::flaw(text) {
+        None => {}
+        Some(Flaw::TooDeep) => {
+            return Err(format!("the line has more than {MAX_DEPTH} arrays and objects in each other"));
+        }
+        Some(Flaw::Twice(name)) => return Err(format!("'{}' is there twice", shown(&name))),
+        Some(Flaw::NoName) => return Err("the line is not JSON: a name has half of a surrogate pair".into()),
     }
     let of = |wanted: &str| members.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value);
     if let Some((name, _)) = members.iter().find(|(name, _)| !FIELDS.contains(&name.as_str())) {

@@ -232,7 +232,7 @@ fn log(served: &Served) {
         request = served.definition.name,
         status = if served.end == End::Ok { "ok" } else { "error" },
         decision,
-        http_status = served.status.map_or(0, |status| status.as_u16()),
+        http_status = served.status.map(|status| status.as_u16()),
         ms = format_args!("{:.1}", served.took.as_secs_f64() * 1000.0),
         peer = %served.peer,
         "request"
