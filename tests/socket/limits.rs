@@ -66,10 +66,13 @@ async fn an_idle_connection_is_closed_with_a_word_but_not_while_something_is_in_
     let all = idle.all().await;
     assert_eq!((all.len(), &all[0]["status"], &all[0]["code"]), (1, &json!("closing"), &json!("idle")));
     assert!(all[0]["error"].as_str().unwrap().contains("300ms (--idle-timeout)"), "{all:?}");
+    // It has been silent for longer, and is heard.
     tokio::time::sleep(Duration::from_millis(600)).await;
+    waiting.send(r#"{"request":"slow","id":2}"#).await;
+    eventually("both are at the origin", || origin.open() == 2).await;
     gate.send_replace(true);
     let statuses: Vec<_> = waiting.all().await.iter().map(|reply| reply["status"].clone()).collect();
-    assert_eq!(statuses, ["dispatched", "ok", "closing"]);
+    assert_eq!(statuses, ["dispatched", "dispatched", "ok", "ok", "closing"]);
     stage.socket.counts("relay_socket_connections_closed_total", "idle", 2.0).await;
 }
 

@@ -14,18 +14,24 @@ async fn at_the_end_requests_finish_and_each_connection_gets_a_last_line() {
     let origin = Origin::gated(&gate).await;
     let stage = Stage::start(&request("slow", &origin.url(), "")).await;
     let address = stage.address().await;
-    let (mut busy, mut idle) = (stage.connect().await, stage.connect().await);
-    busy.send(r#"{"request":"slow","id":1}"#).await;
-    assert_eq!(busy.reply().await["status"], "dispatched");
-    idle.send("").await;
-    stage.socket.counts("relay_connections", "", 2.0).await;
+    let (mut busy, mut idle, mut half) =
+        (stage.connect().await, stage.connect().await, stage.connect().await);
+    for caller in [&mut busy, &mut half] {
+        caller.send(r#"{"request":"slow","id":1}"#).await;
+        assert_eq!(caller.reply().await["status"], "dispatched");
+    }
+    half.finish().await;
+    stage.socket.counts("relay_connections", "", 3.0).await;
     stage.socket.term();
     let all = idle.all().await;
     assert_eq!((all.len(), &all[0]["status"], &all[0]["code"]), (1, &json!("closing"), &json!("shutdown")));
-    assert!(TcpStream::connect(address).await.is_err(), "nobody is let in any more");
+    eventually_async("nobody is let in any more", || async { TcpStream::connect(address).await.is_err() })
+        .await;
     gate.send_replace(true);
-    let all = busy.all().await;
-    assert_eq!((&all[0]["status"], &all[1]["code"]), (&json!("ok"), &json!("shutdown")), "{all:?}");
+    for mut caller in [busy, half] {
+        let all = caller.all().await;
+        assert_eq!((&all[0]["status"], &all[1]["code"]), (&json!("ok"), &json!("shutdown")), "{all:?}");
+    }
     assert!(stage.socket.ended().await.success());
 }
 
