@@ -78,7 +78,7 @@ impl<A: Ask> Front<A> {
     /// Answers what could be a job's.
     pub(super) async fn at_desk(
         self: &Arc<Self>,
-        desk: &Desk,
+        desk: &Arc<Desk>,
         mut asked: Box<Asked>,
         told: &mut Told<A>,
     ) -> Result<Outcome, Fault> {

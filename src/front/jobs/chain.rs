@@ -30,7 +30,7 @@ impl<A: Ask> Front<A> {
     /// server did if that was no success.
     pub(super) async fn start_chain(
         self: &Arc<Self>,
-        desk: &Desk,
+        desk: &Arc<Desk>,
         forward: Forward,
         wait: Option<Duration>,
         asked: Box<Asked>,
@@ -42,26 +42,16 @@ impl<A: Ask> Front<A> {
         begun.pause = millis(self.settings.ttl);
         // Before anything is sent: if nothing can be stored, nothing has happened.
         let revision = desk.begin(&begun).await?;
-        let outcome = match self.pass(asked, told).await {
-            Ok(outcome) => outcome,
-            Err(fault) => {
-                desk.give_up(begun, revision).await;
-                return Err(fault);
-            }
-        };
+        let mut taken = Taken { desk: Arc::clone(desk), begun: Some(begun), revision };
+        let outcome = self.pass(asked, told).await?;
         if !outcome.status().is_success() {
-            desk.give_up(begun, revision).await;
+            // Before the caller hears of it: it may try again at once.
+            taken.give_up().await;
             return Ok(outcome);
         }
-        let (head, body) = match whole(outcome, desk.settings.max_body).await {
-            Ok(whole) => whole,
-            Err(fault) => {
-                desk.give_up(begun, revision).await;
-                return Err(fault);
-            }
-        };
+        let (head, body) = whole(outcome, desk.settings.max_body).await?;
         let answer = desk.content(&id, &head.headers, &body).await.map_err(after_the_first)?;
-        let mut job = begun;
+        let mut job = taken.keep();
         (job.state, job.pause) = (JobState::Running, 0);
         job.only = desk.settings.forward_to.clone();
         job.hops = forward.hops;
@@ -106,13 +96,40 @@ impl Desk {
             replaced => replaced.map_err(unavailable),
         }
     }
+}
 
-    /// The chain does not start: its id may be used again.
-    async fn give_up(&self, begun: Job, revision: u64) {
-        let subject = self.subjects.job(&begun.job_id);
-        let given_up = Job { state: JobState::Cancelled, ..begun };
-        // Should it fail, a broker notices in a while.
-        self.store.replace(&subject, revision, codec::encode(&given_up)).await.ok();
+/// An id that was taken for a chain. When this is dropped the chain does not start, whatever the reason: its first
+/// server did not succeed, or the caller went away; then its id may be used again.
+struct Taken {
+    desk: Arc<Desk>,
+    begun: Option<Job>,
+    revision: u64,
+}
+
+impl Taken {
+    /// The chain does not start.
+    fn give_up(&mut self) -> impl Future<Output = ()> + Send + use<> {
+        let (desk, begun, revision) = (Arc::clone(&self.desk), self.begun.take(), self.revision);
+        async move {
+            let Some(begun) = begun else { return };
+            let given_up = Job { state: JobState::Cancelled, ..begun };
+            let subject = desk.subjects.job(&given_up.job_id);
+            // Should it fail, a broker notices in a while.
+            desk.store.replace(&subject, revision, codec::encode(&given_up)).await.ok();
+        }
+    }
+
+    /// The chain starts.
+    fn keep(mut self) -> Job {
+        self.begun.take().expect("it is taken once, here")
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if self.begun.is_some() {
+            tokio::spawn(self.give_up());
+        }
     }
 }
 
