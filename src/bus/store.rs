@@ -268,24 +268,17 @@ impl Store {
         Ok(records)
     }
 
-    /// The list of records on these subjects that processes called `name` share.
+    /// The list of a stream's records that processes called `name` share.
     ///
     /// # Errors
     /// What is in the way.
-    pub async fn worklist(
-        &self,
-        stream: &str,
-        name: &str,
-        subjects: Vec<String>,
-        most: i64,
-    ) -> Result<Worklist, Trouble> {
+    pub async fn worklist(&self, stream: &str, name: &str, most: i64) -> Result<Worklist, Trouble> {
         let handle = self.context.get_stream(stream).await.map_err(|_| self.absent())?;
         let config = pull::Config {
             durable_name: Some(name.to_owned()),
             ack_policy: AckPolicy::Explicit,
             ack_wait: UNHEARD,
             deliver_policy: DeliverPolicy::All,
-            filter_subjects: subjects,
             max_ack_pending: most,
             max_waiting: MAX_BROKERS,
             ..pull::Config::default()

@@ -78,8 +78,8 @@ pub struct Jobs {
     /// Jobs kept at most, those that are over included; more are refused
     #[arg(long = "max-jobs", value_name = "N", default_value = "100000", value_parser = parse_positive)]
     pub max_jobs: usize,
-    /// Bytes that jobs may take in JetStream, that their large bodies may take, and that dead letters may take
-    #[arg(long = "max-job-bytes", value_name = "SIZE", default_value = "256MiB")]
+    /// Bytes that jobs may take in JetStream, with large bodies and dead letters; NATS sets them aside
+    #[arg(long = "max-job-bytes", value_name = "SIZE", default_value = "512MiB")]
     pub max_bytes: ByteSize,
     /// Size of a response's body at most, where it is kept or goes to the next hop
     #[arg(long = "max-job-body", value_name = "SIZE", default_value = "16MiB")]

@@ -123,7 +123,7 @@ impl Desk {
             Err(trouble) => return Err(unavailable(trouble)),
         }
         let record =
-            self.store.last(&self.subjects.jobs_stream(), &key.subject).await.map_err(unavailable)?;
+            self.store.last(&self.subjects.keys_stream(), &key.subject).await.map_err(unavailable)?;
         let known = record.and_then(|record| codec::decode::<JobKey>(&record.bytes).ok());
         match known {
             Some(known) if known.asked == key.asked => Ok(known.job_id),

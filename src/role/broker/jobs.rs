@@ -151,37 +151,50 @@ impl Runner {
 
     async fn set_up(&self) -> Result<Worklist, Trouble> {
         let subjects = &self.core.subjects;
-        let bytes = i64::try_from(self.settings.max_bytes.as_u64()).unwrap_or(i64::MAX);
+        let total = i64::try_from(self.settings.max_bytes.as_u64()).unwrap_or(i64::MAX);
+        // What NATS sets aside for each of them, in sixteenths.
+        let share = |sixteenths| (total / 16).saturating_mul(sixteenths).max(1);
         let most = i64::try_from(self.settings.max_jobs).unwrap_or(i64::MAX);
         let jobs = Keep {
             name: subjects.jobs_stream(),
-            subjects: subjects.every_job().into_iter().chain([subjects.every_key()]).collect(),
+            subjects: subjects.every_job().to_vec(),
             age: self.settings.lifetime + self.settings.keep,
-            // A job and the key that stands for it.
-            records: most.saturating_mul(2),
-            bytes,
+            records: most,
+            bytes: share(4),
             replicas: self.settings.replicas,
+        };
+        // Apart from the jobs: a consumer of all there is finds the next job at once, however many wait.
+        let keys = Keep {
+            name: subjects.keys_stream(),
+            subjects: vec![subjects.every_key()],
+            bytes: share(1),
+            ..jobs.clone()
         };
         let dead = Keep {
             name: subjects.dead_stream(),
             subjects: vec![subjects.every(Kind::Dead)],
             age: self.settings.dead_keep,
-            records: most,
+            bytes: share(2),
             ..jobs.clone()
         };
-        let bodies = Keep { name: subjects.bodies_bucket(), ..jobs.clone() };
-        let dead_bodies = Keep { name: subjects.dead_bodies_bucket(), ..dead.clone() };
+        let bodies = Keep { name: subjects.bodies_bucket(), bytes: share(6), ..jobs.clone() };
+        let dead_bodies = Keep { name: subjects.dead_bodies_bucket(), bytes: share(3), ..dead.clone() };
         self.store.keep(&jobs).await?;
+        self.store.keep(&keys).await?;
         self.store.keep(&dead).await?;
         self.store.keep_objects(&bodies).await?;
         self.store.keep_objects(&dead_bodies).await?;
-        self.store.worklist(&jobs.name, WORKERS, subjects.every_job().to_vec(), most).await
+        self.store.worklist(&jobs.name, WORKERS, most).await
     }
 
     async fn take_from(self: &Arc<Self>, list: &Worklist) -> Result<(), Trouble> {
         while self.core.is_ready() {
             // It is never closed.
             let Ok(first) = Arc::clone(&self.runs).acquire_owned().await else { return Ok(()) };
+            if self.runs.available_permits() < FEW {
+                // Others end in a moment: asking for one at a time costs JetStream as much as asking for many.
+                tokio::time::sleep(MOMENT).await;
+            }
             let more = self.runs.available_permits().min(AT_ONCE - 1);
             let mut permits = vec![first];
             permits.extend((0..more).map_while(|_| Arc::clone(&self.runs).try_acquire_owned().ok()));
@@ -383,7 +396,10 @@ fn parked(delivered: u64) -> Duration {
 
 /// What the brokers that share the work are called.
 const WORKERS: &str = "brokers";
-/// Jobs that are asked for at once.
+/// With room for fewer than these, a moment passes before jobs are asked for.
+const FEW: usize = 16;
+const MOMENT: Duration = Duration::from_millis(5);
+/// Jobs that are asked for at once, at most.
 const AT_ONCE: usize = 64;
 /// How often is said that a job is being worked on.
 const STILL_AT_IT: Duration = Duration::from_secs(3);

@@ -48,6 +48,11 @@ impl Subjects {
         format!("{}-jobs", self.prefix)
     }
 
+    /// The stream of what callers' `Idempotency-Key`s stand for: `relay-keys`.
+    pub fn keys_stream(&self) -> String {
+        format!("{}-keys", self.prefix)
+    }
+
     /// The stream of those that finally failed: `relay-dead`.
     pub fn dead_stream(&self) -> String {
         format!("{}-dead", self.prefix)
