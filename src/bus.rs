@@ -1,4 +1,4 @@
-//! The connection to NATS: the only file that names `async_nats`.
+//! The connection to NATS: the only file that names `async_nats`, with `bus/kv.rs` for its buckets.
 //!
 //! Publishing never waits: a full command queue is an answer ([`Full`]), not a pause. Whether the
 //! connection is there is told as [`Event`]s; who uses it decides what that means.
@@ -23,6 +23,10 @@ use async_nats::{
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
+
+mod kv;
+
+pub use kv::{Entry, Kv, KvError};
 
 /// How to reach NATS and who we are there.
 #[derive(Debug, Clone, Default)]

@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use relay::wire::{
-    Ack, Address, CacheStats, CacheVerb, Claim, Here, Hold, Kind, Lease, Lost, Purge, Purged, Refused, Reply,
-    StreamMessage, Subjects, Word, codec, show,
+    Ack, Address, CacheStats, CacheVerb, Claim, Here, Hold, Kind, Lease, Lost, Meet, News, Purge, Purged,
+    Refused, Reply, Session, StreamMessage, Subjects, Word, codec, show, subjects,
 };
 
 #[path = "protocol/hostile.rs"]
@@ -52,6 +52,11 @@ fn the_dumps_of_the_reference_read_as_what_they_say() {
     assert_eq!(codec::decode::<Purge>(&read("purge")).unwrap(), purge());
     assert_eq!(codec::decode::<Purged>(&read("purged")).unwrap(), purged());
     assert_eq!(codec::decode::<CacheStats>(&read("cache stats")).unwrap(), cache_stats());
+    assert_eq!(codec::decode::<Session>(&read("session")).unwrap(), session());
+    assert_eq!(codec::decode::<Meet>(&read("offer")).unwrap(), offer());
+    assert_eq!(codec::decode::<Meet>(&read("accept")).unwrap(), accept());
+    assert_eq!(codec::decode::<Meet>(&read("over")).unwrap(), over());
+    assert_eq!(codec::decode::<News>(&read("news")).unwrap(), news());
 }
 
 #[test]
@@ -90,6 +95,11 @@ fn the_text_of_every_subject() {
     assert_eq!(relay.ready(&agent()), "relay.who.agent.GFSuTE5gD7rq.ready");
     assert_eq!(relay.inbox(&agent()), "relay.*.agent.GFSuTE5gD7rq.>");
     assert_eq!(relay.every(Kind::Cache), "relay.cache.>");
+    assert_eq!(relay.session(&session_id()), "relay.session.snfRhUdWQo6junaRzcIeUA");
+    let at_receiver = relay.of_request(Kind::Meet, &receiver());
+    assert_eq!(at_receiver, "relay.meet.client.oCDzi4CCel1n._sessions.23b5b45000000004");
+    assert_eq!(relay.sessions_bucket(), "relay-sessions");
+    assert_eq!(subjects::record("relay-sessions", "x"), "$KV.relay-sessions.x");
     for (verb, subject) in [(CacheVerb::Purge, "relay.cache.purge"), (CacheVerb::Stats, "relay.cache.stats")]
     {
         assert_eq!(relay.cache(verb), subject);
@@ -102,7 +112,7 @@ fn every_private_subject_says_what_it_is_about() {
     let relay = subjects();
     let at_agent = at_agent();
     let about = |kind| Address::Request { kind, upstream: "hello", number: at_agent.number() };
-    for kind in [Kind::Ack, Kind::Resp, Kind::Body, Kind::Hold, Kind::Lease] {
+    for kind in [Kind::Ack, Kind::Resp, Kind::Body, Kind::Hold, Kind::Lease, Kind::Meet] {
         let subject = relay.of_request(kind, &at_agent);
         assert_eq!(relay.address(&agent(), &subject), Some(about(kind)));
         assert_eq!(relay.id_of(kind, &subject).as_ref(), Some(&at_agent));

@@ -6,6 +6,7 @@
 //! | `serving` | an upstream agent | request it took |
 //! | `supervision` | a broker | request it watches |
 //! | `routes` | a client agent | agent that claims routes |
+//! | `rendezvous` | a client agent | request that waits in a session |
 //!
 //! `flow` is one stream, at either agent, `claims` the routes of an upstream agent. `roster` is what announcements say about agents, `retry` whether a request may be sent again,
 //! `deadlines` the timers of one machine. `tests/simulation.rs` joins all three machines through a bus
@@ -17,6 +18,7 @@ pub mod claims;
 pub mod deadlines;
 pub mod exchange;
 pub mod flow;
+pub mod rendezvous;
 pub mod retry;
 pub mod roster;
 pub mod routes;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     cache::{CacheStats, Purge, Purged},
     message::{Ack, Claim, Here, Hold, Lease, Lost, Refused, Reply, Request, VERSION},
+    session::{Meet, News, Session},
 };
 
 pub(super) mod incoming;
@@ -46,7 +47,7 @@ macro_rules! encoded_by_serde {
         }
     )+};
 }
-encoded_by_serde!(Ack Hold Lease Lost Here Claim Refused Purge Purged CacheStats);
+encoded_by_serde!(Ack Hold Lease Lost Here Claim Refused Purge Purged CacheStats Session Meet News);
 
 /// # Panics
 /// Never: every message type is maps, texts, numbers and bytes, and writing to memory can't fail.

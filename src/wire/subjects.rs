@@ -2,12 +2,13 @@
 //!
 //! There are two shapes. Public subjects are for whoever listens: `relay.req.<upstream>`,
 //! `relay.hold.<upstream>`, `relay.here.<upstream>.<process>`, `relay.gone.<upstream>.<process>`,
-//! `relay.route.<upstream>.<process>.<route>`, `relay.who`, `relay.cache.<verb>`. Private subjects are for one process: `relay.<kind>.<realm>.<process>.<rest>`, all of
+//! `relay.route.<upstream>.<process>.<route>`, `relay.who`, `relay.cache.<verb>`, `relay.session.<id>`. Private subjects are for one process: `relay.<kind>.<realm>.<process>.<rest>`, all of
 //! them covered by that process's one subscription `relay.*.<realm>.<process>.>`.
 
 use super::{
     ids::{LONGEST_NUMBER, Name, ProcessId, RequestId, cut, parse_number, push_number},
     route::Route,
+    session::SessionId,
 };
 
 /// The kinds of subject; each is the second token of its subjects.
@@ -39,6 +40,10 @@ pub enum Kind {
     Claim,
     /// All caches are asked something.
     Cache,
+    /// News of a rendezvous session.
+    Session,
+    /// What a sender and a receiver of a session agree on.
+    Meet,
 }
 
 /// What all caches are asked.
@@ -61,7 +66,7 @@ impl CacheVerb {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 15] = [
         Kind::Req,
         Kind::Ack,
         Kind::Resp,
@@ -75,6 +80,8 @@ impl Kind {
         Kind::Route,
         Kind::Claim,
         Kind::Cache,
+        Kind::Session,
+        Kind::Meet,
     ];
 
     /// The token.
@@ -93,6 +100,8 @@ impl Kind {
             Kind::Route => "route",
             Kind::Claim => "claim",
             Kind::Cache => "cache",
+            Kind::Session => "session",
+            Kind::Meet => "meet",
         }
     }
 
@@ -111,6 +120,8 @@ impl Kind {
             "route" => Kind::Route,
             "claim" => Kind::Claim,
             "cache" => Kind::Cache,
+            "session" => Kind::Session,
+            "meet" => Kind::Meet,
             _ => return None,
         })
     }
@@ -268,6 +279,16 @@ impl Subjects {
         self.join(Kind::Cache, verb.as_str())
     }
 
+    /// `relay.session.<id>`
+    pub fn session(&self, id: &SessionId) -> String {
+        self.join(Kind::Session, id.as_str())
+    }
+
+    /// The bucket with the sessions' records: `<prefix>-sessions`.
+    pub fn sessions_bucket(&self) -> String {
+        format!("{}-sessions", self.prefix)
+    }
+
     /// What all caches are asked on `relay.cache.<verb>`.
     pub fn cache_verb(&self, subject: &str) -> Option<CacheVerb> {
         [CacheVerb::Purge, CacheVerb::Stats].into_iter().find(|verb| self.cache(*verb) == subject)
@@ -313,12 +334,13 @@ impl Subjects {
             Kind::Lease if rest.ends_with(".lost") => {
                 Some(Address::Lost { broker: rest.strip_suffix(".lost")?.parse().ok()? })
             }
-            Kind::Req | Kind::Ack | Kind::Resp | Kind::Body | Kind::Hold | Kind::Lease => {
+            Kind::Req | Kind::Ack | Kind::Resp | Kind::Body | Kind::Hold | Kind::Lease | Kind::Meet => {
                 let number = parse_number(tail)?;
                 Some(Address::Request { kind, upstream: first, number })
             }
             Kind::Probe => Some(Address::Probe { upstream: first, agent: tail.parse().ok()? }),
-            Kind::Here | Kind::Gone | Kind::Who | Kind::Route | Kind::Claim | Kind::Cache => None,
+            Kind::Here | Kind::Gone | Kind::Who | Kind::Route | Kind::Claim => None,
+            Kind::Cache | Kind::Session => None,
         }
     }
 
@@ -374,4 +396,9 @@ impl Subjects {
         subject.push('.');
         subject
     }
+}
+
+/// `$KV.<bucket>.<key>`: where a record of a key-value bucket is written.
+pub fn record(bucket: &str, key: &str) -> String {
+    format!("$KV.{bucket}.{key}")
 }

@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use relay::wire::{
-    Ack, CacheStats, Claim, Code, End, Fault, Here, Hold, Known, Lease, Lost, Name, ProcessId, Purge, Purged,
-    Refused, Reply, Request, RequestId, Route, Side, State, StreamMessage, Subjects, Word, codec,
+    Ack, CacheStats, Claim, Code, End, Fault, Here, Hold, Known, Lease, Lost, Meet, Name, News, ProcessId,
+    Purge, Purged, Refused, Reply, Request, RequestId, Route, Session, SessionId, SessionState, Side, State,
+    StreamMessage, Subjects, Word, codec,
     message::VERSION,
+    session::{Role, Say, SessionKind, Token, upstream},
 };
 
 /// One of each message, by the name that `docs/PROTOCOL.md` gives its dump.
@@ -36,6 +38,11 @@ pub fn messages() -> Vec<(&'static str, Bytes)> {
         ("purge", codec::encode(&purge())),
         ("purged", codec::encode(&purged())),
         ("cache stats", codec::encode(&cache_stats())),
+        ("session", codec::encode(&session())),
+        ("offer", codec::encode(&offer())),
+        ("accept", codec::encode(&accept())),
+        ("over", codec::encode(&over())),
+        ("news", codec::encode(&news())),
     ]
 }
 
@@ -203,6 +210,56 @@ pub fn purge() -> Purge {
     Purge { v: VERSION, url: None, prefix: None, host: None, tag, all: false }
 }
 
+pub fn session() -> Session {
+    Session {
+        v: VERSION,
+        kind: SessionKind::Secure,
+        token: Token::said("eiSbBCLVSYuJGE0QzWea6g").hash(),
+        ttl: 3_600_000,
+        cookie: 1_623_233_894,
+        peer: "192.0.2.7".parse().ok(),
+        host: Some(receiver()),
+        guest: None,
+    }
+}
+
+pub fn offer() -> Meet {
+    Meet {
+        session: Some(session_id()),
+        role: Some(Role::Guest),
+        content_type: Some(serde_bytes::ByteBuf::from("text/plain")),
+        length: Some(5),
+        ..Meet::new(sender(), receiver(), Say::Offer)
+    }
+}
+
+pub fn accept() -> Meet {
+    let stream = RequestId::new(&client(), &upstream(), 0x41a7_0000_0000_0009);
+    Meet { stream: Some(stream), ..Meet::new(receiver(), sender(), Say::Accept) }
+}
+
+pub fn over() -> Meet {
+    Meet { bytes: Some(5), whole: true, ..Meet::new(receiver(), sender(), Say::Over) }
+}
+
+pub fn news() -> News {
+    let (session, state, role) = (session_id(), SessionState::Used, Some(Role::Host));
+    News { v: VERSION, session, state, revision: 7, role, receiver: Some(receiver()) }
+}
+
+pub fn session_id() -> SessionId {
+    "snfRhUdWQo6junaRzcIeUA".parse().unwrap()
+}
+
+/// Two requests in sessions.
+pub fn receiver() -> RequestId {
+    RequestId::new(&client(), &upstream(), 0x23b5_b450_0000_0004)
+}
+
+pub fn sender() -> RequestId {
+    RequestId::new(&client(), &upstream(), 0x8bd2_5c14_0000_0005)
+}
+
 pub fn purged() -> Purged {
     Purged { v: VERSION, client_id: client(), purged: 12 }
 }
@@ -287,6 +344,9 @@ pub fn read_as(name: &str, bytes: &[u8]) -> Result<String, String> {
         "purge" => shown(codec::decode::<Purge>(bytes)),
         "purged" => shown(codec::decode::<Purged>(bytes)),
         "cache stats" => shown(codec::decode::<CacheStats>(bytes)),
+        "session" => shown(codec::decode::<Session>(bytes)),
+        "offer" | "accept" | "over" => shown(codec::decode::<Meet>(bytes)),
+        "news" => shown(codec::decode::<News>(bytes)),
         other => panic!("there is no message {other}"),
     }
 }
