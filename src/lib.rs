@@ -29,6 +29,10 @@
 //! With `--cache`, a request may be answered before any of that: [`front::cached`] asks the shared cache, whose
 //! decisions are in [`cache`], and stores what comes back.
 //!
+//! With `--sessions`, requests under that path are none of an upstream's: [`front::rendezvous`] answers them, with what
+//! another caller sends there. [`proto::rendezvous`] decides who meets whom; the sessions themselves are records in NATS
+//! (`bus::Kv`), and what is sent streams from client agent to client agent.
+//!
 //! Whatever goes wrong is a [`wire::Fault`], and [`front::problem`] is the one place that turns a fault into
 //! a response.
 //!

@@ -92,6 +92,12 @@ pub struct Metrics {
     pub cache_bytes: Gauge,
     /// Requests that wait there for what another fetches.
     pub cache_waiting: Gauge,
+    /// Rendezvous sessions, at all client agents.
+    pub sessions: Gauge,
+    /// Requests that wait in sessions.
+    pub session_waits: Gauge,
+    /// Bytes that have gone out to receivers.
+    pub session_bytes: Counter,
 }
 
 /// Labels of an answered request.
@@ -198,6 +204,9 @@ impl Metrics {
             cache_entries: Gauge::default(),
             cache_bytes: Gauge::default(),
             cache_waiting: Gauge::default(),
+            sessions: Gauge::default(),
+            session_waits: Gauge::default(),
+            session_bytes: Counter::default(),
         };
         metrics.register(role);
         metrics
@@ -232,6 +241,9 @@ impl Metrics {
         registry.register("cache_entries", "Responses in the cache", self.cache_entries.clone());
         registry.register("cache_bytes", "Bytes the cache takes", self.cache_bytes.clone());
         registry.register("cache_waiting", "Requests that wait for another's", self.cache_waiting.clone());
+        registry.register("sessions", "Rendezvous sessions in NATS", self.sessions.clone());
+        registry.register("session_waits", "Requests that wait in sessions", self.session_waits.clone());
+        registry.register("session_bytes", "Bytes received in sessions", self.session_bytes.clone());
     }
 
     /// Counts a dropped message.

@@ -11,6 +11,7 @@ use super::{
     body::{Budget, Limits},
     cached::Shared,
     opening::Opening,
+    rendezvous::Rendezvous,
     served::Served,
 };
 use crate::{
@@ -44,6 +45,11 @@ pub struct Settings {
 
 /// Whoever gets requests answered.
 pub trait Ask: Send + Sync + 'static {
+    /// Whoever keeps sessions.
+    type Sessions: Rendezvous;
+
+    /// Whoever keeps the sessions here, where there are any.
+    fn sessions(&self) -> Option<&Arc<Self::Sessions>>;
     /// The process that asks.
     fn process(&self) -> ProcessId;
     /// The id for a new request to `upstream`.

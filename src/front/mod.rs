@@ -1,6 +1,6 @@
 //! Where people come in. `entrance` to `connection` are the client agent's listener and its connections, `guard` and
 //! `framing` make up there for what hyper does not tell; `relay` is one request there, `destination` where it goes, `upload` and `body` its body and its response's, `served` what is told of it; `admin` is
-//! the operator's listener; `problem` is the one place that turns a fault into a response.
+//! the operator's listener; `rendezvous` is what two callers do in a session; `problem` is the one place that turns a fault into a response.
 
 pub mod admin;
 pub mod body;
@@ -17,6 +17,7 @@ pub mod opening;
 pub mod problem;
 pub mod proxy;
 pub mod relay;
+pub mod rendezvous;
 pub mod served;
 pub mod tls;
 pub mod upload;

@@ -40,8 +40,10 @@ use crate::{
 
 mod asking;
 mod caching;
+mod sessions;
 
 use asking::Asking;
+use sessions::Sessions;
 
 /// One client agent.
 pub struct Client {
@@ -52,6 +54,7 @@ pub struct Client {
     access_log: bool,
     connections: AtomicUsize,
     cache: Option<Arc<Shared>>,
+    sessions: Option<Arc<Sessions>>,
 }
 
 /// Runs a client agent until it is told to stop and has finished.
@@ -109,7 +112,9 @@ impl Client {
                 max_streams: settings.max_streams,
             },
         );
+        let sessions = Sessions::new(&settings.sessions, &core, &asker);
         let client = Arc::new(Client {
+            sessions,
             core,
             asker,
             callers_name_upstreams: settings.allow_upstream_header == Switch::On,
@@ -142,6 +147,9 @@ impl Client {
         tokio::spawn(Arc::clone(self).read_cache_questions(questions));
         core::start(self, &settings.process, events).await?;
         self.asker.run();
+        if let Some(sessions) = &self.sessions {
+            tokio::spawn(Arc::clone(sessions).count());
+        }
         let rules = front::http::Settings {
             upstream: settings.upstream.clone(),
             allow_upstream_header: settings.allow_upstream_header == Switch::On,
@@ -241,7 +249,12 @@ impl Role for Client {
     }
 
     fn on_message(&self, address: Address<'_>, message: &Message) {
-        self.asker.on_message(&address, message);
+        match (&address, &self.sessions) {
+            (Address::Request { kind: Kind::Meet, number, .. }, Some(sessions)) => {
+                sessions.on_message(*number, message);
+            }
+            _ => self.asker.on_message(&address, message),
+        }
     }
 
     fn page(&self, path: &str) -> Option<String> {
@@ -261,6 +274,9 @@ impl Role for Client {
 
     fn on_publish_denied(&self, subject: &str) {
         self.asker.on_publish_denied(subject);
+        if let Some(sessions) = &self.sessions {
+            sessions.on_publish_denied(subject);
+        }
     }
 
     fn refresh_metrics(&self) {
@@ -270,6 +286,8 @@ impl Role for Client {
         self.core.metrics.streams.set(self.asker.streams().len() as i64);
         self.core.metrics.routes.set(self.asker.routing().size() as i64);
         self.refresh_cache_metrics();
+        let waits = self.sessions.as_ref().map_or(0, |sessions| sessions.waits());
+        self.core.metrics.session_waits.set(waits as i64);
         self.core.metrics.connections.set(self.connections.load(Ordering::Relaxed) as i64);
     }
 }

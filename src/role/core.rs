@@ -329,6 +329,9 @@ async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
             Some(Event::SubscribeDenied(subject)) if core.subjects.kind(&subject) == Some(Kind::Cache) => {
                 tracing::warn!(%subject, "NATS permissions keep purges from this process");
             }
+            Some(Event::SubscribeDenied(subject)) if core.subjects.kind(&subject) == Some(Kind::Session) => {
+                tracing::warn!(%subject, "NATS permissions keep news of sessions from this process: who waits in one learns late");
+            }
             Some(Event::SubscribeDenied(subject)) => {
                 // It may be told after the round trip; the state says so until there is a new connection.
                 proof.set(None);
