@@ -47,6 +47,8 @@ pub struct Credentials {
     pub client_cert: Option<(PathBuf, PathBuf)>,
     /// A certificate authority for the server's certificate.
     pub ca: Option<PathBuf>,
+    /// What the subjects begin with on which answers are awaited, where it matters whose they are.
+    pub inbox: Option<String>,
 }
 
 /// A cheap handle on one connection.
@@ -278,6 +280,9 @@ async fn options(credentials: &Credentials) -> anyhow::Result<ConnectOptions> {
         .subscription_capacity(MESSAGE_QUEUE)
         .skip_subject_validation(true)
         .reconnect_delay_callback(reconnect_delay);
+    if let Some(inbox) = &credentials.inbox {
+        options = options.custom_inbox_prefix(inbox);
+    }
     if let Some((user, password)) = &credentials.user {
         options = options.user_and_password(user.clone(), password.clone());
     }

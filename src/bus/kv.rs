@@ -123,11 +123,12 @@ impl Kv {
         .await
     }
 
-    /// NATS permissions refused a publication: whoever waits for its answer waits in vain.
+    /// NATS permissions refused a publication, or to read its answer: whoever waits for that waits in vain.
     pub fn on_publish_denied(&self, subject: &str) {
         let parts = subject.split('.');
         let stream = format!("KV_{}", self.bucket);
-        if parts.into_iter().any(|part| part == stream || part == self.bucket) {
+        let ours = parts.into_iter().any(|part| part == stream || part == self.bucket);
+        if ours || subjects::is_inbox(subject) {
             self.refused.send_replace(Some(subject.to_owned()));
         }
     }
@@ -157,7 +158,8 @@ impl Kv {
             }),
             Ok(()) = refused.changed() => {
                 let subject = refused.borrow().clone().unwrap_or_default();
-                Err(KvError::Away(format!("NATS permissions refuse to publish to {subject}")))
+                let why = format!("the bucket {} can't be used: NATS permissions refuse {subject}", self.bucket);
+                Err(KvError::Away(why))
             }
         }
     }

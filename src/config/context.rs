@@ -39,6 +39,7 @@ impl Nats {
             nkey: self.nkey.clone().or(context.nkey.and_then(path)),
             client_cert: cert.zip(key),
             ca: self.tlsca.clone().or(context.ca.and_then(path)),
+            inbox: None,
         })
     }
 }

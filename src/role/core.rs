@@ -27,7 +27,11 @@ use crate::{
         service::{self, Service},
     },
     telemetry::Metrics,
-    wire::{Here, Kind, Name, ProcessId, Subjects, codec, codec::Malformed, subjects::Address},
+    wire::{
+        Here, Kind, Name, ProcessId, Subjects, codec,
+        codec::Malformed,
+        subjects::{self, Address},
+    },
 };
 
 /// One process of a role.
@@ -111,7 +115,8 @@ impl Core {
             None => realm.parse().context("the role's own realm is a name")?,
         };
         let id = ProcessId::random(&realm);
-        let credentials = settings.nats.credentials(format!("relay {role} {id}"))?;
+        let mut credentials = settings.nats.credentials(format!("relay {role} {id}"))?;
+        credentials.inbox = Some(subjects::inbox_of(&realm));
         let (bus, events) = Bus::connect(&credentials).await?;
         let core = Core {
             role,
@@ -328,6 +333,11 @@ async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
             }
             Some(Event::SubscribeDenied(subject)) if core.subjects.kind(&subject) == Some(Kind::Cache) => {
                 tracing::warn!(%subject, "NATS permissions keep purges from this process");
+            }
+            // Without answers of JetStream there is nothing that outlives a process, and all else works.
+            Some(Event::SubscribeDenied(subject)) if subjects::is_inbox(&subject) => {
+                tracing::warn!(%subject, "NATS permissions keep the answers of JetStream from this process");
+                role.on_publish_denied(&subject);
             }
             Some(Event::SubscribeDenied(subject)) if core.subjects.kind(&subject) == Some(Kind::Session) => {
                 tracing::warn!(%subject, "NATS permissions keep news of sessions from this process: who waits in one learns late");

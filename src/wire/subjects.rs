@@ -402,3 +402,15 @@ impl Subjects {
 pub fn record(bucket: &str, key: &str) -> String {
     format!("$KV.{bucket}.{key}")
 }
+
+/// What the inboxes of a realm's processes begin with: nobody else need be able to read the answers of JetStream.
+pub fn inbox_of(realm: &Name) -> String {
+    format!("{INBOX}.{realm}")
+}
+
+/// Whether it is an inbox.
+pub fn is_inbox(subject: &str) -> bool {
+    subject.split('.').next() == Some(INBOX)
+}
+
+const INBOX: &str = "_INBOX";
