@@ -21,6 +21,8 @@ mod client;
 mod faults;
 #[path = "simulation/ledger.rs"]
 mod ledger;
+#[path = "simulation/meetings.rs"]
+mod meetings;
 #[path = "simulation/origin.rs"]
 mod origin;
 #[path = "simulation/plan.rs"]
