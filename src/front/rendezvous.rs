@@ -249,7 +249,7 @@ impl<A: Ask> Front<A> {
             }
             Verb::Delete => {
                 sessions.delete(&id, &visitor).await?;
-                Ok(Outcome::Head(told::deleted(visitor.tokens.first())))
+                Ok(Outcome::Head(told::deleted(visitor.tokens.first(), &path)))
             }
             Verb::Receive { wait, from_page } => {
                 let received = sessions.receive(&id, &visitor, wait).await?;

@@ -158,8 +158,8 @@ async fn deallocation() {
         stage.clients.last().unwrap().counts("relay_session_waits", "", 1.0).await;
         let answer = host.ask(transcript(&session, "DELETE", Some(()), "Content-Length: 0\r\n", "")).await;
         let expected = format!(
-            "HTTP/1.1 200 OK\r\nDate: (a date)\r\nSet-Cookie: token=\"{}\"; Expires=(a date)\r\nContent-Length: 0\r\n\r\n",
-            session.token
+            "HTTP/1.1 200 OK\r\nDate: (a date)\r\nSet-Cookie: token=\"{}\"; Expires=(a date); Path={}\r\nContent-Length: 0\r\n\r\n",
+            session.token, session.path
         );
         assert_eq!(undated(&answer), expected);
         let gone = guest.answer().await;

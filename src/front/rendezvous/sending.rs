@@ -58,7 +58,8 @@ impl Body {
             return Err(body::too_large(self.limits.max));
         }
         if !self.ended && !self.expects {
-            self.share = Some(self.budget.take(inline)?);
+            let room = self.body.size_hint().upper().map_or(inline, |most| most.min(inline as u64) as usize);
+            self.share = Some(self.budget.take(room)?);
         }
         let matched = self.wait(sending, inline).await.map_err(|unread| told.unread(unread))?;
         let delivered = self.pass(matched, sending).await.map_err(|unread| told.unread(unread));

@@ -52,11 +52,11 @@ pub fn allocated(
 }
 
 /// The end of a session: its cookie expires now.
-pub fn deleted(token: Option<&Token>) -> Response<()> {
+pub fn deleted(token: Option<&Token>, path: &str) -> Response<()> {
     with(StatusCode::OK, |headers| {
         let token = token.map_or("", Token::reveal);
         let now = httpdate::fmt_http_date(SystemTime::now());
-        insert(headers, header::SET_COOKIE, &format!("token=\"{token}\"; Expires={now}"));
+        insert(headers, header::SET_COOKIE, &format!("token=\"{token}\"; Expires={now}; Path={path}"));
     })
 }
 

@@ -96,13 +96,24 @@ impl Sessions {
 
     /// Counts the sessions from time to time.
     pub async fn count(self: Arc<Self>) {
-        let mut turn = tokio::time::interval(COUNT);
+        let mut pause = COUNT;
         loop {
-            turn.tick().await;
-            // Without JetStream there are none; whoever makes one is told why.
-            if let Ok(records) = self.records.count().await {
-                self.core.metrics.sessions.set(i64::try_from(records).unwrap_or(i64::MAX));
+            // Before it is connected nothing is wrong with JetStream.
+            while !self.core.is_ready() {
+                tokio::time::sleep(SHORTEST).await;
             }
+            match self.records.count().await {
+                Ok(records) => {
+                    self.core.metrics.sessions.set(i64::try_from(records).unwrap_or(i64::MAX));
+                    pause = COUNT;
+                }
+                // Whoever wants one is told so, too.
+                Err(why) => {
+                    tracing::warn!(%why, "sessions can't be kept; all else goes on");
+                    pause = (pause * 2).min(RARELY);
+                }
+            }
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -246,4 +257,6 @@ fn until(wait: Duration) -> Instant {
 }
 
 const SHORTEST: Duration = Duration::from_millis(250);
+/// How often sessions are counted, and when that failed.
 const COUNT: Duration = Duration::from_secs(15);
+const RARELY: Duration = Duration::from_secs(600);
