@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{
     self, Context, ErrorCode,
-    context::{CreateStreamErrorKind, GetStreamErrorKind, PublishErrorKind},
+    context::{CreateStreamErrorKind, GetStreamErrorKind, PublishError, PublishErrorKind},
     message::PublishMessage,
     stream::{Config, DiscardPolicy, LastRawMessageErrorKind, StorageType, Stream as AnyStream},
 };
@@ -141,7 +141,7 @@ impl Kv {
             let written = async { self.context.send_publish(subject, message).await?.await };
             match written.await {
                 Ok(ack) => Ok(ack.sequence),
-                Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Err(KvError::Conflict),
+                Err(error) if is_conflict(&error) => Err(KvError::Conflict),
                 Err(error) => Err(self.lost(error).await),
             }
         })
@@ -225,6 +225,14 @@ impl Kv {
     fn away(&self, error: &dyn std::error::Error) -> KvError {
         KvError::Away(format!("the bucket {} can't be used: {error}", self.bucket))
     }
+}
+
+/// Somebody else was quicker. In a cluster NATS has another code for it while that is being written, which
+/// async-nats 0.51 takes for any error.
+fn is_conflict(error: &PublishError) -> bool {
+    let code = std::error::Error::source(error).and_then(|source| source.downcast_ref::<jetstream::Error>());
+    error.kind() == PublishErrorKind::WrongLastSequence
+        || code.is_some_and(|error| error.error_code() == ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT)
 }
 
 fn is_missing(kind: &GetStreamErrorKind) -> bool {
