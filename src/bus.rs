@@ -1,4 +1,5 @@
-//! The connection to NATS: the only module that names `async_nats`. [`store`] is what JetStream keeps.
+//! The connection to NATS: the only module that names `async_nats`. [`store`] is what JetStream keeps of jobs, `kv` its
+//! buckets.
 //!
 //! Publishing never waits: a full command queue is an answer ([`Full`]), not a pause. Whether the
 //! connection is there is told as [`Event`]s; who uses it decides what that means.
@@ -24,7 +25,10 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 
+mod kv;
 pub mod store;
+
+pub use kv::{Entry, Kv, KvError};
 
 /// How to reach NATS and who we are there.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +49,7 @@ pub struct Credentials {
     pub client_cert: Option<(PathBuf, PathBuf)>,
     /// A certificate authority for the server's certificate.
     pub ca: Option<PathBuf>,
-    /// What the subjects begin with that JetStream answers on, when they are to be nobody else's.
+    /// What the subjects begin with on which answers are awaited, where it matters whose they are.
     pub inbox: Option<String>,
 }
 

@@ -15,6 +15,7 @@ mod file;
 mod jobs_tools;
 mod process;
 pub mod requests;
+mod sessions;
 mod socket;
 mod tools;
 mod upstream;
@@ -30,6 +31,7 @@ pub use jobs_tools::{
     DlqCommand, DlqLs, DlqShow, DlqSome, DlqTool, JobsCancel, JobsCommand, JobsLs, JobsShow, JobsTool,
 };
 pub use process::{Nats, Process, Secret};
+pub use sessions::{Origins, Sessions, SessionsAt};
 pub use socket::{Owner, Socket};
 pub use tools::{Cache, CacheCommand, Decode, Demo, Health, Inquiry, Purge, Up};
 pub use upstream::{Egress, Member, Origin, Upstream};

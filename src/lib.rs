@@ -32,6 +32,10 @@
 //! A program without HTTP writes lines of JSON instead: [`front::lines`] reads them, and [`role::socket`] issues the requests
 //! they name, by [`origin`] or, over NATS, by an asker of its own.
 //!
+//! With `--sessions`, requests under that path are none of an upstream's: [`front::rendezvous`] answers them, with what
+//! another caller sends there. [`proto::rendezvous`] decides who meets whom; the sessions themselves are records in NATS
+//! (`bus::Kv`), and what is sent streams from client agent to client agent.
+//!
 //! Whatever goes wrong is a [`wire::Fault`], and [`front::problem`] is the one place that turns a fault into
 //! a response.
 //!

@@ -110,6 +110,12 @@ pub struct Metrics {
     pub jobs_ended: Family<JobEnded, Counter>,
     /// Jobs that were kept as dead letters.
     pub dead_letters: Counter,
+    /// Rendezvous sessions, at all client agents.
+    pub sessions: Gauge,
+    /// Requests that wait in sessions.
+    pub session_waits: Gauge,
+    /// Bytes that have gone out to receivers.
+    pub session_bytes: Counter,
 }
 
 /// Labels of a job that was accepted.
@@ -269,6 +275,9 @@ impl Metrics {
             job_hops: Counter::default(),
             jobs_ended: Family::default(),
             dead_letters: Counter::default(),
+            sessions: Gauge::default(),
+            session_waits: Gauge::default(),
+            session_bytes: Counter::default(),
         };
         metrics.register(role);
         metrics
@@ -312,6 +321,9 @@ impl Metrics {
         registry.register("job_hops", "Hops of jobs that are done", self.job_hops.clone());
         registry.register("jobs_ended", "Jobs that ended", self.jobs_ended.clone());
         registry.register("dead_letters", "Jobs kept as dead letters", self.dead_letters.clone());
+        registry.register("sessions", "Rendezvous sessions in NATS", self.sessions.clone());
+        registry.register("session_waits", "Requests that wait in sessions", self.session_waits.clone());
+        registry.register("session_bytes", "Bytes received in sessions", self.session_bytes.clone());
     }
 
     /// Counts a dropped message.

@@ -74,6 +74,40 @@ async fn a_process_that_is_told_of_several_servers_takes_one_that_is_there() {
     broker.says("connected to NATS").await;
 }
 
+#[tokio::test]
+async fn callers_meet_across_the_cluster_and_their_session_outlives_a_server() {
+    let cluster = Cluster::start().await;
+    let sessions = ["--sessions", "/meet"];
+    let (near, far) = tokio::join!(
+        Role::spawn(&cluster.url("a"), "client", &sessions, &[]).ready(),
+        Role::spawn(&cluster.url("c"), "client", &sessions, &[]).ready(),
+    );
+    let make =
+        || async { near.raw().await.ask("PUT /meet HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await };
+    // The servers may still be choosing who leads.
+    eventually_async("a session can be made", || async { make().await.status == 201 }).await;
+    let made = make().await;
+    let (path, cookie) = (made.value("location"), made.value("set-cookie"));
+    let cookie = cookie.split(';').next().unwrap();
+    let meet = || async {
+        let mut host = near.raw().await;
+        host.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\nX-Timeout: 5\r\n\r\n"))
+            .await;
+        let post =
+            format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nX-Timeout: 5\r\n\r\nhello");
+        let sent = far.raw().await.ask(post).await;
+        (sent.status, sent.value("x-bytes-delivered"), host.answer().await.text())
+    };
+    for _ in 0..10 {
+        assert_eq!(meet().await, (200, "5".to_owned(), "hello".to_owned()));
+    }
+    cluster.server("b").kill9();
+    eventually_async("they meet again", || async { meet().await.0 == 200 }).await;
+    for _ in 0..10 {
+        assert_eq!(meet().await, (200, "5".to_owned(), "hello".to_owned()));
+    }
+}
+
 /// Three servers that know each other.
 struct Cluster {
     servers: Vec<(&'static str, SocketAddr, Process)>,

@@ -82,7 +82,10 @@ fn only_one_file_starts_other_programs() {
 /// Texts that begin like a subject: a kind's token between dots, or `relay.`.
 #[test]
 fn only_one_file_writes_subjects() {
-    let kinds = ["req", "ack", "resp", "body", "hold", "lease", "probe", "here", "gone", "who", "cache"];
+    let kinds = [
+        "req", "ack", "resp", "body", "hold", "lease", "probe", "here", "gone", "who", "cache", "session",
+        "meet",
+    ];
     let mut wrong = Vec::new();
     for file in sources("src").into_iter().filter(|file| file.name() != "src/wire/subjects.rs") {
         for text in &file.texts {

@@ -4,8 +4,9 @@
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use relay::wire::{
-    Ack, Address, CacheStats, CacheVerb, Claim, Here, Hold, Job, JobId, Kind, Lease, Lost, Purge, Purged,
-    Refused, Reply, StreamMessage, Subjects, Word, allow::MAX_ALLOW, codec, job::JobKey, show,
+    Ack, Address, CacheStats, CacheVerb, Claim, Here, Hold, Job, JobId, Kind, Lease, Lost, Meet, News, Purge,
+    Purged, Refused, Reply, Session, StreamMessage, Subjects, Word, allow::MAX_ALLOW, codec, job::JobKey,
+    show, subjects,
 };
 
 #[path = "protocol/hostile.rs"]
@@ -55,6 +56,11 @@ fn the_dumps_of_the_reference_read_as_what_they_say() {
     assert_eq!(codec::decode::<CacheStats>(&read("cache stats")).unwrap(), cache_stats());
     assert_eq!(codec::decode::<Job>(&read("job")).unwrap(), job());
     assert_eq!(codec::decode::<JobKey>(&read("job key")).unwrap(), job_key());
+    assert_eq!(codec::decode::<Session>(&read("session")).unwrap(), session());
+    assert_eq!(codec::decode::<Meet>(&read("offer")).unwrap(), offer());
+    assert_eq!(codec::decode::<Meet>(&read("accept")).unwrap(), accept());
+    assert_eq!(codec::decode::<Meet>(&read("over")).unwrap(), over());
+    assert_eq!(codec::decode::<News>(&read("news")).unwrap(), news());
 }
 
 #[test]
@@ -113,6 +119,11 @@ fn the_text_of_every_subject() {
     assert_eq!(relay.key(&hello(), "ab12"), "relay.key.hello.ab12");
     assert_eq!(relay.every_job(), ["relay.job.*.*", "relay.chain.*"]);
     assert_eq!(relay.every_key(), "relay.key.*.*");
+    assert_eq!(relay.session(&session_id()), "relay.session.snfRhUdWQo6junaRzcIeUA");
+    let at_receiver = relay.of_request(Kind::Meet, &receiver());
+    assert_eq!(at_receiver, "relay.meet.client.oCDzi4CCel1n._sessions.23b5b45000000004");
+    assert_eq!(relay.sessions_bucket(), "relay-sessions");
+    assert_eq!(subjects::record("relay-sessions", "x"), "$KV.relay-sessions.x");
     for (verb, subject) in [(CacheVerb::Purge, "relay.cache.purge"), (CacheVerb::Stats, "relay.cache.stats")]
     {
         assert_eq!(relay.cache(verb), subject);
@@ -125,7 +136,7 @@ fn every_private_subject_says_what_it_is_about() {
     let relay = subjects();
     let at_agent = at_agent();
     let about = |kind| Address::Request { kind, upstream: "hello", number: at_agent.number() };
-    for kind in [Kind::Ack, Kind::Resp, Kind::Body, Kind::Hold, Kind::Lease] {
+    for kind in [Kind::Ack, Kind::Resp, Kind::Body, Kind::Hold, Kind::Lease, Kind::Meet] {
         let subject = relay.of_request(kind, &at_agent);
         assert_eq!(relay.address(&agent(), &subject), Some(about(kind)));
         assert_eq!(relay.id_of(kind, &subject).as_ref(), Some(&at_agent));

@@ -149,6 +149,31 @@ async fn what_is_there_can_be_looked_into_and_called_by_name() {
     assert_eq!(tooling[0].raw().await.ask(request).await.text(), "shop");
 }
 
+#[tokio::test]
+async fn a_file_goes_from_one_machine_to_another_and_is_the_same() {
+    let nats = Nats::with("jetstream { store_dir: \"$DIR/jetstream\" }").await;
+    let clients = run(&nats, "sessions", &[]).await;
+    let (near, far) = (clients[0].address().await.to_string(), clients[1].address().await.to_string());
+    let folder = tempfile::TempDir::new().unwrap();
+    let size = match std::env::var("RELAY_BULK") {
+        Ok(text) => text.parse::<bytesize::ByteSize>().expect("RELAY_BULK is a size").as_u64(),
+        Err(_) => 32 << 20,
+    };
+    let text: String = ["session-make", "session-receive", "session-send"].map(block).join("\n");
+    let [make, receive, send] = text.lines().collect::<Vec<_>>()[..] else { panic!("one line each: {text}") };
+    // Two machines, of which one knows the other's session by phone.
+    let script = format!(
+        "head -c {size} /dev/urandom > file\n{make}\n{receive} & \n{send} > answer\nwait $! && sha256sum < file > one && sha256sum < copy > two && cmp one two && cat answer"
+    );
+    let script = script.replace("127.0.0.1:8000", &near).replace("127.0.0.1:8001", &far);
+    let mut shell = std::process::Command::new("sh");
+    shell.arg("-ec").arg(script).current_dir(folder.path());
+    let output = tokio::task::spawn_blocking(move || shell.output()).await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert!(said.contains(&format!("X-Bytes-Delivered: {size}")), "{said}");
+}
+
 /// NATS, and the entrance of the recipes.
 struct Stage {
     nats: Nats,
@@ -203,16 +228,20 @@ async fn run(nats: &Nats, block: &str, origins: &[(u16, &Origin)]) -> Vec<Role> 
     roles
 }
 
-/// The commands of one block, without the program's name, and with this test's ports.
-fn lines(block: &str, origins: &[(u16, &Origin)]) -> Vec<String> {
+/// The text of one block.
+fn block(name: &str) -> String {
     let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/RECIPES.md")).unwrap();
     let blocks: BTreeMap<&str, &str> = text
         .split("\n```sh ")
         .skip(1)
         .filter_map(|rest| rest.split("\n```").next()?.split_once('\n'))
         .collect();
-    let block = blocks.get(block).unwrap_or_else(|| panic!("docs/RECIPES.md has no block {block}"));
-    block
+    blocks.get(name).unwrap_or_else(|| panic!("docs/RECIPES.md has no block {name}")).trim_end().to_owned()
+}
+
+/// The commands of one block, without the program's name, and with this test's ports.
+fn lines(name: &str, origins: &[(u16, &Origin)]) -> Vec<String> {
+    block(name)
         .lines()
         .map(|line| {
             let mut line = line.strip_prefix("relay ").expect("a relay command").to_owned();

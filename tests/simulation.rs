@@ -23,6 +23,8 @@ mod faults;
 mod jobs;
 #[path = "simulation/ledger.rs"]
 mod ledger;
+#[path = "simulation/meetings.rs"]
+mod meetings;
 #[path = "simulation/origin.rs"]
 mod origin;
 #[path = "simulation/plan.rs"]

@@ -277,7 +277,7 @@ impl Store {
         let config = pull::Config {
             durable_name: Some(name.to_owned()),
             ack_policy: AckPolicy::Explicit,
-            ack_wait: UNHEARD,
+            ack_wait: WORK_UNHEARD,
             deliver_policy: DeliverPolicy::All,
             max_ack_pending: most,
             max_waiting: MAX_BROKERS,
@@ -444,7 +444,7 @@ impl Work {
         self.acker.ack_with(AckKind::Nak(Some(pause))).await.ok();
     }
 
-    /// It is being worked on: it is nobody else's for another [`UNHEARD`].
+    /// It is being worked on: it is nobody else's for another [`WORK_UNHEARD`].
     pub async fn progress(&self) {
         self.acker.ack_with(AckKind::Progress).await.ok();
     }
@@ -521,7 +521,7 @@ pub const PATIENCE: Duration = Duration::from_secs(3);
 /// How long an object may take to be stored or read.
 const OBJECT: Duration = Duration::from_secs(60);
 /// How long nothing need be heard of a record that is worked on before somebody else gets it.
-pub const UNHEARD: Duration = Duration::from_secs(10);
+pub const WORK_UNHEARD: Duration = Duration::from_secs(10);
 /// How long one question for work waits for it.
 const PULL: Duration = Duration::from_secs(5);
 /// Processes that wait for work at once, at most.

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use bytesize::ByteSize;
 use clap::Args;
 
-use super::{Entrance, Mode, Process, Switch, Trusted, values::parse_positive};
+use super::{Entrance, Mode, Process, Sessions, Switch, Trusted, values::parse_positive};
 use crate::wire::Name;
 
 /// The client agent.
@@ -95,6 +95,9 @@ pub struct Client {
     /// Whether each request is logged
     #[arg(long, value_name = "on|off", default_value = "on")]
     pub access_log: Switch,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub sessions: Sessions,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub process: Process,

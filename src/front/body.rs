@@ -22,6 +22,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::{
     http::Ask,
+    rendezvous::Relayed,
     served::{Decision, Told},
 };
 use crate::{
@@ -242,10 +243,15 @@ pub fn too_large(max: usize) -> Fault {
 pub enum Outgoing<A: Ask> {
     /// Here as a whole.
     Whole(Held),
+    /// Nothing, of which hyper need not know before it writes the head: where a head is without a body it writes
+    /// the length last, wherever it stands.
+    Nothing,
     /// From the cache.
     Stored(Stored),
     /// Still arriving.
     Streamed(Box<Streamed<A>>),
+    /// What somebody sends in a session.
+    Relayed(Box<Relayed<A>>),
 }
 
 /// Where a body comes from.
@@ -356,24 +362,29 @@ impl<A: Ask> Body for Outgoing<A> {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         match self.get_mut() {
             Outgoing::Whole(held) => Poll::Ready(held.next().map(Ok)),
+            Outgoing::Nothing => Poll::Ready(None),
             Outgoing::Stored(stored) => Poll::Ready(stored.next().map(Ok)),
             Outgoing::Streamed(streamed) => streamed.poll(cx),
+            Outgoing::Relayed(relayed) => relayed.poll(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Outgoing::Whole(held) => held.is_end_stream(),
+            Outgoing::Nothing => false,
             Outgoing::Stored(stored) => stored.is_empty(),
             Outgoing::Streamed(streamed) => streamed.first.is_none() && streamed.source.is_finished(),
+            Outgoing::Relayed(relayed) => relayed.is_over(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Outgoing::Whole(held) => held.size_hint(),
+            Outgoing::Nothing => SizeHint::with_exact(0),
             Outgoing::Stored(stored) => SizeHint::with_exact(stored.len()),
-            Outgoing::Streamed(_) => SizeHint::default(),
+            Outgoing::Streamed(_) | Outgoing::Relayed(_) => SizeHint::default(),
         }
     }
 }

@@ -94,6 +94,8 @@ impl<A: Ask> Front<A> {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.settings.header_timeout)
+            // As the original wrote them: what talks to sessions may be older than HTTP's indifference.
+            .title_case_headers(self.ask.sessions().is_some())
             .max_buf_size((self.settings.max_header_bytes * 2).max(MIN_BUFFER))
             .serve_connection(TokioIo::new(guarded), service)
             .with_upgrades();

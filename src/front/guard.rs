@@ -9,8 +9,8 @@ use std::{
     mem::MaybeUninit,
     pin::Pin,
     sync::{
-        Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -26,7 +26,7 @@ use tokio::{
     time::Sleep,
 };
 
-use super::{body::Held, framing::Framing, opening::Stream};
+use super::{body::Held, framing::Framing, opening::Stream, rendezvous::delivery::Delivery};
 
 /// What a connection's service and its bytes know of each other.
 #[derive(Clone, Default)]
@@ -39,6 +39,9 @@ struct Shared {
     asked: AtomicU64,
     /// The request that has two framings, or 0.
     doubled: AtomicU64,
+    /// The message of a session that is being answered with.
+    delivery: Mutex<Option<Delivery>>,
+    delivers: AtomicBool,
 }
 
 /// Nothing is asked, and the last answer was given whole.
@@ -69,12 +72,53 @@ impl Conversation {
     }
 
     /// The service gives `response`.
-    pub fn answer<B>(&self, response: Response<B>) -> Response<Answer<B>> {
+    pub fn answer<B>(&self, mut response: Response<B>) -> Response<Answer<B>> {
+        if let Some(delivery) = response.extensions_mut().remove::<Delivery>() {
+            delivery.attach();
+            *self.delivery() = Some(delivery);
+            self.0.delivers.store(true, Ordering::Relaxed);
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             self.0.phase.store(TUNNEL, Ordering::Relaxed);
         }
         let nth = self.0.asked.load(Ordering::Relaxed);
         response.map(|body| Answer { body, _until: Until { nth, shared: Arc::clone(&self.0) } })
+    }
+}
+
+impl Conversation {
+    fn delivery(&self) -> std::sync::MutexGuard<'_, Option<Delivery>> {
+        self.0.delivery.lock().expect("no panic while a delivery is looked at")
+    }
+
+    fn delivers(&self) -> bool {
+        self.0.delivers.load(Ordering::Relaxed)
+    }
+
+    fn wrote(&self, bytes: usize) {
+        if self.delivers()
+            && let Some(delivery) = &*self.delivery()
+        {
+            delivery.wrote(bytes);
+        }
+    }
+
+    fn flushed(&self) {
+        if !self.delivers() {
+            return;
+        }
+        let mut delivery = self.delivery();
+        if delivery.as_ref().is_some_and(Delivery::flushed) {
+            *delivery = None;
+            self.0.delivers.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the last chunk, which is to be written now, is to have a trailer.
+    fn cuts(&self, written: &[u8]) -> bool {
+        self.delivers()
+            && written.starts_with(LAST_CHUNK)
+            && self.delivery().as_ref().is_some_and(Delivery::takes_trailer)
     }
 }
 
@@ -128,6 +172,8 @@ pub struct Guard<F> {
     /// What is answered to a request that hyper refuses with a status.
     refuse: F,
     refusal: Refusal,
+    /// The end of a message that breaks off, as far as it is still to be sent.
+    cut: &'static [u8],
 }
 
 /// Our answer in place of hyper's.
@@ -150,6 +196,7 @@ impl<F: FnMut(StatusCode) -> Response<Held>> Guard<F> {
             sent: Some(0),
             refuse,
             refusal: Refusal::None,
+            cut: &[],
         }
     }
 
@@ -174,7 +221,14 @@ impl<F: FnMut(StatusCode) -> Response<Held>> Guard<F> {
         true
     }
 
+    /// Sends what is ours.
     fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.cut.is_empty() {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, self.cut))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.cut = &self.cut[written..],
+            }
+        }
         while let Refusal::Sending(bytes) = &mut self.refusal {
             if bytes.is_empty() {
                 self.refusal =
@@ -229,7 +283,13 @@ impl<F: FnMut(StatusCode) -> Response<Held> + Unpin> AsyncWrite for Guard<F> {
             return Poll::Ready(Ok(buf.len()));
         }
         ready!(guard.poll_refusal(cx))?;
-        Pin::new(&mut guard.stream).poll_write(cx, buf)
+        if guard.conversation.cuts(buf) {
+            guard.cut = CUT;
+            return Poll::Ready(Ok(LAST_CHUNK.len()));
+        }
+        let written = ready!(Pin::new(&mut guard.stream).poll_write(cx, buf))?;
+        guard.conversation.wrote(written);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -243,8 +303,12 @@ impl<F: FnMut(StatusCode) -> Response<Held> + Unpin> AsyncWrite for Guard<F> {
             return Poll::Ready(Ok(total));
         }
         ready!(guard.poll_refusal(cx))?;
+        if guard.conversation.cuts(bufs.iter().find(|buf| !buf.is_empty()).map_or(&[], |buf| buf)) {
+            guard.cut = CUT;
+            return Poll::Ready(Ok(LAST_CHUNK.len()));
+        }
         let stream = Pin::new(&mut guard.stream);
-        match bufs {
+        let written = ready!(match bufs {
             [one] => stream.poll_write(cx, one),
             // A copy on the stack and `send` cost less than `writev`.
             bufs if total <= FLAT => {
@@ -254,7 +318,9 @@ impl<F: FnMut(StatusCode) -> Response<Held> + Unpin> AsyncWrite for Guard<F> {
                 stream.poll_write(cx, flat.filled())
             }
             bufs => stream.poll_write_vectored(cx, bufs),
-        }
+        })?;
+        guard.conversation.wrote(written);
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -266,7 +332,9 @@ impl<F: FnMut(StatusCode) -> Response<Held> + Unpin> AsyncWrite for Guard<F> {
         ready!(guard.poll_refusal(cx))?;
         // hyper flushes when it has handed over all it has.
         guard.sent = (guard.phase() == IDLE).then(|| guard.conversation.0.asked.load(Ordering::Relaxed));
-        Pin::new(&mut guard.stream).poll_flush(cx)
+        ready!(Pin::new(&mut guard.stream).poll_flush(cx))?;
+        guard.conversation.flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -290,7 +358,11 @@ fn encode(response: Response<Held>, replaced: &[u8]) -> Bytes {
         }
     }
     let mut lines = replaced.split_inclusive(|&b| b == b'\n');
-    bytes.extend_from_slice(lines.find(|line| line.starts_with(b"date: ")).unwrap_or_default());
+    bytes.extend_from_slice(
+        lines
+            .find(|line| line.get(..6).is_some_and(|name| name.eq_ignore_ascii_case(b"date: ")))
+            .unwrap_or_default(),
+    );
     bytes.extend_from_slice(b"\r\n");
     // It is in memory.
     while let Some(Some(Ok(frame))) = body.frame().now_or_never() {
@@ -299,6 +371,9 @@ fn encode(response: Response<Held>, replaced: &[u8]) -> Bytes {
     bytes.into()
 }
 
+/// The end of a body in chunks, as hyper writes it and as one that breaks off has it.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+const CUT: &[u8] = b"0\r\nX-Relay-Incomplete: 1\r\n\r\n";
 /// Writes of several parts up to this size are sent as one.
 const FLAT: usize = 4096;
 /// What is read after a refusal, at most.

@@ -12,6 +12,7 @@ use super::{
     cached::Shared,
     jobs::Desk,
     opening::Opening,
+    rendezvous::Rendezvous,
     served::Served,
 };
 use crate::{
@@ -47,6 +48,11 @@ pub struct Settings {
 
 /// Whoever gets requests answered.
 pub trait Ask: Send + Sync + 'static {
+    /// Whoever keeps sessions.
+    type Sessions: Rendezvous;
+
+    /// Whoever keeps the sessions here, where there are any.
+    fn sessions(&self) -> Option<&Arc<Self::Sessions>>;
     /// The process that asks.
     fn process(&self) -> ProcessId;
     /// The id for a new request to `upstream`.

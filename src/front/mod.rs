@@ -1,8 +1,8 @@
 //! Where people come in. `entrance` to `connection` are the client agent's listener and its connections, `guard` and
 //! `framing` make up there for what hyper does not tell; `relay` is one request there, `destination` where it goes,
 //! `upload` and `body` its body and its response's, `served` what is told of it, `cached` and `jobs` what may answer it
-//! instead; `lines` is the socket that speaks JSON; `admin` is the operator's listener; `problem` is the one place that
-//! turns a fault into a response.
+//! instead; `rendezvous` is what two callers do in a session; `lines` is the socket that speaks JSON; `admin` is the
+//! operator's listener; `problem` is the one place that turns a fault into a response.
 
 pub mod admin;
 pub mod body;
@@ -21,6 +21,7 @@ pub mod opening;
 pub mod problem;
 pub mod proxy;
 pub mod relay;
+pub mod rendezvous;
 pub mod served;
 pub mod tls;
 pub mod upload;

@@ -83,19 +83,15 @@ impl Opening {
     /// # Errors
     /// When it does not come to a first request.
     pub async fn open(&self, mut socket: Socket, peer: Peer) -> Result<Opened, Unopened> {
-        let mut caller = Caller {
-            peer,
-            trusted: self.is_trusted(peer),
-            tls: self.tls.is_some(),
-            version: Version::HTTP_11,
-        };
+        let mut caller =
+            Caller { peer, trusted: self.trusts(peer), tls: self.tls.is_some(), version: Version::HTTP_11 };
         // Anybody else could only lie; he is who he seems to be.
         if self.proxy_protocol && caller.trusted {
             let header = timeout(self.patience, proxy::read(&mut socket)).await;
             match header.map_err(|_| Unopened::ProxySlow)?? {
                 Source::Told(address) => {
                     caller.peer = Peer::Address(address);
-                    caller.trusted = self.is_trusted(caller.peer);
+                    caller.trusted = self.trusts(caller.peer);
                 }
                 // The proxy is believed, not the stranger behind it.
                 Source::Untold => caller.trusted = false,
@@ -124,7 +120,8 @@ impl Opening {
         Ok(Opened { stream, caller })
     }
 
-    fn is_trusted(&self, peer: Peer) -> bool {
+    /// Whether `peer` is a proxy that is believed.
+    pub fn trusts(&self, peer: Peer) -> bool {
         self.trusted.iter().any(|trusted| match (trusted, peer) {
             (Trusted::Network(network), Peer::Address(address)) => network.contains(&address),
             (Trusted::Unix, Peer::Unknown) => true,

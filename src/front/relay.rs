@@ -19,6 +19,7 @@ use super::{
     cached,
     http::{Answered, Ask, Front},
     jobs, problem,
+    rendezvous::Rendezvous,
     served::{Decision, Told},
     upload::Upload,
 };
@@ -87,6 +88,13 @@ impl<A: Ask> Front<A> {
         caller: Caller,
         over: bool,
     ) -> Response<Outgoing<A>> {
+        if let Some(sessions) = self.ask.sessions()
+            && !over
+            && sessions.rules().is_for(request.uri().path())
+        {
+            // Boxed: every request would take the room of it.
+            return Box::pin(Arc::clone(self).at_session(Arc::clone(sessions), request, caller)).await;
+        }
         let method = request.method().clone();
         let checked = if over { Err(self.too_many()) } else { self.checked(request, caller) };
         let to = checked.as_ref().ok().and_then(|asked| asked.to.as_ref().ok());
@@ -296,7 +304,7 @@ impl<A: Ask> Front<A> {
     }
 
     /// What a caller may say; returns the target in origin form.
-    fn check(&self, head: &mut http::request::Parts) -> Result<String, Fault> {
+    pub(super) fn check(&self, head: &mut http::request::Parts) -> Result<String, Fault> {
         if head.method == Method::CONNECT {
             return Err(fault(
                 Code::MethodRefused,

@@ -7,6 +7,7 @@
 //! | `supervision` | a broker | request it watches |
 //! | `routes` | a client agent | agent that claims routes |
 //! | `jobs` | a broker, and whoever stores a job's next revision | revision of a job |
+//! | `rendezvous` | a client agent | request that waits in a session |
 //!
 //! `flow` is one stream, at either agent, `claims` the routes of an upstream agent, `forward` what a caller's
 //! headers say of a chain, `outside` who calls outside hosts. `roster` is what announcements say about agents, `retry` whether a request may be sent again,
@@ -22,6 +23,7 @@ pub mod flow;
 pub mod forward;
 pub mod jobs;
 pub mod outside;
+pub mod rendezvous;
 pub mod retry;
 pub mod roster;
 pub mod routes;

@@ -41,8 +41,10 @@ use crate::{
 
 mod asking;
 mod caching;
+mod sessions;
 
 use asking::Asking;
+use sessions::Sessions;
 
 /// One client agent.
 pub struct Client {
@@ -54,6 +56,7 @@ pub struct Client {
     connections: AtomicUsize,
     cache: Option<Arc<Shared>>,
     desk: Option<Arc<Desk>>,
+    sessions: Option<Arc<Sessions>>,
 }
 
 /// Runs a client agent until it is told to stop and has finished.
@@ -113,7 +116,9 @@ impl Client {
                 egress: Vec::new(),
             },
         );
+        let sessions = Sessions::new(&settings.sessions, &core, &asker);
         let client = Arc::new(Client {
+            sessions,
             asker,
             callers_name_upstreams: settings.allow_upstream_header == Switch::On,
             limit: settings.max_in_flight,
@@ -147,6 +152,9 @@ impl Client {
         tokio::spawn(Arc::clone(self).read_cache_questions(questions));
         core::start(self, &settings.process, events).await?;
         self.asker.run();
+        if let Some(sessions) = &self.sessions {
+            tokio::spawn(Arc::clone(sessions).count());
+        }
         let rules = front::http::Settings {
             upstream: settings.upstream.clone(),
             allow_upstream_header: settings.allow_upstream_header == Switch::On,
@@ -269,7 +277,12 @@ impl Role for Client {
     }
 
     fn on_message(&self, address: Address<'_>, message: &Message) {
-        self.asker.on_message(&address, message);
+        match (&address, &self.sessions) {
+            (Address::Request { kind: Kind::Meet, number, .. }, Some(sessions)) => {
+                sessions.on_message(*number, message);
+            }
+            _ => self.asker.on_message(&address, message),
+        }
     }
 
     fn page(&self, path: &str) -> Option<String> {
@@ -292,6 +305,9 @@ impl Role for Client {
         if let Some(desk) = &self.desk {
             desk.store.deny(subject);
         }
+        if let Some(sessions) = &self.sessions {
+            sessions.on_publish_denied(subject);
+        }
     }
 
     fn refresh_metrics(&self) {
@@ -301,6 +317,8 @@ impl Role for Client {
         self.core.metrics.streams.set(self.asker.streams().len() as i64);
         self.core.metrics.routes.set(self.asker.routing().size() as i64);
         self.refresh_cache_metrics();
+        let waits = self.sessions.as_ref().map_or(0, |sessions| sessions.waits());
+        self.core.metrics.session_waits.set(waits as i64);
         self.core.metrics.connections.set(self.connections.load(Ordering::Relaxed) as i64);
     }
 }

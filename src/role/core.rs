@@ -27,7 +27,11 @@ use crate::{
         service::{self, Service},
     },
     telemetry::Metrics,
-    wire::{Here, Kind, Name, ProcessId, Subjects, codec, codec::Malformed, subjects::Address},
+    wire::{
+        Here, Kind, Name, ProcessId, Subjects, codec,
+        codec::Malformed,
+        subjects::{self, Address},
+    },
 };
 
 /// One process of a role.
@@ -116,7 +120,7 @@ impl Core {
         };
         let id = ProcessId::random(&realm);
         let credentials = Credentials {
-            inbox: Some(inbox(&id)),
+            inbox: Some(subjects::inbox_of(&realm)),
             ..settings.nats.credentials(format!("relay {role} {id}"))?
         };
         let (bus, events) = Bus::connect(&credentials).await?;
@@ -245,12 +249,6 @@ impl Core {
     }
 }
 
-/// Where this process is answered by what is not relay's: `_INBOX.<realm>.<process>`, so that NATS permissions can keep
-/// those answers to the realm.
-fn inbox(id: &ProcessId) -> String {
-    format!("_INBOX.{id}")
-}
-
 /// Starts what every process runs beside its own work, and the one service that it is to NATS.
 ///
 /// # Errors
@@ -341,6 +339,14 @@ async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
             }
             Some(Event::SubscribeDenied(subject)) if core.subjects.kind(&subject) == Some(Kind::Cache) => {
                 tracing::warn!(%subject, "NATS permissions keep purges from this process");
+            }
+            // Without answers of JetStream there is nothing that outlives a process, and all else works.
+            Some(Event::SubscribeDenied(subject)) if subjects::is_inbox(&subject) => {
+                tracing::warn!(%subject, "NATS permissions keep the answers of JetStream from this process");
+                role.on_publish_denied(&subject);
+            }
+            Some(Event::SubscribeDenied(subject)) if core.subjects.kind(&subject) == Some(Kind::Session) => {
+                tracing::warn!(%subject, "NATS permissions keep news of sessions from this process: who waits in one learns late");
             }
             Some(Event::SubscribeDenied(subject)) => {
                 // It may be told after the round trip; the state says so until there is a new connection.

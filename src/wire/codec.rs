@@ -11,6 +11,7 @@ use super::{
     cache::{CacheStats, Purge, Purged},
     job::{Job, JobKey},
     message::{Ack, Claim, Here, Hold, Lease, Lost, Refused, Reply, Request, VERSION},
+    session::{Meet, News, Session},
 };
 
 pub(super) mod incoming;
@@ -47,7 +48,7 @@ macro_rules! encoded_by_serde {
         }
     )+};
 }
-encoded_by_serde!(Ack Hold Lease Lost Here Claim Refused Purge Purged CacheStats Job JobKey);
+encoded_by_serde!(Ack Hold Lease Lost Here Claim Refused Purge Purged CacheStats Job JobKey Session Meet News);
 
 /// # Panics
 /// Never: every message type is maps, texts, numbers and bytes, and writing to memory can't fail.

@@ -197,6 +197,30 @@ codes! {
         "the origin's response is over a limit";
     BadMessage = "bad_message" 502 "proxy_internal_error" unseen None,
         "the upstream agent could not read the request";
+    SessionHeader = "session_header" 400 "http_request_error" unseen None,
+        "a header of a request to a session is not valid";
+    SessionDenied = "session_denied" 403 "http_request_denied" unseen None,
+        "the caller may not do this in the session";
+    SessionUnknown = "session_unknown" 404 "destination_not_found" unseen None,
+        "there is no such session, or no longer";
+    SessionMethod = "session_method" 405 "http_request_denied" unseen None,
+        "sessions do not have this method";
+    SessionBusy = "session_busy" 409 "http_request_denied" unseen None,
+        "somebody receives already in this part of the session";
+    SessionGone = "session_gone" 410 "destination_not_found" unseen None,
+        "the session was deleted or has expired while the request waited";
+    SessionGuesses = "session_guesses" 429 "http_request_denied" unseen Some(10),
+        "too many wrong session ids and tokens came from this address";
+    SessionWaiting = "session_waiting" 429 "connection_limit_reached" unseen Some(1),
+        "too many requests wait in this session";
+    SessionsFull = "sessions_full" 503 "connection_limit_reached" unseen Some(10),
+        "there are as many sessions, or requests waiting in them, as there may be";
+    SessionsAway = "sessions_away" 503 "destination_unavailable" unseen Some(5),
+        "the records of sessions in NATS can't be used";
+    SessionTimeout = "session_timeout" 504 "http_response_timeout" unseen None,
+        "nobody came to the session in time";
+    SessionCut = "session_cut" 502 "connection_terminated" seen None,
+        "the other side of a session was lost, so what it has received is not known";
     Internal = "internal" 500 "proxy_internal_error" seen None,
         "a defect in the relay; please report it";
 }

@@ -142,6 +142,48 @@ fn list(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|&b| b == b',').map(<[u8]>::trim_ascii)
 }
 
+/// The address of whoever is behind the trusted proxies that a request came through: the last of
+/// `X-Forwarded-For` or of `Forwarded` that is not one of them. None when nobody says, or two say different
+/// things: what a proxy does not set itself may be the caller's.
+pub fn behind_proxies(headers: &HeaderMap, peer: Peer, trusts: impl Fn(Peer) -> bool) -> Option<IpAddr> {
+    let told = |name: &HeaderName, read: fn(&str) -> Option<IpAddr>| {
+        if !headers.contains_key(name) {
+            return None;
+        }
+        let values: Option<Vec<&str>> =
+            headers.get_all(name).iter().map(|value| value.to_str().ok()).collect();
+        let hops: Option<Vec<IpAddr>> =
+            values.map(|values| values.join(",")).and_then(|all| all.split(',').map(read).collect());
+        let hops = hops.unwrap_or_default();
+        let stranger = hops.iter().rev().find(|hop| !trusts(Peer::Address(**hop)));
+        Some(stranger.or(hops.first()).copied())
+    };
+    let plain = told(&X_FORWARDED_FOR, |hop| node(hop.trim()));
+    let standard = told(&header::FORWARDED, |element| {
+        let pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
+        let mut nodes = pairs.filter(|(name, _)| name.eq_ignore_ascii_case("for"));
+        nodes.next().and_then(|(_, node_of)| node(node_of.trim_matches('"')))
+    });
+    match (plain, standard, peer) {
+        (None, None, Peer::Address(address)) => Some(address),
+        (None, None, Peer::Unknown) => None,
+        (Some(told), None, _) | (None, Some(told), _) => told,
+        (Some(plain), Some(standard), _) => plain.filter(|_| plain == standard),
+    }
+}
+
+/// The address of a node (RFC 7239 §6), with a port or without.
+fn node(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(text, |(bare, _)| bare);
+    let address = bare.parse().or_else(|_| text.parse::<std::net::SocketAddr>().map(|socket| socket.ip()));
+    address.ok().map(|address| address.to_canonical())
+}
+
+/// Whether a proxy says that its caller uses TLS.
+pub fn used_tls(headers: &HeaderMap) -> bool {
+    headers.get(X_FORWARDED_PROTO).is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"))
+}
+
 /// Everything but hop-by-hop headers.
 pub fn end_to_end(headers: HeaderMap) -> HeaderMap {
     without(headers, 0, |_| false)
@@ -304,6 +346,35 @@ fn value(text: impl Into<Bytes>) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_address_behind_proxies_is_the_last_that_is_none_of_them() {
+        let proxy: IpAddr = "10.0.0.1".parse().unwrap();
+        let at = |pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, HeaderValue::from_str(value).unwrap());
+            }
+            let trusts =
+                |peer| matches!(peer, Peer::Address(IpAddr::V4(address)) if address.octets()[0] == 10);
+            behind_proxies(&headers, Peer::Address(proxy), trusts).map(|address| address.to_string())
+        };
+        let is = |address: &str| Some(address.to_owned());
+        assert_eq!(at(&[]), is("10.0.0.1"));
+        assert_eq!(at(&[("x-forwarded-for", "6.6.6.6, 192.0.2.7, 10.0.0.2")]), is("192.0.2.7"));
+        assert_eq!(at(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "192.0.2.7")]), is("192.0.2.7"));
+        assert_eq!(
+            at(&[("forwarded", "for=6.6.6.6, for=\"[2001:db8::1]:80\";proto=https")]),
+            is("2001:db8::1")
+        );
+        assert_eq!(
+            at(&[("forwarded", "for=192.0.2.7"), ("x-forwarded-for", "192.0.2.7:99")]),
+            is("192.0.2.7")
+        );
+        assert_eq!(at(&[("forwarded", "for=192.0.2.7"), ("x-forwarded-for", "192.0.2.8")]), None);
+        assert_eq!(at(&[("forwarded", "for=unknown")]), None);
+        assert_eq!(at(&[("x-forwarded-for", "192.0.2.7, nonsense")]), None, "nobody's word");
+    }
 
     #[test]
     fn hop_by_hop_headers_and_those_connection_names_are_left_out() {

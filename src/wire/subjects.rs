@@ -2,7 +2,7 @@
 //!
 //! There are two shapes. Public subjects are for whoever listens: `relay.req.<upstream>`,
 //! `relay.hold.<upstream>`, `relay.here.<upstream>.<process>`, `relay.gone.<upstream>.<process>`,
-//! `relay.route.<upstream>.<process>.<route>`, `relay.who`, `relay.cache.<verb>`. Private subjects are for one process: `relay.<kind>.<realm>.<process>.<rest>`, all of
+//! `relay.route.<upstream>.<process>.<route>`, `relay.who`, `relay.cache.<verb>`, `relay.session.<id>`. Private subjects are for one process: `relay.<kind>.<realm>.<process>.<rest>`, all of
 //! them covered by that process's one subscription `relay.*.<realm>.<process>.>`.
 
 mod jobs;
@@ -10,6 +10,7 @@ mod jobs;
 use super::{
     ids::{LONGEST_NUMBER, Name, ProcessId, RequestId, cut, parse_number, push_number},
     route::Route,
+    session::SessionId,
 };
 
 /// The kinds of subject; each is the second token of its subjects.
@@ -49,6 +50,10 @@ pub enum Kind {
     Key,
     /// The record of a job that finally failed.
     Dead,
+    /// News of a rendezvous session.
+    Session,
+    /// What a sender and a receiver of a session agree on.
+    Meet,
 }
 
 /// What all caches are asked.
@@ -71,7 +76,7 @@ impl CacheVerb {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 17] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Req,
         Kind::Ack,
         Kind::Resp,
@@ -89,6 +94,8 @@ impl Kind {
         Kind::Chain,
         Kind::Key,
         Kind::Dead,
+        Kind::Session,
+        Kind::Meet,
     ];
 
     /// The token.
@@ -111,6 +118,8 @@ impl Kind {
             Kind::Chain => "chain",
             Kind::Key => "key",
             Kind::Dead => "dead",
+            Kind::Session => "session",
+            Kind::Meet => "meet",
         }
     }
 
@@ -133,6 +142,8 @@ impl Kind {
             "chain" => Kind::Chain,
             "key" => Kind::Key,
             "dead" => Kind::Dead,
+            "session" => Kind::Session,
+            "meet" => Kind::Meet,
             _ => return None,
         })
     }
@@ -290,6 +301,16 @@ impl Subjects {
         self.join(Kind::Cache, verb.as_str())
     }
 
+    /// `relay.session.<id>`
+    pub fn session(&self, id: &SessionId) -> String {
+        self.join(Kind::Session, id.as_str())
+    }
+
+    /// The bucket with the sessions' records: `<prefix>-sessions`.
+    pub fn sessions_bucket(&self) -> String {
+        format!("{}-sessions", self.prefix)
+    }
+
     /// What all caches are asked on `relay.cache.<verb>`.
     pub fn cache_verb(&self, subject: &str) -> Option<CacheVerb> {
         [CacheVerb::Purge, CacheVerb::Stats].into_iter().find(|verb| self.cache(*verb) == subject)
@@ -335,7 +356,7 @@ impl Subjects {
             Kind::Lease if rest.ends_with(".lost") => {
                 Some(Address::Lost { broker: rest.strip_suffix(".lost")?.parse().ok()? })
             }
-            Kind::Req | Kind::Ack | Kind::Resp | Kind::Body | Kind::Hold | Kind::Lease => {
+            Kind::Req | Kind::Ack | Kind::Resp | Kind::Body | Kind::Hold | Kind::Lease | Kind::Meet => {
                 let number = parse_number(tail)?;
                 Some(Address::Request { kind, upstream: first, number })
             }
@@ -349,7 +370,8 @@ impl Subjects {
             | Kind::Job
             | Kind::Chain
             | Kind::Key
-            | Kind::Dead => None,
+            | Kind::Dead
+            | Kind::Session => None,
         }
     }
 
@@ -406,3 +428,20 @@ impl Subjects {
         subject
     }
 }
+
+/// `$KV.<bucket>.<key>`: where a record of a key-value bucket is written.
+pub fn record(bucket: &str, key: &str) -> String {
+    format!("$KV.{bucket}.{key}")
+}
+
+/// What the inboxes of a realm's processes begin with: nobody else need be able to read the answers of JetStream.
+pub fn inbox_of(realm: &Name) -> String {
+    format!("{INBOX}.{realm}")
+}
+
+/// Whether it is an inbox.
+pub fn is_inbox(subject: &str) -> bool {
+    subject.split('.').next() == Some(INBOX)
+}
+
+const INBOX: &str = "_INBOX";

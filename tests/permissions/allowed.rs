@@ -14,6 +14,43 @@ use crate::support::{
 };
 
 #[tokio::test]
+async fn two_client_agents_let_their_callers_meet() {
+    let accounts = Accounts::start().await;
+    let flags = ["--sessions", "/meet"];
+    let one = accounts.spawn("client", "client", &flags).ready().await;
+    let two = accounts.spawn("client", "client", &flags).ready().await;
+    let made = one.raw().await.ask("PUT /meet HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let (path, cookie) = (made.value("location"), made.value("set-cookie"));
+    let cookie = cookie.split(';').next().unwrap();
+    let mut host = one.raw().await;
+    host.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n")).await;
+    let sent = two
+        .raw()
+        .await
+        .ask(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"))
+        .await;
+    assert_eq!((sent.status, sent.value("x-bytes-delivered").as_str()), (200, "5"), "{}", sent.text());
+    assert_eq!(host.answer().await.text(), "hello");
+    let gone =
+        one.raw().await.ask(format!("DELETE {path} HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n")).await;
+    assert_eq!(gone.status, 200);
+    accounts.refused_nothing(&[&one, &two]).await;
+    // Who may not keep sessions says so at once, and which right is missing.
+    let limited = accounts
+        .spawn(
+            "client",
+            "client_hello",
+            &["--realm", "client-hello", "--only", "hello", "--sessions", "/meet"],
+        )
+        .ready()
+        .await;
+    let refused = limited.raw().await.ask("PUT /meet HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.problem().detail.contains("KV_relay-sessions"), "{}", refused.problem().detail);
+}
+
+#[tokio::test]
 async fn every_caller_reaches_its_own_upstream() {
     let accounts = Accounts::start().await;
     let (billing, payroll) = (Origin::saying("billing").await, Origin::saying("payroll").await);

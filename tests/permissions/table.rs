@@ -150,6 +150,17 @@ const AGENT_MAY_NOT: &[&str] = &[
 ];
 
 const CLIENT_MAY: &[&str] = &[
+    // Sessions.
+    "subscribe relay.session.*",
+    "subscribe _INBOX.client.>",
+    "publish relay.session.P",
+    "publish relay.meet.client.P._sessions.1f",
+    "publish relay.meet.other-realm.P._sessions.1f",
+    "publish relay.body.client.P._sessions.1f",
+    "publish $KV.relay-sessions.P",
+    "publish $JS.API.STREAM.INFO.KV_relay-sessions",
+    "publish $JS.API.STREAM.CREATE.KV_relay-sessions",
+    "publish $JS.API.STREAM.MSG.GET.KV_relay-sessions",
     "subscribe relay.cache.>",
     "subscribe relay.*.client.P.>",
     "subscribe relay.here.payroll.>",
@@ -182,6 +193,16 @@ const CLIENT_MAY: &[&str] = &[
 ];
 
 const CLIENT_MAY_NOT: &[&str] = &[
+    // The bucket is there to be read and written, one record at a time.
+    "subscribe $KV.relay-sessions.P",
+    "subscribe relay.meet.>",
+    "subscribe _INBOX.broker.P.1",
+    "publish $KV.other.P",
+    "publish $JS.API.STREAM.DELETE.KV_relay-sessions",
+    "publish $JS.API.STREAM.PURGE.KV_relay-sessions",
+    "publish $JS.API.STREAM.UPDATE.KV_relay-sessions",
+    "publish $JS.API.STREAM.INFO.KV_other",
+    "publish $JS.API.CONSUMER.CREATE.KV_relay-sessions",
     "publish relay.cache.purge",
     "join relay.req.hello",
     "join relay.hold.*",
@@ -235,6 +256,11 @@ const LIMITED_MAY: &[&str] = &[
 ];
 
 const LIMITED_MAY_NOT: &[&str] = &[
+    "subscribe relay.session.*",
+    "publish relay.session.P",
+    "publish relay.meet.client.P._sessions.1f",
+    "publish $KV.relay-sessions.P",
+    "publish $JS.API.STREAM.MSG.GET.KV_relay-sessions",
     "subscribe relay.here.payroll.>",
     "publish relay.who.payroll",
     "publish relay.req.payroll",

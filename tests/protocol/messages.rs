@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use relay::wire::{
-    Ack, CacheStats, Claim, Code, End, Fault, Here, Hold, Job, JobId, JobState, Known, Lease, Lost, Name,
-    ProcessId, Purge, Purged, Refused, Reply, Request, RequestId, Route, Side, State, StreamMessage,
-    Subjects, Word, codec,
+    Ack, CacheStats, Claim, Code, End, Fault, Here, Hold, Job, JobId, JobState, Known, Lease, Lost, Meet,
+    Name, News, ProcessId, Purge, Purged, Refused, Reply, Request, RequestId, Route, Session, SessionId,
+    SessionState, Side, State, StreamMessage, Subjects, Word, codec,
     job::{Content, Hop, JobKey, Logged},
     message::VERSION,
+    session::{Role, Say, SessionKind, Token, upstream},
 };
 
 /// One of each message, by the name that `docs/PROTOCOL.md` gives its dump.
@@ -41,6 +42,11 @@ pub fn messages() -> Vec<(&'static str, Bytes)> {
         ("cache stats", codec::encode(&cache_stats())),
         ("job", codec::encode(&job())),
         ("job key", codec::encode(&job_key())),
+        ("session", codec::encode(&session())),
+        ("offer", codec::encode(&offer())),
+        ("accept", codec::encode(&accept())),
+        ("over", codec::encode(&over())),
+        ("news", codec::encode(&news())),
     ]
 }
 
@@ -241,6 +247,56 @@ pub fn purge() -> Purge {
     Purge { v: VERSION, url: None, prefix: None, host: None, tag, all: false }
 }
 
+pub fn session() -> Session {
+    Session {
+        v: VERSION,
+        kind: SessionKind::Secure,
+        token: Token::said("eiSbBCLVSYuJGE0QzWea6g").hash(),
+        ttl: 3_600_000,
+        cookie: 1_623_233_894,
+        peer: "192.0.2.7".parse().ok(),
+        host: Some(receiver()),
+        guest: None,
+    }
+}
+
+pub fn offer() -> Meet {
+    Meet {
+        session: Some(session_id()),
+        role: Some(Role::Guest),
+        content_type: Some(serde_bytes::ByteBuf::from("text/plain")),
+        length: Some(5),
+        ..Meet::new(sender(), receiver(), Say::Offer)
+    }
+}
+
+pub fn accept() -> Meet {
+    let stream = RequestId::new(&client(), &upstream(), 0x41a7_0000_0000_0009);
+    Meet { stream: Some(stream), ..Meet::new(receiver(), sender(), Say::Accept) }
+}
+
+pub fn over() -> Meet {
+    Meet { bytes: Some(5), whole: true, ..Meet::new(receiver(), sender(), Say::Over) }
+}
+
+pub fn news() -> News {
+    let (session, state, role) = (session_id(), SessionState::Used, Some(Role::Host));
+    News { v: VERSION, session, state, revision: 7, role, receiver: Some(receiver()) }
+}
+
+pub fn session_id() -> SessionId {
+    "snfRhUdWQo6junaRzcIeUA".parse().unwrap()
+}
+
+/// Two requests in sessions.
+pub fn receiver() -> RequestId {
+    RequestId::new(&client(), &upstream(), 0x23b5_b450_0000_0004)
+}
+
+pub fn sender() -> RequestId {
+    RequestId::new(&client(), &upstream(), 0x8bd2_5c14_0000_0005)
+}
+
 pub fn purged() -> Purged {
     Purged { v: VERSION, client_id: client(), purged: 12 }
 }
@@ -327,6 +383,9 @@ pub fn read_as(name: &str, bytes: &[u8]) -> Result<String, String> {
         "cache stats" => shown(codec::decode::<CacheStats>(bytes)),
         "job" => shown(codec::decode::<Job>(bytes)),
         "job key" => shown(codec::decode::<JobKey>(bytes)),
+        "session" => shown(codec::decode::<Session>(bytes)),
+        "offer" | "accept" | "over" => shown(codec::decode::<Meet>(bytes)),
+        "news" => shown(codec::decode::<News>(bytes)),
         other => panic!("there is no message {other}"),
     }
 }

@@ -53,6 +53,8 @@ impl Server {
         // The last of each flag counts.
         let mut command = nats_server(args, variables);
         command.args(["-a", "127.0.0.1", "-p", "-1", "-m", "-1", "--ports_file_dir"]).arg(&ports);
+        // What it keeps, it keeps there.
+        command.current_dir(directory.path());
         let process = Process::spawn("nats-server", command);
         let ports = found("nats-server says its ports", || {
             assert!(process.is_running(), "nats-server ended");

@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body_util::{BodyExt, Limited};
-use uuid::Uuid;
+use ring::digest::{self, Digest};
 
 use super::{Desk, PREFERENCE_APPLIED, set, unavailable};
 use crate::{
@@ -145,15 +146,19 @@ fn key_of(desk: &Desk, upstream: &Name, head: &http::request::Parts, url: &str, 
     let whose = hash(&[key.as_bytes(), authorization, cookie]);
     let asked = hash(&[head.method.as_str().as_bytes(), url.as_bytes(), value(header::CONTENT_TYPE), body]);
     Some(Key {
-        subject: desk.subjects.key(upstream, &whose.simple().to_string()),
-        asked: asked.as_bytes().to_vec(),
+        subject: desk.subjects.key(upstream, &HEXLOWER.encode(whose.as_ref())),
+        asked: asked.as_ref().to_vec(),
     })
 }
 
 /// A hash of several texts that none of them can be moved into another's place in.
-fn hash(parts: &[&[u8]]) -> Uuid {
-    let framed = parts.iter().flat_map(|part| [&(part.len() as u64).to_be_bytes()[..], part].concat());
-    Uuid::new_v5(&Uuid::NAMESPACE_OID, &framed.collect::<Vec<_>>())
+fn hash(parts: &[&[u8]]) -> Digest {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        hash.update(&(part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finish()
 }
 
 /// Where the response is to be posted.

@@ -2,7 +2,7 @@
 //!
 //! What is decided is in [`crate::proto::jobs`]. Here is how a revision is had and settled; `asking` does what it
 //! says, `reaching` finds where a URL leads. A broker that ends in the middle leaves its revisions to the others:
-//! they get them once nothing was heard of it for [`crate::bus::store::UNHEARD`].
+//! they get them once nothing was heard of it for [`crate::bus::store::WORK_UNHEARD`].
 
 use std::{
     sync::{

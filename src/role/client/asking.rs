@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::AtomicUsize};
 
-use super::Client;
+use super::{Client, sessions::Sessions};
 use crate::{
     front::{
         http::{Answered, Ask, Sought},
@@ -12,13 +12,19 @@ use crate::{
     role::shell::Shell,
     stream::Streams,
     telemetry::{Faulted, JobAccepted, Label, OfUpstream, Requests, method_label, status_class},
-    wire::{Fault, Name, ProcessId, Request, RequestId},
+    wire::{Fault, Name, ProcessId, Request, RequestId, session},
 };
 
 /// The front's way to the exchanges.
 pub struct Asking(pub Arc<Client>);
 
 impl Ask for Asking {
+    type Sessions = Sessions;
+
+    fn sessions(&self) -> Option<&Arc<Sessions>> {
+        self.0.sessions.as_ref()
+    }
+
     fn process(&self) -> ProcessId {
         self.0.core.id.clone()
     }
@@ -99,7 +105,8 @@ impl Ask for Asking {
 impl Client {
     /// An upstream as metrics have it: there are only so many, whatever callers name.
     fn label_of(&self, upstream: &Name) -> Name {
-        let stranger = self.callers_name_upstreams && !self.asker.knows(upstream);
+        let ours = self.sessions.is_some() && *upstream == session::upstream();
+        let stranger = self.callers_name_upstreams && !ours && !self.asker.knows(upstream);
         if stranger { UNKNOWN.parse().expect("it is a name") } else { upstream.clone() }
     }
 }

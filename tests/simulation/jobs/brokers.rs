@@ -1,6 +1,6 @@
 //! Brokers: each step that one takes with a revision, and what may come between.
 
-use relay::bus::store::{PATIENCE, UNHEARD};
+use relay::bus::store::{PATIENCE, WORK_UNHEARD};
 
 use super::*;
 
@@ -66,7 +66,7 @@ impl World {
         let (run, revision) = (self.serial, record.revision);
         let taken = Run { broker, at, revision, delivered, job: record.job, stored: record.stored };
         self.runs.insert(run, taken);
-        self.heard(at, revision, ms(UNHEARD));
+        self.heard(at, revision, ms(WORK_UNHEARD));
         self.soon(run, Step::Begin);
         self.later(run, HEARD, Step::Beat);
     }
@@ -95,7 +95,7 @@ impl World {
         match step {
             Step::Begin => self.take(run),
             Step::Beat => {
-                self.heard(at, revision, ms(UNHEARD));
+                self.heard(at, revision, ms(WORK_UNHEARD));
                 self.later(run, HEARD, Step::Beat);
             }
             Step::Came { came, ran } => self.hears(run, came, ran),

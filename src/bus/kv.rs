@@ -1,0 +1,254 @@
+//! Records in NATS that outlive a process: a key-value bucket of JetStream. Every call ends within a bound, and
+//! what is wrong with JetStream is told in a sentence.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    self, Context, ErrorCode,
+    context::{CreateStreamErrorKind, GetStreamErrorKind, PublishError, PublishErrorKind},
+    message::PublishMessage,
+    stream::{Config, DiscardPolicy, LastRawMessageErrorKind, StorageType, Stream as AnyStream},
+};
+use bytes::Bytes;
+use tokio::{
+    sync::{Mutex, watch},
+    time::timeout,
+};
+
+use super::Bus;
+use crate::wire::subjects;
+
+type Stream = AnyStream<()>;
+
+/// A bucket. Whoever needs it first makes it.
+pub struct Kv {
+    context: Context,
+    bucket: String,
+    /// There, as far as is known.
+    stream: Mutex<Option<Stream>>,
+    /// What NATS permissions refused last.
+    refused: watch::Sender<Option<String>>,
+}
+
+/// The newest record of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its revision; a deletion has one too.
+    pub revision: u64,
+    /// The value, unless it was deleted.
+    pub value: Option<Bytes>,
+}
+
+/// Why a record could not be read or written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KvError {
+    /// Somebody else has written meanwhile.
+    #[error("the record was changed meanwhile")]
+    Conflict,
+    /// JetStream is not there, or not for us.
+    #[error("{0}")]
+    Away(String),
+}
+
+impl Bus {
+    /// The bucket of that name.
+    pub fn kv(&self, bucket: String) -> Kv {
+        let context = jetstream::ContextBuilder::new().timeout(CALL).build(self.client.clone());
+        Kv { context, bucket, stream: Mutex::default(), refused: watch::Sender::new(None) }
+    }
+}
+
+impl Kv {
+    /// The newest record of `key`.
+    ///
+    /// # Errors
+    /// When JetStream can't be asked.
+    pub async fn get(&self, key: &str) -> Result<Option<Entry>, KvError> {
+        let subject = subjects::record(&self.bucket, key);
+        self.bounded(async {
+            let stream = self.stream().await?;
+            match stream.get_last_raw_message_by_subject(&subject).await {
+                Ok(message) => {
+                    let deleted = message.headers.get(OPERATION).is_some()
+                        || message.headers.get(async_nats::header::NATS_MARKER_REASON).is_some();
+                    let value = (!deleted).then_some(message.payload);
+                    Ok(Some(Entry { revision: message.sequence, value }))
+                }
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+                Err(error) => Err(self.lost(error).await),
+            }
+        })
+        .await
+    }
+
+    /// Writes `value`, which NATS keeps for `lasting`, in place of revision `expected`; 0 stands for none.
+    ///
+    /// # Errors
+    /// When another revision is there, or JetStream can't be asked.
+    pub async fn put(
+        &self,
+        key: &str,
+        value: Bytes,
+        expected: u64,
+        lasting: Duration,
+    ) -> Result<u64, KvError> {
+        // NATS counts in seconds.
+        let seconds = Duration::from_secs(lasting.as_secs().saturating_add(1));
+        let message = PublishMessage::build().payload(value).ttl(seconds);
+        self.write(key, message.expected_last_subject_sequence(expected)).await
+    }
+
+    /// Deletes revision `expected`.
+    ///
+    /// # Errors
+    /// As [`Kv::put`].
+    pub async fn delete(&self, key: &str, expected: u64) -> Result<u64, KvError> {
+        // What is left says for a while that there was one, for whoever writes over it.
+        let message = PublishMessage::build().header(OPERATION, "DEL").ttl(DELETED);
+        self.write(key, message.expected_last_subject_sequence(expected)).await
+    }
+
+    /// How many records there are; those that were deleted a moment ago are among them.
+    ///
+    /// # Errors
+    /// When JetStream can't be asked.
+    pub async fn count(&self) -> Result<u64, KvError> {
+        self.bounded(async {
+            let stream = self.stream().await?;
+            match stream.get_info().await {
+                Ok(info) => Ok(info.state.messages),
+                Err(error) => Err(self.lost(error).await),
+            }
+        })
+        .await
+    }
+
+    /// NATS permissions refused a publication, or to read its answer: whoever waits for that waits in vain.
+    pub fn on_publish_denied(&self, subject: &str) {
+        let parts = subject.split('.');
+        let stream = format!("KV_{}", self.bucket);
+        let ours = parts.into_iter().any(|part| part == stream || part == self.bucket);
+        if ours || subjects::is_inbox(subject) {
+            self.refused.send_replace(Some(subject.to_owned()));
+        }
+    }
+
+    async fn write(&self, key: &str, message: PublishMessage) -> Result<u64, KvError> {
+        let subject = subjects::record(&self.bucket, key);
+        self.bounded(async {
+            // What is not there takes nothing.
+            self.stream().await?;
+            let written = async { self.context.send_publish(subject, message).await?.await };
+            match written.await {
+                Ok(ack) => Ok(ack.sequence),
+                Err(error) if is_conflict(&error) => Err(KvError::Conflict),
+                Err(error) => Err(self.lost(error).await),
+            }
+        })
+        .await
+    }
+
+    async fn bounded<T>(&self, call: impl Future<Output = Result<T, KvError>>) -> Result<T, KvError> {
+        let mut refused = self.refused.subscribe();
+        refused.mark_unchanged();
+        tokio::select! {
+            biased;
+            done = timeout(CALLS, call) => done.unwrap_or_else(|_| {
+                Err(KvError::Away(format!("JetStream did not answer within {} s", CALLS.as_secs())))
+            }),
+            Ok(()) = refused.changed() => {
+                let subject = refused.borrow().clone().unwrap_or_default();
+                let why = format!("the bucket {} can't be used: NATS permissions refuse {subject}", self.bucket);
+                Err(KvError::Away(why))
+            }
+        }
+    }
+
+    /// The stream behind the bucket, made when it is not there.
+    async fn stream(&self) -> Result<Stream, KvError> {
+        let mut known = self.stream.lock().await;
+        if let Some(stream) = &*known {
+            return Ok(stream.clone());
+        }
+        let name = format!("KV_{}", self.bucket);
+        let found = match self.context.get_stream(&name).await {
+            Ok(_) => self.context.get_stream_no_info(&name).await,
+            Err(error) if is_missing(&error.kind()) => {
+                self.create(name.clone()).await?;
+                self.context.get_stream_no_info(&name).await
+            }
+            Err(error) => Err(error),
+        };
+        let stream = found.map_err(|error| self.away(&error))?;
+        Ok(known.insert(stream).clone())
+    }
+
+    /// Makes the bucket on three servers, or on one where there are no three.
+    async fn create(&self, name: String) -> Result<(), KvError> {
+        let config = |num_replicas| Config {
+            name: name.clone(),
+            description: Some("records of relay".into()),
+            subjects: vec![subjects::record(&self.bucket, ">")],
+            max_messages_per_subject: 1,
+            max_age: OLDEST,
+            max_message_size: LARGEST,
+            storage: StorageType::File,
+            discard: DiscardPolicy::New,
+            num_replicas,
+            allow_rollup: true,
+            deny_delete: true,
+            allow_message_ttl: true,
+            // Only the leader is asked: another may not have yet what was written a moment ago.
+            allow_direct: false,
+            ..Config::default()
+        };
+        let mut made = self.context.create_stream(config(3)).await.map(drop);
+        if let Err(error) = &made
+            && matches!(error.kind(), CreateStreamErrorKind::JetStream(_))
+        {
+            made = self.context.create_stream(config(1)).await.map(drop);
+        }
+        match made {
+            Ok(()) => Ok(()),
+            // Somebody else was quicker, on more servers or fewer.
+            Err(error) if is_taken(&error.kind()) => Ok(()),
+            Err(error) => Err(self.away(&error)),
+        }
+    }
+
+    /// The bucket may have gone: it is looked for again.
+    async fn lost(&self, error: impl std::error::Error) -> KvError {
+        *self.stream.lock().await = None;
+        self.away(&error)
+    }
+
+    fn away(&self, error: &dyn std::error::Error) -> KvError {
+        KvError::Away(format!("the bucket {} can't be used: {error}", self.bucket))
+    }
+}
+
+/// Somebody else was quicker. In a cluster NATS has another code for it while that is being written, which
+/// async-nats 0.51 takes for any error.
+fn is_conflict(error: &PublishError) -> bool {
+    let code = std::error::Error::source(error).and_then(|source| source.downcast_ref::<jetstream::Error>());
+    error.kind() == PublishErrorKind::WrongLastSequence
+        || code.is_some_and(|error| error.error_code() == ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT)
+}
+
+fn is_missing(kind: &GetStreamErrorKind) -> bool {
+    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+fn is_taken(kind: &CreateStreamErrorKind) -> bool {
+    matches!(kind, CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST)
+}
+
+const OPERATION: &str = "KV-Operation";
+/// How long one question to JetStream may take, and all that one use of a record needs.
+const CALL: Duration = Duration::from_secs(2);
+const CALLS: Duration = Duration::from_secs(4);
+/// How long what is left of a deleted record is kept.
+const DELETED: Duration = Duration::from_secs(2);
+/// What a record lasts at most, when it does not say itself.
+const OLDEST: Duration = Duration::from_secs(30 * 24 * 3600);
+const LARGEST: i32 = 16 * 1024;
