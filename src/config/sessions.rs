@@ -33,7 +33,7 @@ pub struct Sessions {
     /// Wrong session ids and tokens that may come from one address in a minute; more are answered 429
     #[arg(long, value_name = "N", default_value = "30", value_parser = parse_positive)]
     pub session_guesses: usize,
-    /// Origins of web pages that may use sessions here, as https://example.com; * lets all be guests
+    /// Origins of web pages that may use sessions here, as `https://example.com`; * lets all be guests
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     pub session_origin: Vec<Origins>,
 }
