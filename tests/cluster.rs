@@ -108,6 +108,41 @@ async fn callers_meet_across_the_cluster_and_their_session_outlives_a_server() {
     }
 }
 
+#[tokio::test]
+async fn a_chain_is_kept_on_three_servers_and_outlives_one_of_them() {
+    let cluster = Cluster::start().await;
+    let gate = tokio::sync::watch::Sender::new(false);
+    let origin = Origin::gated(&gate).await;
+    let flags = ["--name", "hello", "--to", &origin.url()];
+    let (client, _agent, _broker) = tokio::join!(
+        Role::spawn(&cluster.url("a"), "client", &["--upstream", "hello"], &[]).ready(),
+        Role::spawn(&cluster.url("b"), "upstream", &flags, &[]).ready(),
+        Role::spawn(&cluster.url("b"), "broker", &[], &[]).ready(),
+    );
+    cluster.has_heard_of("a", "relay.req.hello").await;
+    let url = client.url("/").await;
+    let ask = || http().post(&url).header("prefer", "respond-async").header("idempotency-key", "k").send();
+    // Until the three have elected who leads the stream, it can't be stored.
+    eventually_async("a job is accepted", || async { ask().await.unwrap().status() == 202 }).await;
+    let accepted = ask().await.unwrap();
+    let page = client.url(accepted.headers()["location"].to_str().unwrap()).await;
+    eventually("its request is under way", || origin.hits() == 1).await;
+    let streams = cluster.asked("a", "jsz?streams=1&config=1").await.to_string();
+    assert!(
+        streams.contains(r#""name":"relay-jobs""#) && streams.contains(r#""num_replicas":3"#),
+        "{streams}"
+    );
+    cluster.server("c").kill9();
+    gate.send_replace(true);
+    eventually_async("it is done", || async {
+        http().get(&page).send().await.is_ok_and(|answer| {
+            answer.status() == 200 && answer.headers().get("x-relay-job").is_some_and(|state| state == "done")
+        })
+    })
+    .await;
+    assert_eq!(origin.hits(), 1);
+}
+
 /// Three servers that know each other.
 struct Cluster {
     servers: Vec<(&'static str, SocketAddr, Process)>,
