@@ -25,7 +25,7 @@ use crate::{
     proto::forward::{self, Forward},
     wire::{
         Code, Fault, Job, JobId, Name, ProcessId, RequestId, Side, Subjects, codec, headers,
-        job::{Content, Outcome as Came},
+        job::{Content, Outcome as Came, Room},
     },
 };
 
@@ -144,6 +144,13 @@ impl Desk {
     /// What a request wants to be. What says so is taken out of its headers.
     fn wanted(&self, asked: &mut Asked) -> Result<Wanted, Fault> {
         let chain = forward::read(&mut asked.head.headers, self.settings.max_hops)?;
+        if let forward::Asked::Forward(forward) = &chain {
+            let most = Room::in_message(self.bus.max_payload()).rest;
+            if forward.hops.iter().map(|hop| hop.url.len() + hop.method.len()).sum::<usize>() > most {
+                let detail = format!("a chain's URLs are over {most} bytes, an eighth of NATS's max_payload");
+                return Err(Fault::new(Code::HeadersTooLarge, Side::Client, detail));
+            }
+        }
         // A connection that changes its protocol is nothing that could be answered later.
         let prefers = if asked.upgrade.is_none() { Preferences::of(&asked.head.headers) } else { None };
         let wait = prefers.as_ref().and_then(|prefers| prefers.wait);
@@ -170,7 +177,13 @@ impl Desk {
 
     /// Headers and a body as a job has them.
     async fn content(&self, id: &JobId, headers: &HeaderMap, body: &Bytes) -> Result<Content, Fault> {
-        if body.len() <= self.bus.max_payload() / 4 {
+        let room = Room::in_message(self.bus.max_payload());
+        if Content::size_of(headers) > room.headers {
+            let most = room.headers;
+            let detail = format!("a job's headers are over {most} bytes, an eighth of NATS's max_payload");
+            return Err(Fault::new(Code::HeadersTooLarge, Side::Client, detail));
+        }
+        if body.len() <= room.body {
             return Ok(Content::whole(headers, body));
         }
         let name = format!("{id}.{}", uuid::Uuid::new_v4().simple());

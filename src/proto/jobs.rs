@@ -168,6 +168,14 @@ pub fn cancelled(mut job: Job, age: Duration) -> Option<Job> {
     Some(at(job, age))
 }
 
+/// The next revision of a job when there is no room for what came of it: that, and nothing that takes any.
+pub fn unstorable(mut job: Job, age: Duration, why: &str) -> Job {
+    job.input = Content::default();
+    let detail = format!("a request has run, and what it was answered can't be stored: {why}");
+    let fault = Fault { maybe_seen: true, ..Fault::new(Code::JobsUnavailable, Side::Broker, detail) };
+    failed(job, age, None, &fault)
+}
+
 /// A job that failed, to be tried again from where it failed, with a new lifetime.
 pub fn replayed(mut job: Job) -> Job {
     let hops_left = job.next_hop().is_some();

@@ -311,12 +311,36 @@ impl Content {
         Content { headers: headers.iter().map(pair).collect(), body: Vec::new(), object, size }
     }
 
+    /// Bytes of `headers` as a record has them, about.
+    pub fn size_of(headers: &HeaderMap) -> usize {
+        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 8).sum()
+    }
+
     /// The headers. What can't be one is left out: it was one when it was stored.
     pub fn header_map(&self) -> HeaderMap {
         let pair = |(name, value): &(String, serde_bytes::ByteBuf)| {
             Some((HeaderName::from_str(name).ok()?, HeaderValue::from_bytes(value).ok()?))
         };
         self.headers.iter().filter_map(pair).collect()
+    }
+}
+
+/// What a record has room for, where the NATS server takes messages of `max_payload` bytes: two sets of headers, two
+/// bodies, and the hops of a chain.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Bytes of one set of headers at most.
+    pub headers: usize,
+    /// Bytes of one body at most; a larger one is an object of its own.
+    pub body: usize,
+    /// Bytes of all else at most.
+    pub rest: usize,
+}
+
+impl Room {
+    /// The room of records in messages of `max_payload` bytes.
+    pub fn in_message(max_payload: usize) -> Self {
+        Room { headers: max_payload / 8, body: max_payload / 4, rest: max_payload / 8 }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    stage::{JETSTREAM, Stage, says},
-    support::{Nats, Relay, eventually, http, problem},
+    stage::{JETSTREAM, Stage, says, value},
+    support::{Nats, Origin, Relay, answer, eventually, http, problem},
 };
 
 #[tokio::test]
@@ -63,4 +63,24 @@ async fn a_client_agent_may_leave_jobs_alone() {
     let answered = at.later("/").await.body("x").send().await.unwrap();
     assert_eq!((answered.status().as_u16(), answered.text().await.unwrap()), (200, "one(x)".into()));
     assert_eq!(at.one.only().value("prefer"), "respond-async");
+}
+
+#[tokio::test]
+async fn a_job_whose_response_there_is_no_room_for_fails_and_says_so() {
+    let large = Origin::start(|_| async { answer(200, vec![b'x'; 200_000]) }).await;
+    let at = Stage::with(large, &["--max-job-bytes", "64KiB"], &[]).await;
+    let accepted = at.later("/").await.send().await.unwrap();
+    let over = at.over(&accepted).await;
+    assert_eq!(value(&over, "x-relay-job"), "failed");
+    problem(over).await.is(503, "jobs_unavailable", "broker").names("can't be stored");
+    at.broker.counts("relay_dead_letters_total", "", 1.0).await;
+    assert_eq!(at.one.hits(), 1, "it has run, and is not sent again");
+}
+
+#[tokio::test]
+async fn headers_that_a_record_has_no_room_for_are_refused() {
+    let at = Stage::with(says("one").await, &[], &["--max-header-bytes", "256KiB"]).await;
+    let long = at.later("/").await.header("x-long", "x".repeat(140_000)).send().await.unwrap();
+    problem(long).await.is(431, "headers_too_large", "client").names("an eighth of NATS's max_payload");
+    assert_eq!(at.one.hits(), 0);
 }

@@ -26,7 +26,7 @@ use crate::{
     telemetry::JobEnded,
     wire::{
         Job, Kind, codec,
-        job::{Content, Outcome},
+        job::{Content, Outcome, Room},
     },
 };
 
@@ -267,21 +267,26 @@ impl Runner {
 
     /// Stores the next revision and settles this one. What was done is done: it is tried for as long as it takes,
     /// but for another broker that did it too.
-    async fn finish(&self, run: Run, next: Job) {
-        let Run { work, job } = run;
-        let bytes = codec::encode(&next);
+    async fn finish(&self, run: Run, mut next: Job) {
         let subject = self.core.subjects.job(&next.job_id);
+        let mut bytes = codec::encode(&next);
         let mut heard = tokio::time::interval(STILL_AT_IT);
         let now = loop {
             heard.tick().await;
-            match self.replace(&subject, work.record.revision, &bytes).await {
+            match self.replace(&subject, run.work.record.revision, &bytes).await {
                 Ok(now) => break now,
                 Err(trouble) => {
                     tracing::warn!(job = %next.job_id, %trouble, "what became of a job can't be stored yet");
-                    work.progress().await;
+                    run.work.progress().await;
+                    if let Trouble::Full(why) = trouble {
+                        // There is room for the word that there is none.
+                        next = jobs::unstorable(run.job.clone(), run.age(), &why);
+                        bytes = codec::encode(&next);
+                    }
                 }
             }
         };
+        let Run { work, job } = run;
         work.settle().await;
         if now == bytes {
             self.note(&job, &next);
@@ -359,7 +364,7 @@ impl Runner {
         headers: &http::HeaderMap,
         body: &Bytes,
     ) -> Result<Outcome, Trouble> {
-        let content = if body.len() <= self.in_record() {
+        let content = if body.len() <= Room::in_message(self.core.bus.max_payload()).body {
             Content::whole(headers, body)
         } else {
             let name = format!("{}.{}.{}", job.job_id, job.done, uuid::Uuid::new_v4().simple());
@@ -376,11 +381,6 @@ impl Runner {
         let buckets = [self.core.subjects.bodies_bucket(), self.core.subjects.dead_bodies_bucket()];
         let body = self.store.find_object(&buckets, name, LARGEST).await?;
         body.ok_or_else(|| Trouble::Missing(format!("the body {name} is no longer there")))
-    }
-
-    /// Bytes of a body that a record holds at most.
-    fn in_record(&self) -> usize {
-        self.core.bus.max_payload() / 4
     }
 }
 

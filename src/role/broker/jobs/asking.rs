@@ -14,7 +14,7 @@ use crate::{
     role::asker::kib,
     wire::{
         Code, Fault, Job, JobState, Request, Side, headers,
-        job::{Content, Hop},
+        job::{Content, Hop, Room},
         message::{VERSION, millis},
     },
 };
@@ -131,6 +131,11 @@ impl Runner {
         let status = reply.status_code.ok_or_else(|| internal("a response without a status"))?.as_u16();
         let headers = headers::end_to_end(reply.headers);
         let retry_after = headers.get(header::RETRY_AFTER).and_then(retry_after);
+        let room = Room::in_message(self.core.bus.max_payload()).headers;
+        if Content::size_of(&headers) > room {
+            let detail = format!("the response's headers are over {room} bytes, the most that is kept");
+            return Err(Fault::new(Code::ResponseTooLarge, Side::Broker, detail));
+        }
         // The request has run: what can't be stored now is stored later.
         let outcome = loop {
             match self.keep_answer(job, status, &headers, &body).await {
