@@ -157,7 +157,7 @@ async fn a_file_goes_from_one_machine_to_another_and_is_the_same() {
     let folder = tempfile::TempDir::new().unwrap();
     let size = match std::env::var("RELAY_BULK") {
         Ok(text) => text.parse::<bytesize::ByteSize>().expect("RELAY_BULK is a size").as_u64(),
-        Err(_) => 32 << 20,
+        Err(_) => 1 << 30,
     };
     let text: String = ["session-make", "session-receive", "session-send"].map(block).join("\n");
     let [make, receive, send] = text.lines().collect::<Vec<_>>()[..] else { panic!("one line each: {text}") };

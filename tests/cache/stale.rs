@@ -17,6 +17,8 @@ async fn a_cached_page_survives_its_backend() {
     drop(broker);
     get(&client, page, &[]).await.is("1", "fwd=stale; fwd-status=503");
     nats.process().kill9();
+    // What is on its way at that moment waits for NATS to come back.
+    client.says("the connection to NATS is gone").await;
     get(&client, page, &[]).await.is("1", "fwd=stale; fwd-status=503");
     assert_eq!(hits, 1);
     eventually("the log tells it", || client.lines("decision=stale").len() == 4).await;

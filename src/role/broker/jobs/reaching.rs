@@ -21,13 +21,16 @@ pub(super) struct Way {
 impl Runner {
     /// The way to an absolute URL, for a job that may go there.
     pub(super) fn way_to(&self, job: &Job, url: &str) -> Result<Way, Fault> {
-        let target = Target::parse(url).map_err(|why| no_way(Code::BadTarget, format!("'{url}': {why}")))?;
+        // What is told is logged, and a query may be a secret.
+        let shown = url.split('?').next().unwrap_or_default();
+        let target =
+            Target::parse(url).map_err(|why| no_way(Code::BadTarget, format!("'{shown}': {why}")))?;
         let way = self.find(&target)?;
         let may = job.only.is_empty() || job.only.contains(&way.upstream);
         if may && job.job_id.upstream.as_ref().is_none_or(|only| *only == way.upstream) {
             return Ok(way);
         }
-        let detail = format!("the job may not go to the upstream '{}', where {url} leads", way.upstream);
+        let detail = format!("the job may not go to the upstream '{}', where {shown} leads", way.upstream);
         Err(no_way(Code::NotAllowed, detail))
     }
 
