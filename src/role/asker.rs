@@ -36,7 +36,7 @@ mod whole;
 
 pub use routing::Routing;
 use routing::announcements;
-pub use whole::kib;
+pub use whole::{Arriving, kib};
 
 type Caller = oneshot::Sender<Answered>;
 

@@ -224,20 +224,9 @@ impl Service for Broker {
     }
 
     fn report(&self) -> Report {
-        let held = self.driver.with(|supervision| supervision.held()) as u64;
-        Report {
-            role: "broker".into(),
-            upstream: None,
-            in_flight: held,
-            limit: self.limit as u64,
-            requests: self.core.metrics.answered.get(),
-            failed: self.core.metrics.failed.get(),
-            uptime: self.core.started.elapsed().as_secs(),
-            accepting: !self.core.is_stopping(),
-            admin: self.core.admin.get().cloned(),
-            endpoint: self.core.subjects.every_hold(),
-            agent: None,
-        }
+        let held = self.driver.with(|supervision| supervision.held());
+        let endpoint = self.core.subjects.every_hold();
+        Report { endpoint, ..Report::of(&self.core, held, self.limit) }
     }
 }
 

@@ -254,20 +254,8 @@ impl Service for Client {
     }
 
     fn report(&self) -> Report {
-        let metrics = &self.core.metrics;
-        Report {
-            role: "client".into(),
-            upstream: self.asker.upstream().map(Name::to_string),
-            in_flight: self.asker.open().0 as u64,
-            limit: self.limit as u64,
-            requests: metrics.answered.get(),
-            failed: metrics.failed.get(),
-            uptime: self.core.started.elapsed().as_secs(),
-            accepting: !self.core.is_stopping(),
-            admin: self.core.admin.get().cloned(),
-            endpoint: self.core.subjects.inbox(&self.core.id),
-            agent: None,
-        }
+        let upstream = self.asker.upstream().map(Name::to_string);
+        Report { upstream, ..Report::of(&self.core, self.asker.open().0, self.limit) }
     }
 }
 

@@ -58,6 +58,25 @@ pub struct Report {
     pub endpoint: String,
 }
 
+impl Report {
+    /// What every process says of itself: that it has `in_flight` of at most `limit` requests.
+    pub fn of(core: &Core, in_flight: usize, limit: usize) -> Self {
+        Report {
+            role: core.role.into(),
+            upstream: None,
+            in_flight: in_flight as u64,
+            limit: limit as u64,
+            requests: core.metrics.answered.get(),
+            failed: core.metrics.failed.get(),
+            uptime: core.started.elapsed().as_secs(),
+            accepting: !core.is_stopping(),
+            admin: core.admin.get().cloned(),
+            agent: None,
+            endpoint: core.subjects.inbox(&core.id),
+        }
+    }
+}
+
 /// What an upstream agent says of itself besides.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentReport {

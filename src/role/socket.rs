@@ -193,20 +193,7 @@ impl Service for Socket {
     }
 
     fn report(&self) -> Report {
-        let metrics = &self.core.metrics;
-        Report {
-            role: "socket".into(),
-            upstream: None,
-            in_flight: self.lines.in_flight() as u64,
-            limit: self.limit as u64,
-            requests: metrics.answered.get(),
-            failed: metrics.failed.get(),
-            uptime: self.core.started.elapsed().as_secs(),
-            accepting: !self.core.is_stopping(),
-            admin: self.core.admin.get().cloned(),
-            endpoint: self.core.subjects.inbox(&self.core.id),
-            agent: None,
-        }
+        Report::of(&self.core, self.lines.in_flight(), self.limit)
     }
 }
 

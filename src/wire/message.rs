@@ -314,6 +314,30 @@ impl Here {
     }
 }
 
+impl Request {
+    /// A request to `upstream` that says nothing more: `GET /` without headers. `asker` knows it as `id` and waits for
+    /// its response for `ttl`.
+    pub fn new(asker: ProcessId, id: RequestId, upstream: Name, ttl: Duration) -> Self {
+        Request {
+            v: VERSION,
+            client_id: asker,
+            client_req_id: id,
+            client_req_ttl: millis(ttl),
+            upstream_target: upstream,
+            method: Method::GET,
+            url: "/".to_owned(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            stream: false,
+            trailers: HeaderMap::new(),
+            upgrade: None,
+            broker_id: None,
+            broker_req_id: None,
+            broker_req_ttl: None,
+        }
+    }
+}
+
 impl Reply {
     /// A response.
     pub fn response(to: RequestId, status: StatusCode, headers: HeaderMap, body: Bytes) -> Self {

@@ -13,22 +13,25 @@ use crate::{
         flow::FIRST_WINDOW,
     },
     role::shell::Shell,
-    stream::Writer,
+    stream::{Reader, Writer},
     wire::{Code, Fault, Name, Reply, Request, Side},
 };
 
+/// A response on its way. It counts as in flight until this is dropped.
+pub struct Arriving<'a> {
+    /// Its head, with the beginning of its body.
+    pub reply: Box<Reply>,
+    /// The rest of its body, when there is one.
+    pub rest: Option<Reader>,
+    _ended: Option<Ended<'a>>,
+}
+
 impl Asker {
-    /// Gets `request` answered. Its body may be of any size; the response's may have `most` bytes, and one that
-    /// comes in parts waits for room for that many.
+    /// Gets `request` answered, whose body is here and may be of any size.
     ///
     /// # Errors
     /// A fault that says whether the origin may have seen the request.
-    pub async fn ask_whole(
-        self: &Arc<Self>,
-        mut request: Request,
-        most: usize,
-        room: &Semaphore,
-    ) -> Result<(Reply, Bytes), Fault> {
+    pub async fn ask_with_body(self: &Arc<Self>, mut request: Request) -> Result<Arriving<'_>, Fault> {
         let upstream = request.upstream_target.clone();
         let answered = if request.body.len() <= self.inline() {
             self.ask(request).await
@@ -43,20 +46,34 @@ impl Asker {
                 fault = stream.lost() => return Err(fault),
             }
         };
-        let mut reply = match answered.answer {
-            Answer::Response(reply) => *reply,
-            Answer::Fault(fault) => return Err(fault),
-        };
+        let ended = answered.reader.is_some().then(|| Ended { asker: self, upstream });
+        match answered.answer {
+            Answer::Response(reply) => Ok(Arriving { reply, rest: answered.reader, _ended: ended }),
+            Answer::Fault(fault) => Err(fault),
+        }
+    }
+
+    /// Gets `request` answered, whose body is here. Its response's may have `most` bytes, and one that comes in parts
+    /// waits for room for that many.
+    ///
+    /// # Errors
+    /// A fault that says whether the origin may have seen the request.
+    pub async fn ask_whole(
+        self: &Arc<Self>,
+        request: Request,
+        most: usize,
+        room: &Semaphore,
+    ) -> Result<(Reply, Bytes), Fault> {
+        let Arriving { mut reply, rest, _ended } = self.ask_with_body(request).await?;
         let first = reply.body.take().unwrap_or_default();
-        match answered.reader {
+        match rest {
             None if first.len() > most => Err(too_large(most)),
-            None => Ok((reply, first)),
-            Some(reader) => {
-                let _ended = Ended { asker: self, upstream };
+            None => Ok((*reply, first)),
+            Some(rest) => {
                 // It is never closed.
                 let _room = room.acquire_many(kib(most)).await;
-                let body = reader.whole(first, most, || too_large(most)).await;
-                Ok((reply, body.map_err(|fault| Fault { maybe_seen: true, ..fault })?))
+                let body = rest.whole(first, most, || too_large(most)).await;
+                Ok((*reply, body.map_err(|fault| Fault { maybe_seen: true, ..fault })?))
             }
         }
     }

@@ -14,20 +14,12 @@ use crate::{
     config::requests::Definition,
     front::{
         body::{Budget, Share},
-        http::Answered,
         lines::{Call, Came, Closed, End, Prepared, Refused, Served},
     },
     origin::{self, Origin, Outgoing},
-    proto::{
-        exchange::{Answer, Input},
-        flow::FIRST_WINDOW,
-    },
-    role::{asker::Asker, core::Core, shell::Shell},
+    role::{asker::Asker, core::Core},
     telemetry::{Faulted, Label, LineRefused, Named, NamedEnd, SocketClosed},
-    wire::{
-        Code, Fault, Name, Request, Side,
-        message::{VERSION, millis},
-    },
+    wire::{Code, Fault, Name, Request, Side},
 };
 
 /// What responses are held to.
@@ -101,68 +93,27 @@ impl Calling {
     }
 
     async fn over_nats(&self, upstream: Name, prepared: Prepared) -> Result<Came, Fault> {
-        let Prepared { method, url, mut headers, mut body, timeout, max_response } = prepared;
+        let Prepared { method, url, mut headers, body, timeout, max_response } = prepared;
         let id = self.asker.mint(&upstream);
-        let first = body.split_to(body.len().min(self.asker.inline()));
-        if !body.is_empty() {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(first.len() + body.len()));
+        if body.len() > self.asker.inline() {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
-        let request = Request {
-            v: VERSION,
-            client_id: self.core.id.clone(),
-            client_req_id: id,
-            client_req_ttl: millis(timeout),
-            upstream_target: upstream.clone(),
-            method,
-            url,
-            headers,
-            body: first,
-            stream: !body.is_empty(),
-            trailers: HeaderMap::new(),
-            upgrade: None,
-            broker_id: None,
-            broker_req_id: None,
-            broker_req_ttl: None,
-        };
-        let Answered { answer, reader, writer: _ } = match body.is_empty() {
-            true => self.asker.ask(request).await,
-            false => self.ask_with_rest(request, body).await?,
-        };
+        let request = Request::new(self.core.id.clone(), id, upstream, timeout);
+        let request = Request { method, url, headers, body, ..request };
         // It counts as in flight until it has been read.
-        let _streaming = reader.is_some().then(|| Streaming { asker: &self.asker, upstream });
-        let reply = match answer {
-            Answer::Response(reply) => *reply,
-            Answer::Fault(fault) => return Err(fault),
-        };
+        let mut arriving = self.asker.ask_with_body(request).await?;
+        let reply = &mut arriving.reply;
         let mut gathering = self.gathering(max_response, declared(&reply.headers));
-        gathering.push(reply.body.unwrap_or_default())?;
-        if let Some(mut reader) = reader {
+        gathering.push(reply.body.take().unwrap_or_default())?;
+        let status = reply.status_code.unwrap_or(StatusCode::BAD_GATEWAY);
+        if let Some(reader) = &mut arriving.rest {
             while let Some(frame) = poll_fn(|cx| reader.poll_data(cx)).await {
                 if let Ok(data) = frame?.into_data() {
                     gathering.push(data)?;
                 }
             }
         }
-        Ok(gathering.came(reply.status_code.unwrap_or(StatusCode::BAD_GATEWAY)))
-    }
-
-    /// Asks while the rest of a long body is sent.
-    async fn ask_with_rest(&self, request: Request, rest: Bytes) -> Result<Answered, Fault> {
-        let stream = self.asker.streams().open(&request.client_req_id)?;
-        let mut writer = stream.writer(FIRST_WINDOW);
-        let sending = async move {
-            if writer.send(rest).await.is_ok() {
-                // The answer tells what became of it.
-                writer.finish(HeaderMap::new()).await.ok();
-            }
-            std::future::pending().await
-        };
-        tokio::select! {
-            biased;
-            answered = self.asker.ask(request) => Ok(answered),
-            fault = stream.lost() => Err(fault),
-            never = sending => never,
-        }
+        Ok(gathering.came(status))
     }
 }
 
@@ -286,18 +237,6 @@ impl Gathering<'_> {
     fn came(self, status: StatusCode) -> Came {
         let body = if self.rest.is_empty() { self.first } else { self.rest.into() };
         Came { status, body, shares: self.shares }
-    }
-}
-
-/// A response that is being read.
-struct Streaming<'a> {
-    asker: &'a Asker,
-    upstream: Name,
-}
-
-impl Drop for Streaming<'_> {
-    fn drop(&mut self) {
-        self.asker.feed(Input::StreamEnded { upstream: self.upstream.clone() });
     }
 }
 

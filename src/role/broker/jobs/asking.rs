@@ -15,7 +15,6 @@ use crate::{
     wire::{
         Code, Fault, Job, JobState, Request, Side, headers,
         job::{Content, Hop, Room},
-        message::{VERSION, millis},
     },
 };
 
@@ -110,23 +109,8 @@ impl Runner {
         set(&mut headers, header::HOST, &way.host);
         let id = self.asker.mint(&way.upstream);
         tracing::debug!(job = %job.job_id, request = %id, %method, "a request of a job");
-        let request = Request {
-            v: VERSION,
-            client_id: self.core.id.clone(),
-            client_req_id: id,
-            client_req_ttl: millis(self.settings.timeout),
-            upstream_target: way.upstream,
-            method,
-            url: way.url,
-            headers,
-            body,
-            stream: false,
-            trailers: HeaderMap::new(),
-            upgrade: None,
-            broker_id: None,
-            broker_req_id: None,
-            broker_req_ttl: None,
-        };
+        let request = Request::new(self.core.id.clone(), id, way.upstream, self.settings.timeout);
+        let request = Request { method, url: way.url, headers, body, ..request };
         let (reply, body) = self.asker.ask_whole(request, most(&self.settings), &self.answers).await?;
         let status = reply.status_code.ok_or_else(|| internal("a response without a status"))?.as_u16();
         let headers = headers::end_to_end(reply.headers);
