@@ -48,6 +48,7 @@ async fn a_slow_agent_is_back_at_once_when_the_quick_one_is_killed() {
     load.goes_on(100).await;
     load.end().await;
     relay.agent.kill9();
+    relay.agent.ended().await;
     // Nobody says goodbye; the broker looks for an agent, long before the dead one is forgotten.
     assert_eq!(relay.get("/").await.status(), 200);
     assert_eq!(agent.lines("works again").len(), 1);
