@@ -44,7 +44,10 @@ pub fn read(headers: &mut HeaderMap, max_hops: usize) -> Result<Asked, Fault> {
     }
     let names = [ID, ERRORS_TO, REFERER, TO, QUERY_PARAMS, METHOD];
     let is_missing = |(name, has): (HeaderName, bool)| (!has).then_some(name);
-    let missing: Vec<_> = names.into_iter().zip([fixed, lists].concat()).filter_map(is_missing).collect();
+    // Without any of the lists, none of them is missed.
+    let wanted = if lists == [false; 3] { &names[..3] } else { &names[..] };
+    let has = [fixed, lists].concat();
+    let missing: Vec<_> = wanted.iter().cloned().zip(has).filter_map(is_missing).collect();
     if fixed != [true; 3] || (lists != [false; 3] && lists != [true; 3]) {
         return Err(mistake(format!("{} missing: {ALL_OR_NONE}", listed(&missing))));
     }

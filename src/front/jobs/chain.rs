@@ -18,11 +18,7 @@ use crate::{
         forward::{self, Forward},
         jobs,
     },
-    wire::{
-        Code, Fault, Job, JobId, JobState, Side, codec,
-        job::{Content, Logged},
-        message::millis,
-    },
+    wire::{Code, Fault, Job, JobId, JobState, Side, codec, job::Content, message::millis},
 };
 
 impl<A: Ask> Front<A> {
@@ -58,7 +54,6 @@ impl<A: Ask> Front<A> {
         job.errors_to = Some(forward.errors_to);
         job.path = path;
         job.referer = first;
-        job.log = vec![Logged { status: head.status.as_u16(), attempts: 1 }];
         jobs::follow(&mut job, &answer);
         let news = desk.news_of(&id, wait).await;
         let stored = desk.store.replace(&desk.subjects.job(&id), revision, codec::encode(&job)).await;
