@@ -26,6 +26,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 
 mod kv;
+mod refusals;
 pub mod store;
 
 pub use kv::{Entry, Kv, KvError};

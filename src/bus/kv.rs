@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use async_nats::jetstream::{
     self, Context, ErrorCode,
-    context::{CreateStreamErrorKind, GetStreamErrorKind, PublishError, PublishErrorKind},
+    context::{CreateStreamErrorKind, GetStreamErrorKind},
     message::PublishMessage,
     stream::{Config, DiscardPolicy, LastRawMessageErrorKind, StorageType, Stream as AnyStream},
 };
 use bytes::Bytes;
-use tokio::{
-    sync::{Mutex, watch},
-    time::timeout,
-};
+use tokio::sync::Mutex;
 
-use super::Bus;
+use super::{
+    Bus,
+    refusals::{Refusals, Unanswered, is_conflict},
+};
 use crate::wire::subjects;
 
 type Stream = AnyStream<()>;
@@ -26,8 +26,8 @@ pub struct Kv {
     bucket: String,
     /// There, as far as is known.
     stream: Mutex<Option<Stream>>,
-    /// What NATS permissions refused last.
-    refused: watch::Sender<Option<String>>,
+    /// What NATS permissions refused of it.
+    refused: Refusals,
 }
 
 /// The newest record of a key.
@@ -54,7 +54,7 @@ impl Bus {
     /// The bucket of that name.
     pub fn kv(&self, bucket: String) -> Kv {
         let context = jetstream::ContextBuilder::new().timeout(CALL).build(self.client.clone());
-        Kv { context, bucket, stream: Mutex::default(), refused: watch::Sender::new(None) }
+        Kv { context, bucket, stream: Mutex::default(), refused: Refusals::none() }
     }
 }
 
@@ -129,7 +129,7 @@ impl Kv {
         let stream = format!("KV_{}", self.bucket);
         let ours = parts.into_iter().any(|part| part == stream || part == self.bucket);
         if ours || subjects::is_inbox(subject) {
-            self.refused.send_replace(Some(subject.to_owned()));
+            self.refused.note(subject);
         }
     }
 
@@ -149,16 +149,15 @@ impl Kv {
     }
 
     async fn bounded<T>(&self, call: impl Future<Output = Result<T, KvError>>) -> Result<T, KvError> {
-        let mut refused = self.refused.subscribe();
-        refused.mark_unchanged();
-        tokio::select! {
-            biased;
-            done = timeout(CALLS, call) => done.unwrap_or_else(|_| {
+        // What is none of the bucket's is not noted.
+        match self.refused.unless(CALLS, |_| true, call).await {
+            Ok(done) => done,
+            Err(Unanswered::Late) => {
                 Err(KvError::Away(format!("JetStream did not answer within {} s", CALLS.as_secs())))
-            }),
-            Ok(()) = refused.changed() => {
-                let subject = refused.borrow().clone().unwrap_or_default();
-                let why = format!("the bucket {} can't be used: NATS permissions refuse {subject}", self.bucket);
+            }
+            Err(Unanswered::Refused(subject)) => {
+                let why =
+                    format!("the bucket {} can't be used: NATS permissions refuse {subject}", self.bucket);
                 Err(KvError::Away(why))
             }
         }
@@ -225,14 +224,6 @@ impl Kv {
     fn away(&self, error: &dyn std::error::Error) -> KvError {
         KvError::Away(format!("the bucket {} can't be used: {error}", self.bucket))
     }
-}
-
-/// Somebody else was quicker. In a cluster NATS has another code for it while that is being written, which
-/// async-nats 0.51 takes for any error.
-fn is_conflict(error: &PublishError) -> bool {
-    let code = std::error::Error::source(error).and_then(|source| source.downcast_ref::<jetstream::Error>());
-    error.kind() == PublishErrorKind::WrongLastSequence
-        || code.is_some_and(|error| error.error_code() == ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT)
 }
 
 fn is_missing(kind: &GetStreamErrorKind) -> bool {

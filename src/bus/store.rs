@@ -6,7 +6,6 @@
 
 use std::{
     fmt,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -20,17 +19,20 @@ use async_nats::jetstream::{
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::{io::AsyncReadExt, sync::watch, time::timeout};
+use tokio::{io::AsyncReadExt, time::timeout};
 
-use super::Bus;
+use super::{
+    Bus,
+    refusals::{Refusals, Unanswered, is_conflict},
+};
 
 /// The way to JetStream.
 #[derive(Clone)]
 pub struct Store {
     context: jetstream::Context,
     bus: Bus,
-    /// The last subject that NATS permissions refused.
-    refused: Arc<watch::Sender<String>>,
+    /// What NATS permissions refused.
+    refused: Refusals,
 }
 
 /// A stream that is to be there.
@@ -111,14 +113,14 @@ impl Bus {
     /// The way to JetStream over this connection.
     pub fn store(&self) -> Store {
         let context = jetstream::context::ContextBuilder::new().timeout(PATIENCE).build(self.client.clone());
-        Store { context, bus: self.clone(), refused: Arc::new(watch::Sender::new(String::new())) }
+        Store { context, bus: self.clone(), refused: Refusals::none() }
     }
 }
 
 impl Store {
     /// NATS permissions refused a publication on `subject`: whoever waits for it need not.
     pub fn deny(&self, subject: &str) {
-        self.refused.send_replace(subject.to_owned());
+        self.refused.note(subject);
     }
 
     /// Creates what is to be there, or changes what is there to be so.
@@ -366,20 +368,11 @@ impl Store {
         subject: &str,
         work: impl Future<Output = T>,
     ) -> Result<T, Trouble> {
-        let mut refused = self.refused.subscribe();
-        let denied = async {
-            // The sender lives as long as the store.
-            while refused.changed().await.is_ok() {
-                if refused.borrow_and_update().starts_with(subject) {
-                    return;
-                }
-            }
-        };
-        tokio::select! {
-            biased;
-            done = timeout(patience, work) => done.map_err(|_| Trouble::Late),
-            () = denied => Err(Trouble::Denied(subject.to_owned())),
-        }
+        let needs = |refused: &str| refused.starts_with(subject);
+        self.refused.unless(patience, needs, work).await.map_err(|unanswered| match unanswered {
+            Unanswered::Refused(_) => Trouble::Denied(subject.to_owned()),
+            Unanswered::Late => Trouble::Late,
+        })
     }
 
     /// Why nothing is there that would answer.
@@ -393,15 +386,19 @@ impl Store {
     }
 
     fn not_stored(&self, subject: &str, error: &PublishError) -> Trouble {
+        if is_conflict(error) {
+            return Trouble::Changed;
+        }
         match error.kind() {
-            PublishErrorKind::WrongLastSequence => Trouble::Changed,
             PublishErrorKind::StreamNotFound => self.absent(),
             PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => Trouble::Late,
             PublishErrorKind::MaxPayloadExceeded => {
                 Trouble::Full(format!("a record of {subject} is over the server's max_payload"))
             }
             PublishErrorKind::MaxAckPending => Trouble::Full("too many records are being stored".into()),
-            PublishErrorKind::WrongLastMessageId | PublishErrorKind::Other => refused_by_server(error),
+            PublishErrorKind::WrongLastSequence
+            | PublishErrorKind::WrongLastMessageId
+            | PublishErrorKind::Other => refused_by_server(error),
         }
     }
 
