@@ -270,7 +270,8 @@ fn every_file_that_is_linked_or_named_is_there() {
 fn nothing_points_at_the_machine_it_was_written_on() {
     let home = std::env::var("HOME").unwrap_or_default();
     for doc in docs() {
-        for place in ["/work/", "/root/", "/tmp/", "/home/", home.as_str()] {
+        for place in ["work", "root", "tmp", "home"].map(|folder| format!("/{folder}/")).iter().chain([&home])
+        {
             assert!(place.len() < 3 || !doc.text.contains(place), "{}: {place}", doc.name);
         }
     }
