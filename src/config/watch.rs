@@ -31,9 +31,7 @@ impl<T: Clone + PartialEq + Send + 'static> Watched<T> {
                 _ = self.hangup.recv() => true,
                 () = tokio::time::sleep(LOOK) => false,
             };
-            let read = Arc::clone(&self.read);
-            let now = tokio::task::spawn_blocking(move || read()).await;
-            let now = now.unwrap_or_else(|error| Err(error.into()));
+            let now = self.read().await;
             let found = now.as_ref().ok().cloned();
             // What is being written, or is only half there, looks otherwise the next time.
             let has_settled = found == self.seen || at_once;
@@ -43,6 +41,18 @@ impl<T: Clone + PartialEq + Send + 'static> Watched<T> {
                 return now;
             }
         }
+    }
+
+    /// Takes what is there now for what is in use: another file may be looked at than before.
+    pub async fn use_what_is_there(&mut self) {
+        self.used = self.read().await.ok();
+        self.seen = self.used.clone();
+    }
+
+    async fn read(&self) -> anyhow::Result<T> {
+        let read = Arc::clone(&self.read);
+        let now = tokio::task::spawn_blocking(move || read()).await;
+        now.unwrap_or_else(|error| Err(error.into()))
     }
 }
 
