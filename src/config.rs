@@ -35,7 +35,7 @@ pub use sessions::{Origins, Sessions, SessionsAt};
 pub use socket::{Owner, Socket};
 pub use tools::{Cache, CacheCommand, Decode, Demo, Health, Inquiry, Purge, Up};
 pub use upstream::{Egress, Member, Origin, Upstream};
-pub use values::{Admin, HostHeader, Listen, LogFormat, OriginPath, OriginUrl, Switch};
+pub use values::{Admin, HostHeader, Listen, LogFormat, OriginPath, OriginUrl, Switch, bytes};
 pub use watch::Watched;
 
 /// HTTP from one network to another over NATS.

@@ -188,3 +188,8 @@ pub(super) fn parse_positive(text: &str) -> Result<usize, String> {
         Err(_) => Err("must be a whole number".into()),
     }
 }
+
+/// Bytes of a size, as memory counts them.
+pub fn bytes(size: bytesize::ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
+}

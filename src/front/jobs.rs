@@ -24,7 +24,8 @@ use crate::{
     },
     proto::forward::{self, Forward},
     wire::{
-        Code, Fault, Job, JobId, Name, ProcessId, RequestId, Side, Subjects, codec, headers,
+        Code, Fault, Job, JobId, Name, ProcessId, RequestId, Side, Subjects, codec,
+        headers::{self, set},
         job::{Content, Outcome as Came, Room},
     },
 };
@@ -252,13 +253,6 @@ impl Preferences {
 /// The fault of a job that can't be stored or read now.
 fn unavailable(trouble: Trouble) -> Fault {
     Fault::new(Code::JobsUnavailable, Side::Client, trouble.to_string())
-}
-
-/// Sets a header, unless the value is none that can be set.
-fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
-    }
 }
 
 /// Where jobs are shown: this and the job's id.

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     bus::{Event, Message},
     cache::store::Limits,
-    config::{Client as Settings, Switch},
+    config::{self, Client as Settings, Switch},
     front::{
         self,
         body::Limits as BodyLimits,
@@ -160,9 +160,9 @@ impl Client {
             allow_upstream_header: settings.allow_upstream_header == Switch::On,
             ttl: settings.ttl,
             max_connections: settings.max_connections,
-            max_header_bytes: size(settings.max_header_bytes),
+            max_header_bytes: config::bytes(settings.max_header_bytes),
             body: BodyLimits {
-                max: settings.max_body.map_or(usize::MAX, size),
+                max: settings.max_body.map_or(usize::MAX, config::bytes),
                 pause: settings.body_timeout,
             },
             stream_idle: settings.stream_idle,
@@ -174,7 +174,8 @@ impl Client {
             let hangup = signal(SignalKind::hangup())?;
             tokio::spawn(async move { tls.follow(hangup).await });
         }
-        let front = Front::new(rules, opening, size(settings.max_buffered), Asking(Arc::clone(self)));
+        let front =
+            Front::new(rules, opening, config::bytes(settings.max_buffered), Asking(Arc::clone(self)));
         let mut connections = JoinSet::new();
         listen::accept(listener, self.core.stopping(), |stream, peer| {
             let drain = self.core.stopping();
@@ -213,7 +214,7 @@ fn desk(settings: &Settings, core: &Core) -> Option<Arc<Desk>> {
         subjects: core.subjects.clone(),
         process: core.id.clone(),
         settings: jobs::Settings {
-            max_body: size(settings.max_job_body),
+            max_body: config::bytes(settings.max_job_body),
             max_hops: settings.max_hops,
             forward_to,
         },
@@ -238,10 +239,6 @@ pub fn opening(settings: &Settings) -> anyhow::Result<Opening> {
         tls: files.map(Tls::load).transpose()?.map(Arc::new),
         patience: settings.header_timeout,
     })
-}
-
-fn size(size: bytesize::ByteSize) -> usize {
-    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }
 
 impl Service for Client {

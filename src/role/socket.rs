@@ -21,7 +21,7 @@ use super::{
 use crate::{
     bus::{Event, Message},
     config::{
-        Entrance, Listen, Socket as Settings, Switch,
+        self, Entrance, Listen, Socket as Settings, Switch,
         requests::{MAX_TIMEOUT, Mistakes, Requests},
     },
     front::{
@@ -139,13 +139,13 @@ impl Socket {
             Arc::clone(&asker),
             table,
             calling::Limits {
-                budget: Budget::new(size(settings.max_buffered)),
-                max_response: size(settings.max_response),
+                budget: Budget::new(config::bytes(settings.max_buffered)),
+                max_response: config::bytes(settings.max_response),
             },
             settings.access_log == Switch::On,
         ));
         let limits = lines::Settings {
-            max_line: size(settings.max_line),
+            max_line: config::bytes(settings.max_line),
             max_in_flight: settings.max_in_flight,
             per_connection: settings.max_in_flight_per_connection,
             max_connections: settings.max_connections,
@@ -225,10 +225,6 @@ impl Role for Socket {
         metrics.streams.set(self.asker.streams().len() as i64);
         metrics.connections.set(self.lines.connections() as i64);
     }
-}
-
-fn size(size: bytesize::ByteSize) -> usize {
-    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }
 
 /// Where it listens when nobody says anything else.

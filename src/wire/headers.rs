@@ -26,6 +26,9 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 /// Headers that this file adds to a request.
 const ADDED: usize = 5;
 
+/// What tells a server that a request is one that it had before.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
 /// Our own request headers: a caller can't set them.
 const RESERVED_PREFIX: &str = "x-relay-";
 
@@ -119,6 +122,13 @@ pub fn for_caller(headers: HeaderMap, origin_version: Version) -> HeaderMap {
     let mut kept = without(headers, 1, |_| false);
     add_via(&mut kept, origin_version);
     kept
+}
+
+/// Sets a header, unless the value is none that can be set.
+pub fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
 }
 
 /// Whether `Connection` names `option`.

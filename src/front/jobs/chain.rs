@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{header, response::Parts};
 
-use super::{Desk, set, unavailable};
+use super::{Desk, unavailable};
 use crate::{
     bus::store::Trouble,
     front::{
@@ -18,7 +18,7 @@ use crate::{
         forward::{self, Forward},
         jobs,
     },
-    wire::{Code, Fault, Job, JobId, JobState, Side, codec, job::Content, message::millis},
+    wire::{Code, Fault, Job, JobId, JobState, Side, codec, headers::set, job::Content, message::millis},
 };
 
 impl<A: Ask> Front<A> {

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body_util::{BodyExt, Limited};
 use ring::digest::{self, Digest};
 
-use super::{Desk, PREFERENCE_APPLIED, set, unavailable};
+use super::{Desk, PREFERENCE_APPLIED, unavailable};
 use crate::{
     bus::store::Trouble,
     front::{
@@ -20,7 +20,7 @@ use crate::{
     proto::{forward, routes},
     wire::{
         Code, Fault, Job, JobId, JobState, Name, Side, codec,
-        headers::{self, Caller},
+        headers::{self, Caller, IDEMPOTENCY_KEY, set},
         job::{Hop, JobKey},
         message::VERSION,
     },
@@ -172,4 +172,3 @@ fn take_callback(headers: &mut HeaderMap) -> Result<Option<String>, Fault> {
 }
 
 const CALLBACK: HeaderName = HeaderName::from_static("x-relay-callback");
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");

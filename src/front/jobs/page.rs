@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use serde_json::{Value, json};
 
-use super::{Desk, JOB, Preferences, over_by, set, unavailable};
+use super::{Desk, JOB, Preferences, over_by, unavailable};
 use crate::{
     bus::store::{Record, Trouble},
     front::{
@@ -14,7 +14,7 @@ use crate::{
         relay::Outcome,
     },
     proto::{forward, jobs},
-    wire::{Code, Fault, Job, JobId, RequestId, Side, codec},
+    wire::{Code, Fault, Job, JobId, RequestId, Side, codec, headers::set},
 };
 
 impl<A: Ask> Front<A> {

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     bus::store::{Keep, Store, Trouble, Work, Worklist},
-    config::{Jobs as Settings, Switch},
+    config::{self, Jobs as Settings, Switch},
     proto::jobs::{self, Policy, Todo},
     role::{
         asker::{Asker, kib},
@@ -68,7 +68,7 @@ impl Run {
 impl Runner {
     /// Works by `settings`, asking by `asker`.
     pub fn new(core: &Arc<Core>, asker: &Arc<Asker>, settings: &Settings) -> Arc<Self> {
-        let memory = kib(usize::try_from(settings.max_memory.as_u64()).unwrap_or(usize::MAX)) as usize / 2;
+        let memory = kib(config::bytes(settings.max_memory)) as usize / 2;
         Arc::new(Runner {
             core: Arc::clone(core),
             asker: Arc::clone(asker),
@@ -84,7 +84,7 @@ impl Runner {
             runs: Arc::new(Semaphore::new(settings.max_runs)),
             // Room for one of the largest at least: it would wait for ever otherwise.
             inputs: Semaphore::new(memory.max(kib(LARGEST) as usize)),
-            answers: Semaphore::new(memory.max(kib(most(settings)) as usize)),
+            answers: Semaphore::new(memory.max(kib(config::bytes(settings.max_body)) as usize)),
             running: AtomicUsize::new(0),
             tried: AtomicBool::new(false),
             settings: settings.clone(),
@@ -382,10 +382,6 @@ impl Runner {
         let body = self.store.find_object(&buckets, name, LARGEST).await?;
         body.ok_or_else(|| Trouble::Missing(format!("the body {name} is no longer there")))
     }
-}
-
-fn most(settings: &Settings) -> usize {
-    usize::try_from(settings.max_body.as_u64()).unwrap_or(usize::MAX)
 }
 
 /// The pause of a job that nobody is there for, after it was handed out so often.

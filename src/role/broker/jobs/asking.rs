@@ -5,15 +5,17 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use uuid::Uuid;
 
-use super::{LARGEST, Run, Runner, most, reaching::Way};
+use super::{LARGEST, Run, Runner, reaching::Way};
 use crate::{
+    config,
     proto::{
         forward,
         jobs::{self, Came},
     },
     role::asker::kib,
     wire::{
-        Code, Fault, Job, JobState, Request, Side, headers,
+        Code, Fault, Job, JobState, Request, Side,
+        headers::{self, IDEMPOTENCY_KEY, set},
         job::{Content, Hop, Room},
     },
 };
@@ -111,7 +113,8 @@ impl Runner {
         tracing::debug!(job = %job.job_id, request = %id, %method, "a request of a job");
         let request = Request::new(self.core.id.clone(), id, way.upstream, self.settings.timeout);
         let request = Request { method, url: way.url, headers, body, ..request };
-        let (reply, body) = self.asker.ask_whole(request, most(&self.settings), &self.answers).await?;
+        let (reply, body) =
+            self.asker.ask_whole(request, config::bytes(self.settings.max_body), &self.answers).await?;
         let status = reply.status_code.ok_or_else(|| internal("a response without a status"))?.as_u16();
         let headers = headers::end_to_end(reply.headers);
         let retry_after = headers.get(header::RETRY_AFTER).and_then(retry_after);
@@ -164,13 +167,6 @@ fn retry_after(value: &HeaderValue) -> Option<Duration> {
     Some(at.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-/// Sets a header, unless the value is none that can be set.
-fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
-    }
-}
-
 fn one_line(text: &str) -> String {
     let printable = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
     text.chars().map(printable).take(LONGEST_MESSAGE).collect()
@@ -180,7 +176,6 @@ fn internal(what: &'static str) -> Fault {
     Fault::new(Code::Internal, Side::Broker, what)
 }
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const ERROR_CONDITION: HeaderName = HeaderName::from_static("x-forward-error-condition");
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-forward-error-code");
 const ERROR_MESSAGE: HeaderName = HeaderName::from_static("x-forward-error-message");
