@@ -8,6 +8,10 @@ use http::{
     header::{Entry, InvalidHeaderName},
 };
 
+mod list;
+
+pub use list::Headers;
+
 /// Headers that concern one connection only (RFC 9110 §7.6.1), besides those that `Connection` names.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(

@@ -22,6 +22,7 @@ pub mod target;
 pub use allow::Allow;
 pub use cache::{CacheStats, Purge, Purged};
 pub use fault::{Code, Fault, Side};
+pub use headers::Headers;
 pub use ids::{Name, ProcessId, RequestId};
 pub use job::{Job, JobId, JobState};
 pub use message::{Ack, Claim, Error, Here, Hold, Known, Lease, Lost, Refused, Reply, Request, State};
