@@ -8,11 +8,11 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, response};
+use http::{HeaderValue, Method, StatusCode, header};
 
 use crate::{
     config::{HostHeader, Origin as Settings, OriginUrl},
-    wire::{Code, Fault, Side},
+    wire::{Code, Fault, Headers, Side},
 };
 
 mod addresses;
@@ -33,9 +33,9 @@ pub use egress::Egress;
 pub use outgoing::{BodyCut, BoxedBody, OnContinue, Outgoing};
 pub use switched::Switched;
 
-use answer::Source;
+use answer::{Said, Source};
 use connect::{Connection, Connector, Offer};
-use outgoing::{Go, Payload};
+use outgoing::{Go, Payload, Request};
 use pool::Pool;
 
 /// One origin and its connections.
@@ -59,7 +59,7 @@ pub struct Call {
     /// The request target in origin form; `*` for `OPTIONS *`.
     pub url: String,
     /// The headers. Those that frame the body are told anew; `te: trailers` passes.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// The protocol to switch to, when one is asked for. HTTP/2 has no such thing: an origin that speaks
     /// nothing else gets an ordinary request.
     pub upgrade: Option<HeaderValue>,
@@ -108,9 +108,7 @@ impl Origin {
     pub async fn call(&self, call: Call, on_continue: Option<OnContinue>) -> Result<Answer, Fault> {
         let upgrade = call.upgrade.clone();
         let mut request = self.request(call)?;
-        if let Some(go) = on_continue {
-            request.extensions_mut().insert(Go::new(go));
-        }
+        request.go = on_continue.map(Go::new);
         if !self.connector.may_multiplex() || (upgrade.is_some() && !self.connector.is_http2()) {
             return self.alone(request, upgrade, None).await;
         }
@@ -119,7 +117,7 @@ impl Origin {
     }
 
     /// Issues a request on a connection that it may share with others.
-    async fn shared(&self, mut request: Request<Payload>) -> Result<Answer, Fault> {
+    async fn shared(&self, mut request: Request) -> Result<Answer, Fault> {
         for attempt in 0.. {
             let connection = match self.pool.shared(&self.connector).await? {
                 Some(Connection::Http2(connection)) => connection,
@@ -129,15 +127,15 @@ impl Origin {
                 None => break,
             };
             let head = http2::head(&request, self.connector.scheme())?;
-            let go = request.extensions().get().cloned();
-            let (parts, body) = request.into_parts();
-            match connection.head(head, body, go.as_ref()).await {
+            match connection.head(head, request.payload, request.go.as_ref()).await {
                 Ok(response) => {
                     let (head, body) = response.into_parts();
-                    return Ok(self.answer(head, Source::Http2(body)));
+                    let (status, version) = (head.status, head.version);
+                    let said = Said { status, version, headers: head.headers.into() };
+                    return Ok(self.answer(said, Source::Http2(body)));
                 }
                 Err(http2::Failure { unsent: Some(body), .. }) if attempt < RETRIES => {
-                    request = Request::from_parts(parts, body);
+                    request.payload = body;
                 }
                 Err(failure) => return Err(failure.fault),
             }
@@ -161,12 +159,12 @@ impl Origin {
     /// Issues a request on a connection that is its own: on `fresh`, when there is such.
     async fn alone(
         &self,
-        request: Request<Payload>,
+        request: Request,
         upgrade: Option<HeaderValue>,
         fresh: Option<http1::Connection>,
     ) -> Result<Answer, Fault> {
         let switches = upgrade.is_some();
-        let idempotent = request.method().is_idempotent();
+        let idempotent = request.method.is_idempotent();
         let mut request = http1::Sending::new(request, upgrade.as_ref());
         let mut fresh = fresh;
         let mut may_keep = fresh.is_none();
@@ -201,24 +199,21 @@ impl Origin {
         }
     }
 
-    fn request(&self, call: Call) -> Result<Request<Payload>, Fault> {
-        let target = target::target(&self.base, &call.method, &call.url)?;
+    fn request(&self, call: Call) -> Result<Request, Fault> {
+        let target = target::target(&self.base, &call.method, call.url)?;
         let mut headers = call.headers;
         outgoing::strip(&mut headers);
-        let mut request = Request::new(Payload::new(call.body, &mut headers));
+        let payload = Payload::new(call.body, &mut headers);
         if self.host_header == HostHeader::Rewrite || !headers.contains_key(header::HOST) {
             headers.insert(header::HOST, self.authority.clone());
         }
-        *request.method_mut() = call.method;
-        *request.uri_mut() = target;
-        *request.headers_mut() = headers;
-        Ok(request)
+        Ok(Request { method: call.method, target, headers, payload, go: None })
     }
 
     async fn answer_alone(
         &self,
         connection: http1::Connection,
-        head: response::Parts,
+        head: Said,
         switches: bool,
     ) -> Result<Answer, Fault> {
         let source = match (head.status, switches) {
@@ -235,7 +230,7 @@ impl Origin {
         Ok(self.answer(head, source))
     }
 
-    fn answer(&self, head: response::Parts, source: Source) -> Answer {
+    fn answer(&self, head: Said, source: Source) -> Answer {
         let pause = if is_silent_by_nature(&head.headers) {
             (self.stream_idle, "--stream-idle")
         } else {
@@ -251,7 +246,7 @@ impl Origin {
 }
 
 /// Whether such a response may say nothing for a long time.
-fn is_silent_by_nature(headers: &HeaderMap) -> bool {
+fn is_silent_by_nature(headers: &Headers) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     [&b"text/event-stream"[..], b"application/grpc"]
         .iter()

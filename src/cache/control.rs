@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
+
+use crate::wire::Headers;
 
 /// What a response says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub struct Wants {
 
 impl Said {
     /// What these headers of a response say. The targeted field wins, when it can be read and is not empty.
-    pub fn of(headers: &HeaderMap) -> Said {
+    pub fn of(headers: &Headers) -> Said {
         if let Some(said) = targeted(headers) {
             return said;
         }
@@ -89,7 +91,7 @@ impl Said {
 
 impl Wants {
     /// What these headers of a request say.
-    pub fn of(headers: &HeaderMap) -> Wants {
+    pub fn of(headers: &Headers) -> Wants {
         let mut wants = Wants::default();
         let mut said = false;
         each_directive(headers.get_all(header::CACHE_CONTROL), |name, value| {
@@ -118,8 +120,8 @@ impl Wants {
 
 /// What the targeted field says, a dictionary of RFC 9651. One that is empty or can't be read is ignored
 /// (RFC 9213 §2.1), and so is a member that is not of its directive's type.
-fn targeted(headers: &HeaderMap) -> Option<Said> {
-    let mut lines = headers.get_all(TARGETED).iter();
+fn targeted(headers: &Headers) -> Option<Said> {
+    let mut lines = headers.get_all(TARGETED);
     let first = lines.next()?.as_bytes();
     let whole = lines.fold(first.to_vec(), |all, line| [&all, line.as_bytes()].join(&b", "[..]));
     let members: Dictionary = Parser::new(&whole).parse().ok()?;
@@ -278,10 +280,10 @@ mod tests {
         assert!(!Wants::of(&map(&[("pragma", "no-cache"), ("cache-control", "max-age=9")])).no_cache);
     }
 
-    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn map(pairs: &[(&'static str, &'static str)]) -> Headers {
+        let mut headers = Headers::new();
         for (name, value) in pairs {
-            headers.append(*name, HeaderValue::from_static(value));
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         headers
     }

@@ -7,14 +7,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
     control::Wants,
     fresh::{Fresh, Times},
     key::{Key, Vary},
 };
-use crate::wire::Name;
+use crate::wire::{Headers, Name};
 
 /// A request for something that may be stored.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub struct Question {
     /// What it is for.
     pub key: Key,
     /// Its headers, as the caller sent them.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// What it says about caching.
     pub wants: Wants,
     /// Whether it is HEAD: the answer has no body.
@@ -37,7 +37,7 @@ pub struct Head {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// How old it is and how long it is fresh.
     pub fresh: Fresh,
     /// What it depends on.
@@ -69,14 +69,14 @@ impl Head {
         question: &Question,
         upstream: &Name,
         status: StatusCode,
-        headers: &HeaderMap,
+        headers: &Headers,
         tags: &[Box<str>],
         times: Times,
     ) -> Option<Head> {
         let (fresh, vary) = Fresh::judge(status, headers, &question.headers, &question.wants, times)?;
         let mut headers = copied(headers);
         // A response without a date gets the one on which it came (RFC 9110 §6.6.1).
-        headers.entry(header::DATE).or_insert_with(|| date_value(times.clock));
+        headers.set_default(header::DATE, date_value(times.clock));
         Some(Head { upstream: upstream.clone(), status, headers, fresh, vary, tags: tags.into() })
     }
 
@@ -85,7 +85,7 @@ impl Head {
     pub fn freshened(
         &self,
         question: &Question,
-        headers: &HeaderMap,
+        headers: &Headers,
         tags: &[Box<str>],
         times: Times,
     ) -> Option<Head> {
@@ -120,7 +120,7 @@ impl Head {
 
     /// Asks the origin, with these headers of a request, whether it is still the same (RFC 9111 §4.3.1). What the
     /// caller asked of that kind is answered here.
-    pub fn ask_if_changed(&self, headers: &mut HeaderMap) {
+    pub fn ask_if_changed(&self, headers: &mut Headers) {
         for name in [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::RANGE, header::IF_RANGE] {
             headers.remove(name);
         }
@@ -203,7 +203,7 @@ impl Pieces {
 }
 
 /// The tags in `Surrogate-Key`, which is ours alone and taken out of `headers`.
-pub fn take_tags(headers: &mut HeaderMap) -> Vec<Box<str>> {
+pub fn take_tags(headers: &mut Headers) -> Vec<Box<str>> {
     let mut tags: Vec<Box<str>> = Vec::new();
     for value in headers.get_all(SURROGATE_KEY) {
         let text = String::from_utf8_lossy(value.as_bytes());
@@ -216,8 +216,8 @@ pub fn take_tags(headers: &mut HeaderMap) -> Vec<Box<str>> {
 }
 
 /// A copy that shares nothing: a header's value is a slice of the message it came in, and would keep all of it.
-fn copied(headers: &HeaderMap) -> HeaderMap {
-    let mut copy = HeaderMap::with_capacity(headers.len() + 1);
+fn copied(headers: &Headers) -> Headers {
+    let mut copy = Headers::with_capacity(headers.len() + 1);
     for (name, value) in headers {
         // It was one already.
         if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
@@ -251,8 +251,9 @@ fn date_value(clock: SystemTime) -> HeaderValue {
     HeaderValue::try_from(httpdate::fmt_http_date(clock)).unwrap_or(HeaderValue::from_static(""))
 }
 
-const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
-/// What a header, a tag and a piece of a body take besides their bytes, measured with what a `HeaderMap`, an `Arc`
+/// What a response is purged by.
+pub const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
+/// What a header, a tag and a piece of a body take besides their bytes, measured with what a `Headers`, an `Arc`
 /// and the allocator need.
 const PER_HEADER: usize = 96;
 const PER_TAG: usize = 24;
@@ -278,9 +279,9 @@ mod tests {
 
     #[test]
     fn tags_are_ours_alone() {
-        let mut headers = HeaderMap::new();
-        headers.append("surrogate-key", HeaderValue::from_static("b  a"));
-        headers.append("surrogate-key", HeaderValue::from_static("c a"));
+        let mut headers = Headers::new();
+        headers.append(SURROGATE_KEY, HeaderValue::from_static("b  a"));
+        headers.append(SURROGATE_KEY, HeaderValue::from_static("c a"));
         assert_eq!(take_tags(&mut headers), ["a", "b", "c"].map(Box::from));
         assert!(headers.is_empty());
     }

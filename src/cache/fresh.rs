@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderMap, StatusCode, header};
+use http::{StatusCode, header};
 
 use super::{
     control::{self, Said, Wants},
     key::Vary,
 };
+use crate::wire::Headers;
 
 /// When a response was asked for and came.
 #[derive(Debug, Clone, Copy)]
@@ -58,8 +59,8 @@ impl Fresh {
     /// `None` when it must not be stored, or there is no use in it. Says too what it varies on.
     pub fn judge(
         status: StatusCode,
-        headers: &HeaderMap,
-        asked: &HeaderMap,
+        headers: &Headers,
+        asked: &Headers,
         wants: &Wants,
         times: Times,
     ) -> Option<(Fresh, Vary)> {
@@ -153,7 +154,7 @@ impl Fresh {
 }
 
 /// How long it is fresh; `None` when nothing lets it be stored (RFC 9111 §3, §4.2.1).
-fn lifetime(status: StatusCode, headers: &HeaderMap, said: &Said, clock: SystemTime) -> Option<Duration> {
+fn lifetime(status: StatusCode, headers: &Headers, said: &Said, clock: SystemTime) -> Option<Duration> {
     if let Some(explicit) = said.s_maxage.or(said.max_age) {
         return Some(explicit);
     }
@@ -172,7 +173,7 @@ fn lifetime(status: StatusCode, headers: &HeaderMap, said: &Said, clock: SystemT
 }
 
 /// Its age when it came (RFC 9111 §4.2.3).
-fn initial_age(headers: &HeaderMap, times: Times) -> Duration {
+fn initial_age(headers: &Headers, times: Times) -> Duration {
     let apparent = date(headers, header::DATE).and_then(|date| times.clock.duration_since(date).ok());
     let told = headers.get(header::AGE).and_then(|value| value.to_str().ok());
     // Of a list, the first (RFC 9111 §5.1).
@@ -185,7 +186,7 @@ fn initial_age(headers: &HeaderMap, times: Times) -> Duration {
 }
 
 /// A date in any of HTTP's three forms.
-pub fn date(headers: &HeaderMap, name: header::HeaderName) -> Option<SystemTime> {
+pub fn date(headers: &Headers, name: header::HeaderName) -> Option<SystemTime> {
     httpdate::parse_http_date(headers.get(name)?.to_str().ok()?.trim()).ok()
 }
 

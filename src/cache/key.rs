@@ -1,9 +1,9 @@
 //! When two requests are for the same thing: scheme, authority and target; then `Vary` (RFC 9111 §4.1).
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use url::Url;
 
-use crate::wire::route::without_port;
+use crate::wire::{Headers, route::without_port};
 
 /// `https://example.org/path?query`: the scheme and authority in lower case, without the scheme's own port, the
 /// target as it was asked for.
@@ -79,7 +79,7 @@ type Folded = Option<Box<[u8]>>;
 impl Vary {
     /// What a response with these `headers` to a request with these `asked` depends on; `None` when on something
     /// that two requests do not share or that is not the caller's to say.
-    pub fn of(headers: &HeaderMap, asked: &HeaderMap) -> Option<Vary> {
+    pub fn of(headers: &Headers, asked: &Headers) -> Option<Vary> {
         let mut fields = Vec::new();
         for name in names(headers) {
             let name = HeaderName::from_bytes(name.trim_ascii()).ok().filter(|name| !is_ours(name))?;
@@ -93,12 +93,12 @@ impl Vary {
     }
 
     /// Whether a request with these headers gets the same.
-    pub fn matches(&self, asked: &HeaderMap) -> bool {
+    pub fn matches(&self, asked: &Headers) -> bool {
         self.0.iter().all(|(name, value)| folded(asked, name) == *value)
     }
 
     /// Whether two requests are the same, as far as this depends on them.
-    pub fn same(&self, one: &HeaderMap, other: &HeaderMap) -> bool {
+    pub fn same(&self, one: &Headers, other: &Headers) -> bool {
         self.0.iter().all(|(name, _)| folded(one, name) == folded(other, name))
     }
 
@@ -109,8 +109,8 @@ impl Vary {
     }
 }
 
-fn names(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let values = headers.get_all(header::VARY).iter();
+fn names(headers: &Headers) -> impl Iterator<Item = &[u8]> {
+    let values = headers.get_all(header::VARY);
     values.flat_map(|value| value.as_bytes().split(|&b| b == b',')).filter(|n| !n.trim_ascii().is_empty())
 }
 
@@ -125,8 +125,8 @@ fn is_in_key(name: &HeaderName) -> bool {
 }
 
 /// A header's value as one list, however it was written.
-fn folded(headers: &HeaderMap, name: &HeaderName) -> Folded {
-    let mut values = headers.get_all(name).iter().map(HeaderValue::as_bytes).peekable();
+fn folded(headers: &Headers, name: &HeaderName) -> Folded {
+    let mut values = headers.get_all(name).map(HeaderValue::as_bytes).peekable();
     values.peek()?;
     let parts: Vec<&[u8]> =
         values.flat_map(|value| value.split(|&b| b == b',')).map(<[u8]>::trim_ascii).collect();
@@ -202,10 +202,10 @@ mod tests {
         assert!(Vary::of(&map(&[("vary", ",")]), &asked).unwrap().matches(&map(&[("a", "b")])));
     }
 
-    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn map(pairs: &[(&'static str, &'static str)]) -> Headers {
+        let mut headers = Headers::new();
         for (name, value) in pairs {
-            headers.append(*name, HeaderValue::from_static(value));
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         headers
     }

@@ -5,12 +5,13 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 
 use super::{
     entry::{Head, Question, opaque},
     fresh::date,
 };
+use crate::wire::Headers;
 
 /// The answer to a question.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct Answer {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// Which bytes of the stored body it has.
     pub body: Body,
 }
@@ -52,7 +53,7 @@ pub fn answer(question: &Question, head: &Head, length: Option<u64>, now: Instan
     }
     if question.head {
         if let Some(length) = length.filter(|_| head.status != StatusCode::NO_CONTENT) {
-            headers.entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
+            headers.set_default(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         return Answer { status: head.status, headers, body: Body::Nothing };
     }
@@ -78,10 +79,10 @@ pub fn answer(question: &Question, head: &Head, length: Option<u64>, now: Instan
 }
 
 /// Whether the caller has this already.
-fn is_unchanged(asked: &HeaderMap, stored: &HeaderMap) -> bool {
+fn is_unchanged(asked: &Headers, stored: &Headers) -> bool {
     if asked.contains_key(header::IF_NONE_MATCH) {
         let etag = stored.get(header::ETAG).map(opaque);
-        let mut values = asked.get_all(header::IF_NONE_MATCH).iter();
+        let mut values = asked.get_all(header::IF_NONE_MATCH);
         return values.any(|value| {
             value.as_bytes().trim_ascii() == b"*"
                 || etag.is_some_and(|etag| tags(value).any(|tag| tag == etag))
@@ -116,8 +117,8 @@ enum Part {
 
 /// The part of a body of `length` that is asked for. Several at once, and what can't be read, are ignored (RFC 9110
 /// §14.2).
-fn part(asked: &HeaderMap, stored: &HeaderMap, length: u64) -> Part {
-    let mut values = asked.get_all(header::RANGE).iter();
+fn part(asked: &Headers, stored: &Headers, length: u64) -> Part {
+    let mut values = asked.get_all(header::RANGE);
     let (Some(value), None) = (values.next(), values.next()) else { return Part::Ignored };
     let spec = value.to_str().ok().and_then(|text| text.split_once('='));
     let Some((_, spec)) = spec.filter(|(unit, _)| unit.trim().eq_ignore_ascii_case("bytes")) else {
@@ -147,7 +148,7 @@ fn number(text: &str) -> Option<u64> {
 }
 
 /// Whether the part is of what the caller has the rest of (`If-Range`): compared strongly.
-fn is_same(asked: &HeaderMap, stored: &HeaderMap) -> bool {
+fn is_same(asked: &Headers, stored: &Headers) -> bool {
     let Some(condition) = asked.get(header::IF_RANGE) else { return true };
     let condition = condition.as_bytes().trim_ascii();
     if condition.starts_with(b"\"") {

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, header};
+use http::header;
 use quick_cache::{Lifecycle, Weighter, unsync};
 
 use super::{
@@ -23,6 +23,7 @@ use super::{
     key::Key,
     status::Forward,
 };
+use crate::wire::Headers;
 
 /// One cache. `W` is how somebody who waits is told.
 pub struct Cache<W> {
@@ -136,7 +137,7 @@ struct Count(Arc<AtomicU64>);
 struct Flight<W> {
     number: u64,
     /// The headers it was asked for with.
-    asked: HeaderMap,
+    asked: Headers,
     /// Whether others may wait for it.
     is_shared: bool,
     /// Whether a purge concerned it.
@@ -266,7 +267,7 @@ impl<W> Cache<W> {
     }
 
     /// Whether a request with such headers is likely to get the same: as far as is known what it depends on.
-    fn known<'q>(&self, question: &'q Question) -> impl Fn(&HeaderMap) -> bool + use<'q, W> {
+    fn known<'q>(&self, question: &'q Question) -> impl Fn(&Headers) -> bool + use<'q, W> {
         let mut heads: Vec<Arc<Head>> = Vec::new();
         if let Some(Resource::Variants(variants)) = self.entries.peek(&question.key) {
             heads.extend(variants.iter().map(|variant| Arc::clone(&variant.stored.head)));

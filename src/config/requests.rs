@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 
 use super::Origin;
-use crate::wire::Name;
+use crate::wire::{Headers, Name};
 
 mod reading;
 pub mod template;
@@ -41,7 +41,7 @@ pub struct Definition {
     /// The statuses that are ok.
     pub expect: Vec<Expected>,
     /// Headers that it always has, its credentials among them.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// Headers that a line may set.
     pub allow_headers: Vec<HeaderName>,
     /// What becomes of a line's data.

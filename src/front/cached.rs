@@ -9,24 +9,25 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use http::{HeaderMap, Method, Response, StatusCode, header};
+use http::{HeaderName, Method, StatusCode, header};
 
 use super::{
     body::Stored as StoredBody,
     http::{Ask, Front},
+    message::Response,
     relay::{Asked, Outcome},
     served::{Decision, Told},
 };
 use crate::{
     cache::{
-        entry::{Head, Pieces, Question, Stored, take_tags},
+        entry::{Head, Pieces, Question, SURROGATE_KEY, Stored, take_tags},
         fill::Fill,
         fresh::Times,
         select::{self, Body},
         status::{CacheStatus, Forward},
         store::{Found, Resolution, Ticket},
     },
-    wire::{Code, Fault, Side},
+    wire::{Code, Fault, Headers, Side},
 };
 
 mod concern;
@@ -39,9 +40,9 @@ use concern::Concern;
 use shared::{Became, Right};
 
 /// Tells the caller of the cache, and keeps to ourselves what is only for it.
-pub(super) fn tell(status: CacheStatus, headers: &mut HeaderMap) {
-    headers.append("cache-status", status.value());
-    headers.remove("surrogate-key");
+pub(super) fn tell(status: CacheStatus, headers: &mut Headers) {
+    headers.append(CACHE_STATUS, status.value());
+    headers.remove(SURROGATE_KEY);
 }
 
 /// A question that is to be passed on.
@@ -79,7 +80,7 @@ impl<A: Ask> Front<A> {
                             shared.invalidate(&key, outcome.headers());
                         }
                         // Nobody knows what it did.
-                        Err(fault) if fault.maybe_seen => shared.invalidate(&key, &HeaderMap::new()),
+                        Err(fault) if fault.maybe_seen => shared.invalidate(&key, &Headers::new()),
                         Ok(_) | Err(_) => {}
                     }
                 }
@@ -218,8 +219,8 @@ impl<A: Ask> Front<A> {
         let head = head.filter(|_| length.is_none_or(|length| length <= limit)).map(Arc::new);
         let failed = is_error(status.as_u16());
         match (outcome, head) {
-            (Outcome::Whole(response), Some(head)) if response.body().only_bytes().is_some() => {
-                let bytes = response.body().only_bytes().unwrap_or_default();
+            (Outcome::Whole(response), Some(head)) if response.body.only_bytes().is_some() => {
+                let bytes = response.body.only_bytes().unwrap_or_default();
                 let stored = Stored { head, body: Pieces::copy(bytes) };
                 let is_stored = right.store(question, &stored);
                 let ttl = Some(stored.head.fresh.ttl(Instant::now()));
@@ -396,11 +397,8 @@ fn validated(why: Forward, fresh: &Stored, stored: bool) -> CacheStatus {
     CacheStatus::Forwarded { why, status: Some(304), ttl, stored, collapsed: false }
 }
 
-fn respond<B>(status: StatusCode, headers: HeaderMap, body: B) -> Response<B> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response
+fn respond<B>(status: StatusCode, headers: Headers, body: B) -> Response<B> {
+    Response::with(status, headers, body)
 }
 
 /// What RFC 5861 takes for an error: of the relay's own faults, all that say that the backend can't be had.
@@ -414,9 +412,11 @@ fn supersedes(status: StatusCode) -> bool {
     !is_error(status.as_u16()) && !matches!(status.as_u16(), 206 | 304 | 416 | 429)
 }
 
-fn length(headers: &HeaderMap) -> Option<u64> {
+fn length(headers: &Headers) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// RFC 9211.
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// How often one waits for somebody else before it fetches its own.
 const MOST_WAITS: usize = 3;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, StatusCode, Version, header};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -24,6 +24,7 @@ use super::{
     entrance::Socket,
     guard::{Conversation, Framed, Guard},
     http::{Ask, Front},
+    message::Response,
     opening::{Opened, Stream},
     problem,
     relay::MAX_TARGET,
@@ -132,7 +133,7 @@ impl<A: Ask> Front<A> {
         tracing::debug!(%id, peer = %caller.peer, code = %fault.code, detail = %fault.detail, "request refused unread");
         self.ask.refused(&fault);
         let mut response = problem::response(&fault, Some(&id), &Method::GET);
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         response
     }
 
@@ -146,7 +147,7 @@ impl<A: Ask> Front<A> {
         let service = service_fn(|mut request: Request<Incoming>| {
             let front = Arc::clone(self);
             join_cookies(&mut request);
-            async move { Ok::<_, Infallible>(front.answer(request, caller, over).await) }
+            async move { Ok::<_, Infallible>(http::Response::from(front.answer(request, caller, over).await)) }
         });
         // As for HTTP/1: what is a little over the limit is read, so that it can be answered.
         let header_bytes = self.settings.max_header_bytes.saturating_mul(2);

@@ -1,9 +1,12 @@
 //! Which upstream a request is for: the one the listener is for, the one the caller names where that is
 //! allowed, or the one whose route fits its host and path.
 
-use http::{header, request::Parts};
+use http::{HeaderName, header};
 
-use super::http::{Ask, Front, Sought};
+use super::{
+    http::{Ask, Front, Sought},
+    message::Head,
+};
 use crate::{
     proto::routes::Found,
     wire::{Code, Fault, Name, Side, show::beginning},
@@ -11,7 +14,7 @@ use crate::{
 
 impl<A: Ask> Front<A> {
     /// The upstream that the caller names, where that is allowed.
-    pub(super) fn named(&self, head: &Parts) -> Result<Option<Name>, Fault> {
+    pub(super) fn named(&self, head: &Head) -> Result<Option<Name>, Fault> {
         let named = head.headers.get(UPSTREAM).filter(|_| self.settings.allow_upstream_header);
         let name = named.map(|named| named.to_str().ok().and_then(|name| name.parse().ok()));
         match name {
@@ -25,7 +28,7 @@ impl<A: Ask> Front<A> {
     }
 
     /// Where the request with this head goes; `url` is its target in origin form.
-    pub(super) fn destination(&self, head: &Parts, url: &str) -> Result<Found, Fault> {
+    pub(super) fn destination(&self, head: &Head, url: &str) -> Result<Found, Fault> {
         if let Some(upstream) = &self.settings.upstream {
             return Ok(Found { upstream: upstream.clone(), strip: 0 });
         }
@@ -52,7 +55,7 @@ impl<A: Ask> Front<A> {
 }
 
 /// How a caller names the upstream.
-const UPSTREAM: &str = "x-relay-upstream";
+const UPSTREAM: HeaderName = HeaderName::from_static("x-relay-upstream");
 const NOWHERE: &str = "-";
 /// Bytes of a host or a path that belong into a sentence.
 const SHOWN: usize = 200;

@@ -18,7 +18,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
-use http::{Response, StatusCode};
+use http::StatusCode;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::{
@@ -26,7 +26,9 @@ use tokio::{
     time::Sleep,
 };
 
-use super::{body::Held, framing::Framing, opening::Stream, rendezvous::delivery::Delivery};
+use super::{
+    body::Held, framing::Framing, message::Response, opening::Stream, rendezvous::delivery::Delivery,
+};
 
 /// What a connection's service and its bytes know of each other.
 #[derive(Clone, Default)]
@@ -72,17 +74,17 @@ impl Conversation {
     }
 
     /// The service gives `response`.
-    pub fn answer<B>(&self, mut response: Response<B>) -> Response<Answer<B>> {
-        if let Some(delivery) = response.extensions_mut().remove::<Delivery>() {
+    pub fn answer<B>(&self, mut response: Response<B>) -> http::Response<Answer<B>> {
+        if let Some(delivery) = response.delivery.take() {
             delivery.attach();
             *self.delivery() = Some(delivery);
             self.0.delivers.store(true, Ordering::Relaxed);
         }
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
             self.0.phase.store(TUNNEL, Ordering::Relaxed);
         }
         let nth = self.0.asked.load(Ordering::Relaxed);
-        response.map(|body| Answer { body, _until: Until { nth, shared: Arc::clone(&self.0) } })
+        response.map(|body| Answer { body, _until: Until { nth, shared: Arc::clone(&self.0) } }).into()
     }
 }
 
@@ -348,11 +350,11 @@ impl<F: FnMut(StatusCode) -> Response<Held> + Unpin> AsyncWrite for Guard<F> {
 
 /// The bytes of `response`, with the date of the message that it replaces.
 fn encode(response: Response<Held>, replaced: &[u8]) -> Bytes {
-    let (head, mut body) = response.into_parts();
+    let Response { status, headers, mut body, .. } = response;
     let mut bytes = Vec::with_capacity(1024);
     // Writing to a vector can't fail.
-    let _ = write!(bytes, "HTTP/1.1 {}\r\n", head.status);
-    for (name, value) in &head.headers {
+    let _ = write!(bytes, "HTTP/1.1 {}\r\n", status);
+    for (name, value) in &headers {
         for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
             bytes.extend_from_slice(part);
         }
@@ -405,7 +407,7 @@ mod tests {
         let conversation = Conversation::default();
         conversation.ask();
         let mut switched = Response::new(Empty::<Bytes>::new());
-        *switched.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        switched.status = StatusCode::SWITCHING_PROTOCOLS;
         drop(conversation.answer(switched));
         assert_eq!(phase(&conversation), TUNNEL);
     }

@@ -6,13 +6,14 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     body::Held,
     http::{Ask, Front},
+    message::Response,
     problem,
     relay::{Asked, Outcome},
     served::Told,
@@ -24,7 +25,7 @@ use crate::{
     },
     proto::forward::{self, Forward},
     wire::{
-        Code, Fault, Job, JobId, Name, ProcessId, RequestId, Side, Subjects, codec,
+        Code, Fault, Headers, Job, JobId, Name, ProcessId, RequestId, Side, Subjects, codec,
         headers::{self, set},
         job::{Content, Outcome as Came, Room},
     },
@@ -109,8 +110,8 @@ impl<A: Ask> Front<A> {
         let page = format!("{PAGES}{id}");
         let text = json!({ "id": id.to_string(), "state": "running", "location": page }).to_string() + "\n";
         let mut response = Response::new(Held::new(text.into(), HeaderMap::new(), None));
-        *response.status_mut() = StatusCode::ACCEPTED;
-        let headers = response.headers_mut();
+        response.status = StatusCode::ACCEPTED;
+        let headers = &mut response.headers;
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         set(headers, header::LOCATION, &page);
@@ -124,7 +125,7 @@ impl<A: Ask> Front<A> {
             (None, Some(fault)) => problem::response(&fault, Some(request), &http::Method::GET),
             (None, None) => Response::new(Held::empty()),
         };
-        set(response.headers_mut(), JOB, job.state.as_str());
+        set(&mut response.headers, JOB, job.state.as_str());
         Ok(response)
     }
 
@@ -132,11 +133,11 @@ impl<A: Ask> Front<A> {
         let size = usize::try_from(came.content.size).unwrap_or(usize::MAX);
         let share = if size == 0 { None } else { Some(self.budget.take(size)?) };
         let body = desk.body_of(&came.content).await?;
-        let headers = headers::for_caller(came.content.header_map(), http::Version::HTTP_11);
+        let headers = headers::for_caller(came.content.headers(), http::Version::HTTP_11);
         let mut response = Response::new(Held::new(body, HeaderMap::new(), share));
-        *response.status_mut() = came.status();
-        *response.headers_mut() = headers;
-        response.headers_mut().remove(header::CONTENT_LENGTH);
+        response.status = came.status();
+        response.headers = headers;
+        response.headers.remove(header::CONTENT_LENGTH);
         Ok(response)
     }
 }
@@ -177,7 +178,7 @@ impl Desk {
     }
 
     /// Headers and a body as a job has them.
-    async fn content(&self, id: &JobId, headers: &HeaderMap, body: &Bytes) -> Result<Content, Fault> {
+    async fn content(&self, id: &JobId, headers: &Headers, body: &Bytes) -> Result<Content, Fault> {
         let room = Room::in_message(self.bus.max_payload());
         if Content::size_of(headers) > room.headers {
             let most = room.headers;
@@ -222,7 +223,7 @@ struct Preferences {
 }
 
 impl Preferences {
-    fn of(headers: &HeaderMap) -> Option<Self> {
+    fn of(headers: &Headers) -> Option<Self> {
         let mut prefers = Preferences { respond_async: false, wait: None, rest: Vec::new() };
         let mut any = false;
         for value in headers.get_all(PREFER) {
@@ -242,7 +243,7 @@ impl Preferences {
     }
 
     /// Leaves what the origin may still have a use for.
-    fn leave_rest(&self, headers: &mut HeaderMap) {
+    fn leave_rest(&self, headers: &mut Headers) {
         headers.remove(PREFER);
         if !self.rest.is_empty() {
             set(headers, PREFER, &self.rest.join(", "));
@@ -271,7 +272,7 @@ mod tests {
     #[test]
     fn what_a_caller_prefers_is_read_and_the_rest_is_left() {
         let prefers = |values: &[&str]| {
-            let mut headers = HeaderMap::new();
+            let mut headers = Headers::new();
             for value in values {
                 headers.append(PREFER, HeaderValue::from_str(value).unwrap());
             }

@@ -17,6 +17,7 @@ pub mod http;
 pub mod jobs;
 pub mod lines;
 pub mod listen;
+pub mod message;
 pub mod opening;
 pub mod problem;
 pub mod proxy;

@@ -2,10 +2,10 @@
 //! operators, `Retry-After` where asking again makes sense.
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
 
-use super::body::Held;
+use super::{body::Held, message::Response};
 use crate::wire::{Fault, RequestId};
 
 #[derive(Serialize)]
@@ -38,13 +38,13 @@ pub fn response(fault: &Fault, id: Option<&RequestId>, method: &Method) -> Respo
     let length = HeaderValue::from(text.len());
     let body = if *method == Method::HEAD { Bytes::new() } else { Bytes::from(text) };
     let mut response = Response::new(Held::new(body, http::HeaderMap::new(), None));
-    *response.status_mut() = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = response.headers_mut();
+    response.status = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = &mut response.headers;
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(header::CONTENT_LENGTH, length);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(status) = proxy_status(fault) {
-        headers.insert("proxy-status", status);
+        headers.insert(PROXY_STATUS, status);
     }
     if let Some(after) = fault.retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
@@ -52,10 +52,15 @@ pub fn response(fault: &Fault, id: Option<&RequestId>, method: &Method) -> Respo
     if let Some(id) = id
         && let Ok(id) = HeaderValue::from_str(id.as_str())
     {
-        headers.insert("x-relay-id", id);
+        headers.insert(X_RELAY_ID, id);
     }
     response
 }
+
+/// RFC 9209.
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+/// The request's id.
+const X_RELAY_ID: HeaderName = HeaderName::from_static("x-relay-id");
 
 /// `relay; error=connection_refused; details="…"`, an RFC 8941 list of one item.
 fn proxy_status(fault: &Fault) -> Option<HeaderValue> {
@@ -80,10 +85,10 @@ mod tests {
     fn a_fault_is_told_to_programs_to_operators_and_to_callers() {
         let fault = Fault::new(Code::NoAgent, Side::Broker, "no agent for 'x' \u{2026} \"now\"");
         let response = response(&fault, None, &Method::GET);
-        assert_eq!(response.status(), 503);
-        assert_eq!(response.headers()["retry-after"], "5");
+        assert_eq!(response.status, 503);
+        assert_eq!(response.headers["retry-after"], "5");
         assert_eq!(
-            response.headers()["proxy-status"],
+            response.headers["proxy-status"],
             r#"relay; error=destination_unavailable; details="no agent for 'x' ? \"now\"""#
         );
     }

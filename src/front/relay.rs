@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request as HttpRequest, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request as HttpRequest, StatusCode, Version, header};
 use hyper::{
     body::{Body, Incoming},
     upgrade::OnUpgrade,
@@ -18,7 +18,9 @@ use super::{
     body::{self, Begun, Held, Outgoing, Source, Streamed, Unread},
     cached,
     http::{Answered, Ask, Front},
-    jobs, problem,
+    jobs,
+    message::{Head, Response},
+    problem,
     rendezvous::Rendezvous,
     served::{Decision, Told},
     upload::Upload,
@@ -41,7 +43,7 @@ use crate::{
 /// A request that may be passed on.
 pub(super) struct Asked {
     /// Its head.
-    pub head: http::request::Parts,
+    pub head: Head,
     /// Its target, in origin form.
     pub url: String,
     /// Its body, when it has one.
@@ -109,34 +111,34 @@ impl<A: Ask> Front<A> {
         let cache = told.cache.take();
         let mut response = match outcome {
             Ok(Outcome::Whole(response)) => {
-                told.answered(response.status());
+                told.answered(response.status);
                 told.served.decision = Decision::Response;
                 response.map(Outgoing::Whole)
             }
             Ok(Outcome::Streamed(response, first, reader)) => {
-                told.answered(response.status());
+                told.answered(response.status);
                 let end = Decision::Response;
                 let body = Streamed::new(first, Source::Agent(reader), end, told);
                 response.map(|()| Outgoing::Streamed(Box::new(body)))
             }
             Ok(Outcome::Job(response)) => {
-                told.answered(response.status());
+                told.answered(response.status);
                 told.served.decision = Decision::Job;
                 response.map(Outgoing::Whole)
             }
             Ok(Outcome::Stored(response, decision)) => {
-                told.answered(response.status());
+                told.answered(response.status);
                 told.served.decision = decision;
-                told.served.bytes_out = response.body().len();
+                told.served.bytes_out = response.body.len();
                 response.map(Outgoing::Stored)
             }
             Ok(Outcome::Followed(response, follower, end)) => {
-                told.answered(response.status());
+                told.answered(response.status);
                 let body = Streamed::new(Bytes::new(), Source::Cache(follower), end, told);
                 response.map(|()| Outgoing::Streamed(Box::new(body)))
             }
             Ok(Outcome::Upgraded(response, tunnel)) => {
-                told.answered(response.status());
+                told.answered(response.status);
                 tokio::spawn(carry(tunnel, told, self.settings.stream_idle));
                 response.map(|()| Outgoing::Whole(Held::empty()))
             }
@@ -144,14 +146,14 @@ impl<A: Ask> Front<A> {
                 told.served.decision = Decision::Fault(fault.code, fault.raised_by);
                 let mut response = problem::response(&fault, Some(&id), &method);
                 if over {
-                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    response.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
-                told.answered(response.status());
+                told.answered(response.status);
                 response.map(Outgoing::Whole)
             }
         };
         if let Some(cache) = cache {
-            cached::tell(cache, response.headers_mut());
+            cached::tell(cache, &mut response.headers);
         }
         response
     }
@@ -288,9 +290,10 @@ impl<A: Ask> Front<A> {
 
     /// A request that may be passed on, and where to.
     fn checked(&self, mut request: HttpRequest<Incoming>, caller: Caller) -> Result<Box<Asked>, Fault> {
-        let protocol = upgrade(&request);
-        let upgrade = protocol.map(|protocol| (protocol, hyper::upgrade::on(&mut request)));
-        let (mut head, body) = request.into_parts();
+        let on_upgrade = hyper::upgrade::on(&mut request);
+        let (head, body) = request.into_parts();
+        let mut head = Head::from(head);
+        let upgrade = upgrade(&head).map(|protocol| (protocol, on_upgrade));
         let url = self.check(&mut head)?;
         let body = (!body.is_end_stream()).then_some(body);
         let named = self.named(&head)?;
@@ -304,7 +307,7 @@ impl<A: Ask> Front<A> {
     }
 
     /// What a caller may say; returns the target in origin form.
-    pub(super) fn check(&self, head: &mut http::request::Parts) -> Result<String, Fault> {
+    pub(super) fn check(&self, head: &mut Head) -> Result<String, Fault> {
         if head.method == Method::CONNECT {
             return Err(fault(
                 Code::MethodRefused,
@@ -319,7 +322,7 @@ impl<A: Ask> Front<A> {
                 format!("the header block is {size} bytes, the limit of --max-header-bytes is {limit}");
             return Err(Fault::new(Code::HeadersTooLarge, Side::Client, detail));
         }
-        let hosts = head.headers.get_all(header::HOST).iter().count();
+        let hosts = head.headers.get_all(header::HOST).count();
         if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
             return Err(fault(Code::BadRequest, "a request must have exactly one Host header"));
         }
@@ -362,19 +365,17 @@ impl<A: Ask> Front<A> {
 }
 
 fn head_of(reply: Reply) -> Response<()> {
-    let mut response = Response::new(());
-    *response.status_mut() = reply.status_code.unwrap_or(StatusCode::BAD_GATEWAY);
-    *response.headers_mut() = headers::for_caller(reply.headers, Version::HTTP_11);
-    response
+    let status = reply.status_code.unwrap_or(StatusCode::BAD_GATEWAY);
+    Response::with(status, headers::for_caller(reply.headers, Version::HTTP_11), ())
 }
 
 fn upgraded(mut reply: Reply, reader: Reader, writer: Writer, on_upgrade: OnUpgrade) -> Outcome {
     let first = reply.body.take().unwrap_or_default();
     let protocol = reply.upgrade.take();
     let mut response = head_of(reply);
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     if let Some(protocol) = protocol {
-        response.headers_mut().insert(header::UPGRADE, protocol);
+        response.headers.insert(header::UPGRADE, protocol);
     }
     Outcome::Upgraded(response, Tunnel { on_upgrade, first, reader, writer })
 }
@@ -397,11 +398,11 @@ async fn carry<A: Ask>(tunnel: Tunnel, mut told: Told<A>, idle: std::time::Durat
 
 /// The protocol that a request wants to change to. HTTP/2 by upgrade is not one of them: whoever speaks it
 /// here says so from the start (RFC 9113 §3.1).
-fn upgrade(request: &HttpRequest<Incoming>) -> Option<HeaderValue> {
-    if request.version() != Version::HTTP_11 || !headers::has_option(request.headers(), "upgrade") {
+fn upgrade(head: &Head) -> Option<HeaderValue> {
+    if head.version != Version::HTTP_11 || !headers::has_option(&head.headers, "upgrade") {
         return None;
     }
-    let protocol = request.headers().get(header::UPGRADE)?;
+    let protocol = head.headers.get(header::UPGRADE)?;
     let names_http2 = protocol.as_bytes().to_ascii_lowercase().starts_with(b"h2c");
     (!names_http2).then(|| protocol.clone())
 }

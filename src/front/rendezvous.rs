@@ -6,12 +6,13 @@
 use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request as HttpRequest, Response, StatusCode};
+use http::{Method, Request as HttpRequest, StatusCode};
 use hyper::body::{Body, Incoming};
 
 use super::{
     body::{Held, Outgoing},
     http::{Ask, Front},
+    message::{Head, Response},
     problem,
     served::{Decision, Told as Record},
 };
@@ -20,7 +21,7 @@ use crate::{
     proto::rendezvous::admission::Visitor,
     stream::{Reader, Writer},
     wire::{
-        Code, Fault, SessionId, Side,
+        Code, Fault, Headers, SessionId, Side,
         headers::Caller,
         session::{self, SessionKind, Token},
     },
@@ -166,7 +167,8 @@ impl<A: Ask> Front<A> {
         caller: Caller,
     ) -> Response<Outgoing<A>> {
         let name = session::upstream();
-        let (mut head, body) = request.into_parts();
+        let (head, body) = request.into_parts();
+        let mut head = Head::from(head);
         let (method, version) = (head.method.clone(), head.version);
         let id = self.ask.mint(&name);
         let mut record = Record::new(Arc::clone(&self.ask), id.clone(), name, method.clone(), caller.peer);
@@ -181,12 +183,12 @@ impl<A: Ask> Front<A> {
         };
         let mut response = match outcome {
             Outcome::Head(response) => {
-                record.answered(response.status());
+                record.answered(response.status);
                 record.served.decision = Decision::Response;
                 nothing(response)
             }
             Outcome::Relayed(response, received) => {
-                record.answered(response.status());
+                record.answered(response.status);
                 let count = move |bytes| sessions.relayed(bytes);
                 relayed::response(response, *received, version, record, Box::new(count)).await
             }
@@ -197,14 +199,14 @@ impl<A: Ask> Front<A> {
                     _ => problem::response(&fault, Some(&id), &method).map(Outgoing::Whole),
                 };
                 if let Some(allow) = allow {
-                    response.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static(allow));
+                    response.headers.insert(http::header::ALLOW, http::HeaderValue::from_static(allow));
                 }
-                record.answered(response.status());
+                record.answered(response.status);
                 response
             }
         };
         if let Some(page) = page {
-            page.tell(response.headers_mut());
+            page.tell(&mut response.headers);
         }
         response
     }
@@ -276,7 +278,7 @@ impl<A: Ask> Front<A> {
 }
 
 fn nothing<A: Ask>(response: Response<()>) -> Response<Outgoing<A>> {
-    let has_length = response.headers().contains_key(http::header::CONTENT_LENGTH);
+    let has_length = response.headers.contains_key(http::header::CONTENT_LENGTH);
     response.map(|()| if has_length { Outgoing::Nothing } else { Outgoing::Whole(Held::empty()) })
 }
 
@@ -290,6 +292,6 @@ const MAKING: &str = "PUT";
 const ONE: &str = "GET, POST, PUT, DELETE";
 
 /// Whether `method` can be answered at all by what is at a session's URL.
-fn is_preflight(method: &Method, headers: &http::HeaderMap) -> bool {
+fn is_preflight(method: &Method, headers: &Headers) -> bool {
     method == Method::OPTIONS && headers.contains_key(http::header::ACCESS_CONTROL_REQUEST_METHOD)
 }

@@ -9,12 +9,23 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, Version};
+use http::{StatusCode, Version};
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::{http1, http2, pool::Pool, switched::Switched};
-use crate::wire::{Code, Fault, Side};
+use crate::wire::{Code, Fault, Headers, Side};
+
+/// The head of a response.
+#[derive(Debug)]
+pub struct Said {
+    /// The status.
+    pub status: StatusCode,
+    /// What the origin speaks.
+    pub version: Version,
+    /// The headers as they came.
+    pub headers: Headers,
+}
 
 /// A response whose head is here. Dropping it aborts the call.
 pub struct Answer {
@@ -23,7 +34,7 @@ pub struct Answer {
     /// What the origin speaks.
     pub version: Version,
     /// The headers as they came.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// The body.
     pub body: AnswerBody,
 }

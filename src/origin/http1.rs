@@ -12,11 +12,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::response;
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::stream::Stream;
+use super::{answer::Said, stream::Stream};
 use crate::wire::{Code, Fault, Side};
 
 mod body;
@@ -78,7 +77,7 @@ impl Connection {
     ///
     /// # Errors
     /// When there is none.
-    pub fn head(&mut self, request: Box<Sending>) -> impl Future<Output = Result<response::Parts, Failure>> {
+    pub fn head(&mut self, request: Box<Sending>) -> impl Future<Output = Result<Said, Failure>> {
         let mut heads = Heads::new(request.to_head);
         let go = request.go.clone();
         // Handed over at once: what waits does not hold the request.
@@ -94,9 +93,9 @@ impl Connection {
                             go.on(status);
                         }
                     }
-                    Next::Final(Head { parts, body, keeps }) => {
+                    Next::Final(Head { said, body, keeps }) => {
                         (self.body, self.keeps) = (body, self.keeps && keeps);
-                        return Poll::Ready(Ok(parts));
+                        return Poll::Ready(Ok(said));
                     }
                 }
             }

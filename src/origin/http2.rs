@@ -17,12 +17,15 @@ use h2::{
     Reason, RecvStream, SendStream,
     client::{self, ResponseFuture, SendRequest},
 };
-use http::{Request, Response, Uri, header, uri::Scheme};
+use http::{
+    HeaderMap, Request, Response, Uri, header,
+    uri::{self, Scheme},
+};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::oneshot;
 
 use super::{
-    outgoing::{BodyCut, Go, Payload, declared_length},
+    outgoing::{self, BodyCut, Go, Payload, declared_length},
     stream::Stream,
 };
 use crate::wire::{Code, Fault, Side};
@@ -179,7 +182,7 @@ impl Connection {
         });
         match outcome.await {
             Ok(response) => {
-                let left = declared_length(response.headers());
+                let left = declared_length(response.headers().get_all(header::CONTENT_LENGTH).iter());
                 let body = |receive| Body { receive, data_done: false, left, upload, _seat: self };
                 Ok(response.map(body))
             }
@@ -203,26 +206,27 @@ impl Drop for Connection {
 ///
 /// # Errors
 /// When the `Host` header is no authority.
-pub fn head(request: &Request<Payload>, scheme: Scheme) -> Result<Request<()>, Fault> {
+pub fn head(request: &outgoing::Request, scheme: Scheme) -> Result<Request<()>, Fault> {
     let mut head = Request::new(());
-    let mut headers = request.headers().clone();
+    let mut headers = HeaderMap::from(request.headers.clone());
     for name in [header::TRANSFER_ENCODING, header::CONNECTION, header::UPGRADE] {
         headers.remove(name);
     }
     let refused = |_| Fault::new(Code::BadRequest, Side::Upstream, "the Host header is not a host");
     let host = headers.remove(header::HOST);
-    let mut parts = request.uri().clone().into_parts();
+    let mut parts = uri::Parts::default();
+    parts.path_and_query = Some(request.target.clone());
     parts.authority =
         Some(host.as_ref().map_or(&b""[..], |host| host.as_bytes()).try_into().map_err(refused)?);
     parts.scheme = Some(scheme);
     *head.uri_mut() = Uri::from_parts(parts)
         .map_err(|_| Fault::new(Code::BadTarget, Side::Upstream, "the request target is not a valid path"))?;
-    if let Payload::Whole(body) = request.body()
+    if let Payload::Whole(body) = &request.payload
         && !body.is_empty()
     {
         headers.insert(header::CONTENT_LENGTH, body.len().into());
     }
-    *head.method_mut() = request.method().clone();
+    *head.method_mut() = request.method.clone();
     *head.headers_mut() = headers;
     *head.version_mut() = http::Version::HTTP_2;
     Ok(head)

@@ -7,10 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
 use http_body::{Body, Frame, SizeHint};
 
-use crate::wire::{Code, Fault, Side};
+use crate::wire::{Code, Fault, Headers, Side};
 
 /// A body that arrives piece by piece.
 pub type BoxedBody = Pin<Box<dyn Body<Data = Bytes, Error = BodyCut> + Send>>;
@@ -19,6 +19,20 @@ pub type BoxedBody = Pin<Box<dyn Body<Data = Bytes, Error = BodyCut> + Send>>;
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the request's body was cut: {0}")]
 pub struct BodyCut(pub Fault);
+
+/// A request as it is sent, whatever speaks HTTP.
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// The target on the origin.
+    pub target: PathAndQuery,
+    /// The headers, without those that only one version of HTTP has.
+    pub headers: Headers,
+    /// The body.
+    pub payload: Payload,
+    /// Whom to tell that the origin wants the body.
+    pub go: Option<Go>,
+}
 
 /// What is sent as the body of a request.
 pub enum Outgoing {
@@ -76,12 +90,12 @@ impl Go {
 
 impl Payload {
     /// What is sent, and its headers: they tell its length in one way, when it is known.
-    pub fn new(outgoing: Outgoing, headers: &mut HeaderMap) -> Self {
+    pub fn new(outgoing: Outgoing, headers: &mut Headers) -> Self {
         match outgoing {
             Outgoing::Whole { body, trailers: None } => {
                 // Without the header the length of what is there is told.
                 if headers.contains_key(header::CONTENT_LENGTH)
-                    && declared_length(headers) != Some(body.len() as u64)
+                    && declared_length(headers.get_all(header::CONTENT_LENGTH)) != Some(body.len() as u64)
                 {
                     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
                 }
@@ -97,11 +111,12 @@ impl Payload {
                 Payload::Trailed(body, Some(Box::new(trailers)))
             }
             Outgoing::Stream(body) => {
-                let left = declared_length(headers).or_else(|| body.size_hint().exact());
+                let left = declared_length(headers.get_all(header::CONTENT_LENGTH))
+                    .or_else(|| body.size_hint().exact());
                 match left {
                     Some(length) => headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length)),
-                    None => headers.remove(header::CONTENT_LENGTH),
-                };
+                    None => drop(headers.remove(header::CONTENT_LENGTH)),
+                }
                 Payload::Stream(Box::new(Measured { body, left }))
             }
         }
@@ -178,19 +193,16 @@ impl Measured {
 }
 
 /// Leaves out what concerns the hop before, except that trailers are understood.
-pub fn strip(headers: &mut HeaderMap) {
-    for name in [header::TRANSFER_ENCODING, header::CONNECTION, header::UPGRADE] {
-        headers.remove(name);
-    }
-    let trailers = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"trailers");
-    if headers.get(header::TE).is_some_and(|value| !trailers(value)) {
-        headers.remove(header::TE);
-    }
+pub fn strip(headers: &mut Headers) {
+    headers.retain(|name, value| match *name {
+        header::TRANSFER_ENCODING | header::CONNECTION | header::UPGRADE => false,
+        header::TE => value.as_bytes().eq_ignore_ascii_case(b"trailers"),
+        _ => true,
+    });
 }
 
-/// The length that the one `content-length` header tells.
-pub fn declared_length(headers: &HeaderMap) -> Option<u64> {
-    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+/// The length that `values` of `content-length` tell, when there is one.
+pub fn declared_length<'a>(mut values: impl Iterator<Item = &'a HeaderValue>) -> Option<u64> {
     match (values.next(), values.next()) {
         (Some(value), None) => {
             let text = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?;

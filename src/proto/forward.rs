@@ -4,11 +4,11 @@
 //! say what is to follow: element *i* is hop *i*. With all six a chain starts; with the three alone a request is
 //! the last of one, and an ordinary request; any other mix is a mistake, and nothing is sent anywhere.
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 use url::Url;
 use uuid::Uuid;
 
-use crate::wire::{Code, Fault, Side, Target, job::Hop, show::beginning};
+use crate::wire::{Code, Fault, Headers, Side, Target, job::Hop, show::beginning};
 
 /// What the headers of a request say.
 #[derive(Debug, PartialEq)]
@@ -36,7 +36,7 @@ pub struct Forward {
 ///
 /// # Errors
 /// What is wrong with them, and with which.
-pub fn read(headers: &mut HeaderMap, max_hops: usize) -> Result<Asked, Fault> {
+pub fn read(headers: &mut Headers, max_hops: usize) -> Result<Asked, Fault> {
     let fixed = [ID, ERRORS_TO, REFERER].map(|name| headers.contains_key(&name));
     let lists = [TO, QUERY_PARAMS, METHOD].map(|name| headers.contains_key(&name));
     if !fixed.contains(&true) && !lists.contains(&true) {
@@ -71,7 +71,7 @@ pub fn read(headers: &mut HeaderMap, max_hops: usize) -> Result<Asked, Fault> {
     Ok(Asked::Forward(Forward { id, errors_to, hops }))
 }
 
-fn hops(headers: &HeaderMap, max_hops: usize) -> Result<Vec<Hop>, Fault> {
+fn hops(headers: &Headers, max_hops: usize) -> Result<Vec<Hop>, Fault> {
     let [to, params, methods] = [list(headers, &TO)?, list(headers, &QUERY_PARAMS)?, list(headers, &METHOD)?];
     if to.len() != params.len() || to.len() != methods.len() {
         return Err(mistake(format!(
@@ -159,8 +159,8 @@ pub fn destination(name: &HeaderName, text: &str) -> Result<Target, Fault> {
 }
 
 /// The one value of a header, as text.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, Fault> {
-    let mut values = headers.get_all(name).iter();
+fn only<'a>(headers: &'a Headers, name: &HeaderName) -> Result<&'a str, Fault> {
+    let mut values = headers.get_all(name);
     match (values.next(), values.next()) {
         (Some(value), None) => {
             value.to_str().map(str::trim).map_err(|_| mistake(format!("{} is not text", shown(name))))
@@ -170,7 +170,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, Fault>
 }
 
 /// The elements of a list, whether it stands in one line or in several.
-fn list(headers: &HeaderMap, name: &HeaderName) -> Result<Vec<String>, Fault> {
+fn list(headers: &Headers, name: &HeaderName) -> Result<Vec<String>, Fault> {
     let mut elements = Vec::new();
     for value in headers.get_all(name) {
         let value = value.to_str().map_err(|_| mistake(format!("{} is not text", shown(name))))?;
@@ -241,10 +241,10 @@ mod tests {
         ("x-forward-referer", "ORIGIN"),
     ];
 
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn headers(pairs: &[(&'static str, &str)]) -> Headers {
+        let mut headers = Headers::new();
         for (name, value) in pairs {
-            headers.append(*name, HeaderValue::from_str(value).unwrap());
+            headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
         }
         headers
     }
@@ -286,7 +286,7 @@ mod tests {
             ("x-forward-query-params", "a=b"),
             ("x-forward-method", "POST, PUT"),
         ] {
-            all.append(name, HeaderValue::from_str(value).unwrap());
+            all.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
         }
         let Asked::Forward(forward) = read(&mut all, 2).unwrap() else { panic!("a chain") };
         assert_eq!(forward.hops[1].url, "http://two.com?a=b");

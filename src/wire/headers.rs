@@ -3,10 +3,7 @@
 use std::{fmt, net::IpAddr};
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Version, header,
-    header::{Entry, InvalidHeaderName},
-};
+use http::{HeaderName, HeaderValue, Version, header, header::InvalidHeaderName};
 
 mod list;
 
@@ -14,17 +11,15 @@ pub use list::Headers;
 
 /// Headers that concern one connection only (RFC 9110 §7.6.1), besides those that `Connection` names.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-    )
+    match *name {
+        header::CONNECTION
+        | header::PROXY_AUTHENTICATE
+        | header::PROXY_AUTHORIZATION
+        | header::TE
+        | header::TRANSFER_ENCODING
+        | header::UPGRADE => true,
+        _ => matches!(name.as_str(), "keep-alive" | "proxy-connection"),
+    }
 }
 
 /// Headers that this file adds to a request.
@@ -99,8 +94,9 @@ pub fn name(text: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
 }
 
 /// The headers of a request that may pass on.
-pub fn for_origin(headers: HeaderMap, caller: &Caller) -> HeaderMap {
-    let mut kept = without(headers, ADDED, |name| {
+pub fn for_origin(headers: Headers, caller: &Caller) -> Headers {
+    let mut kept = headers;
+    leave_out(&mut kept, |name| {
         // An expectation is met here, where the body is read.
         *name == header::EXPECT
             || name.as_str().starts_with(RESERVED_PREFIX)
@@ -113,7 +109,7 @@ pub fn for_origin(headers: HeaderMap, caller: &Caller) -> HeaderMap {
 }
 
 /// Tells the origin what was stripped from the front of the path. A proxy in front may have stripped some, too.
-pub fn add_prefix(headers: &mut HeaderMap, stripped: HeaderValue) {
+pub fn add_prefix(headers: &mut Headers, stripped: HeaderValue) {
     let before = headers.get(X_FORWARDED_PREFIX).map(HeaderValue::as_bytes).unwrap_or_default();
     let whole = [before.strip_suffix(b"/").unwrap_or(before), stripped.as_bytes()].concat();
     if let Ok(whole) = HeaderValue::from_maybe_shared(Bytes::from(whole)) {
@@ -122,32 +118,32 @@ pub fn add_prefix(headers: &mut HeaderMap, stripped: HeaderValue) {
 }
 
 /// The headers of a response that may pass on.
-pub fn for_caller(headers: HeaderMap, origin_version: Version) -> HeaderMap {
-    let mut kept = without(headers, 1, |_| false);
+pub fn for_caller(headers: Headers, origin_version: Version) -> Headers {
+    let mut kept = end_to_end(headers);
     add_via(&mut kept, origin_version);
     kept
 }
 
 /// Sets a header, unless the value is none that can be set.
-pub fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+pub fn set(headers: &mut Headers, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
 }
 
 /// Whether `Connection` names `option`.
-pub fn has_option(headers: &HeaderMap, option: &str) -> bool {
-    let values = headers.get_all(header::CONNECTION).iter();
+pub fn has_option(headers: &Headers, option: &str) -> bool {
+    let values = headers.get_all(header::CONNECTION);
     values.flat_map(list).any(|name| name.eq_ignore_ascii_case(option.as_bytes()))
 }
 
 /// Whether the caller can take trailers: the one thing in `TE` that is meant for the origin as well.
-pub fn wants_trailers(headers: &HeaderMap) -> bool {
-    headers.get_all(header::TE).iter().flat_map(list).any(|name| name.eq_ignore_ascii_case(b"trailers"))
+pub fn wants_trailers(headers: &Headers) -> bool {
+    headers.get_all(header::TE).flat_map(list).any(|name| name.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Whether it is gRPC, whose streams may be silent for as long as they like.
-pub fn is_grpc(headers: &HeaderMap) -> bool {
+pub fn is_grpc(headers: &Headers) -> bool {
     let content = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     content.is_some_and(|content| content.starts_with(b"application/grpc"))
 }
@@ -159,13 +155,12 @@ fn list(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
 /// The address of whoever is behind the trusted proxies that a request came through: the last of
 /// `X-Forwarded-For` or of `Forwarded` that is not one of them. None when nobody says, or two say different
 /// things: what a proxy does not set itself may be the caller's.
-pub fn behind_proxies(headers: &HeaderMap, peer: Peer, trusts: impl Fn(Peer) -> bool) -> Option<IpAddr> {
+pub fn behind_proxies(headers: &Headers, peer: Peer, trusts: impl Fn(Peer) -> bool) -> Option<IpAddr> {
     let told = |name: &HeaderName, read: fn(&str) -> Option<IpAddr>| {
         if !headers.contains_key(name) {
             return None;
         }
-        let values: Option<Vec<&str>> =
-            headers.get_all(name).iter().map(|value| value.to_str().ok()).collect();
+        let values: Option<Vec<&str>> = headers.get_all(name).map(|value| value.to_str().ok()).collect();
         let hops: Option<Vec<IpAddr>> =
             values.map(|values| values.join(",")).and_then(|all| all.split(',').map(read).collect());
         let hops = hops.unwrap_or_default();
@@ -194,45 +189,25 @@ fn node(text: &str) -> Option<IpAddr> {
 }
 
 /// Whether a proxy says that its caller uses TLS.
-pub fn used_tls(headers: &HeaderMap) -> bool {
+pub fn used_tls(headers: &Headers) -> bool {
     headers.get(X_FORWARDED_PROTO).is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"))
 }
 
 /// Everything but hop-by-hop headers.
-pub fn end_to_end(headers: HeaderMap) -> HeaderMap {
-    without(headers, 0, |_| false)
+pub fn end_to_end(mut headers: Headers) -> Headers {
+    leave_out(&mut headers, |_| false);
+    headers
 }
 
-/// Everything but hop-by-hop headers and those `drop` names, in the order it came.
-///
-/// `HeaderMap::remove` swaps the last entry into the gap, so the order is kept by rebuilding, and only
-/// when there is something to leave out, with room for `more`.
-fn without(headers: HeaderMap, more: usize, drop: impl Fn(&HeaderName) -> bool) -> HeaderMap {
-    let named = connection_options(&headers);
-    let leave = |name: &HeaderName| is_hop_by_hop(name) || named.contains(name) || drop(name);
-    let left_out = headers.keys().filter(|name| leave(name)).count();
-    if left_out == 0 {
-        return headers;
-    }
-    let mut kept = HeaderMap::with_capacity(headers.len() - left_out + more);
-    let mut keep = false;
-    let mut last = None;
-    for (name, value) in headers {
-        if let Some(name) = name {
-            keep = !leave(&name);
-            last = Some(name);
-        }
-        if let (true, Some(name)) = (keep, &last) {
-            kept.append(name.clone(), value);
-        }
-    }
-    kept
+/// Leaves out hop-by-hop headers and those that `drop` names.
+fn leave_out(headers: &mut Headers, drop: impl Fn(&HeaderName) -> bool) {
+    let named = connection_options(headers);
+    headers.retain(|name, _| !(is_hop_by_hop(name) || named.contains(name) || drop(name)));
 }
 
-fn connection_options(headers: &HeaderMap) -> Vec<HeaderName> {
+fn connection_options(headers: &Headers) -> Vec<HeaderName> {
     headers
         .get_all(header::CONNECTION)
-        .iter()
         .flat_map(|value| value.as_bytes().split(|&b| b == b','))
         .filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok())
         // `Connection: host` must not cost the origin its Host, nor `content-length` the framing.
@@ -255,7 +230,7 @@ fn is_forwarding(name: &HeaderName) -> bool {
 
 /// `Forwarded` (RFC 7239) and its older relatives. What a trusted proxy said is continued; for
 /// anybody else it starts here.
-fn add_forwarding(headers: &mut HeaderMap, caller: &Caller) {
+fn add_forwarding(headers: &mut Headers, caller: &Caller) {
     let scheme = if caller.tls { "https" } else { "http" };
     let host = headers.get(header::HOST).cloned();
     let address = text_of(caller.peer);
@@ -274,9 +249,9 @@ fn add_forwarding(headers: &mut HeaderMap, caller: &Caller) {
             append_to_list(headers, name, element);
         }
     }
-    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
+    headers.set_default(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     if let Some(host) = host {
-        headers.entry(X_FORWARDED_HOST).or_insert(host);
+        headers.set_default(X_FORWARDED_HOST, host);
     }
 }
 
@@ -324,7 +299,7 @@ fn push_quoted(out: &mut String, value: &str) {
 }
 
 /// What it came by, and our pseudonym.
-fn add_via(headers: &mut HeaderMap, version: Version) {
+fn add_via(headers: &mut Headers, version: Version) {
     append_to_list(
         headers,
         header::VIA,
@@ -339,16 +314,14 @@ fn add_via(headers: &mut HeaderMap, version: Version) {
 }
 
 /// Adds an element to a comma-separated list, in one line with what is there.
-fn append_to_list(headers: &mut HeaderMap, name: HeaderName, element: HeaderValue) {
-    match headers.entry(name) {
-        Entry::Vacant(entry) => drop(entry.insert(element)),
-        Entry::Occupied(mut entry) => {
-            let mut list: Vec<&[u8]> = entry.iter().map(HeaderValue::as_bytes).collect();
-            list.push(element.as_bytes());
-            if let Some(list) = value(list.join(&b", "[..])) {
-                entry.insert(list);
-            }
-        }
+fn append_to_list(headers: &mut Headers, name: HeaderName, element: HeaderValue) {
+    if !headers.contains_key(&name) {
+        return headers.append(name, element);
+    }
+    let mut list: Vec<&[u8]> = headers.get_all(&name).map(HeaderValue::as_bytes).collect();
+    list.push(element.as_bytes());
+    if let Some(list) = value(list.join(&b", "[..])) {
+        headers.insert(name, list);
     }
 }
 
@@ -365,9 +338,9 @@ mod tests {
     fn the_address_behind_proxies_is_the_last_that_is_none_of_them() {
         let proxy: IpAddr = "10.0.0.1".parse().unwrap();
         let at = |pairs: &[(&'static str, &str)]| {
-            let mut headers = HeaderMap::new();
+            let mut headers = Headers::new();
             for (name, value) in pairs {
-                headers.append(*name, HeaderValue::from_str(value).unwrap());
+                headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
             }
             let trusts =
                 |peer| matches!(peer, Peer::Address(IpAddr::V4(address)) if address.octets()[0] == 10);
@@ -503,7 +476,7 @@ mod tests {
             ]),
             Version::HTTP_11,
         );
-        let cookies: Vec<_> = kept.get_all("set-cookie").iter().collect();
+        let cookies: Vec<_> = kept.get_all("set-cookie").collect();
         assert_eq!(cookies, ["a=1", "b=2"]);
         assert_eq!(kept["via"], "1.0 other, 1.1 relay");
     }
@@ -517,15 +490,15 @@ mod tests {
         }
     }
 
-    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn map(pairs: &[(&'static str, &'static str)]) -> Headers {
+        let mut headers = Headers::new();
         for (name, value) in pairs {
-            headers.append(*name, HeaderValue::from_static(value));
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         headers
     }
 
-    fn names(headers: &HeaderMap) -> Vec<&str> {
+    fn names(headers: &Headers) -> Vec<&str> {
         headers.keys().map(HeaderName::as_str).collect()
     }
 }

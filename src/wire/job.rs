@@ -4,12 +4,13 @@
 use std::{fmt, str::FromStr};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
 use super::{
     fault::Fault,
+    headers::Headers,
     ids::{Name, ProcessId},
     message::{Error, VERSION},
 };
@@ -299,12 +300,12 @@ impl Outcome {
 
 impl Content {
     /// `headers` and a body that is stored with them.
-    pub fn whole(headers: &HeaderMap, body: &Bytes) -> Self {
+    pub fn whole(headers: &Headers, body: &Bytes) -> Self {
         Content { body: body.to_vec(), size: body.len() as u64, ..Content::apart(headers, None, 0) }
     }
 
     /// `headers` and a body of `size` bytes that is an object of its own.
-    pub fn apart(headers: &HeaderMap, object: Option<String>, size: u64) -> Self {
+    pub fn apart(headers: &Headers, object: Option<String>, size: u64) -> Self {
         let pair = |(name, value): (&HeaderName, &HeaderValue)| {
             (name.as_str().to_owned(), serde_bytes::ByteBuf::from(value.as_bytes()))
         };
@@ -312,12 +313,12 @@ impl Content {
     }
 
     /// Bytes of `headers` as a record has them, about.
-    pub fn size_of(headers: &HeaderMap) -> usize {
+    pub fn size_of(headers: &Headers) -> usize {
         headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 8).sum()
     }
 
     /// The headers. What can't be one is left out: it was one when it was stored.
-    pub fn header_map(&self) -> HeaderMap {
+    pub fn headers(&self) -> Headers {
         let pair = |(name, value): &(String, serde_bytes::ByteBuf)| {
             Some((HeaderName::from_str(name).ok()?, HeaderValue::from_bytes(value).ok()?))
         };

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     allow::{self, Allow},
     fault::{Code, Fault, Side},
+    headers::Headers,
     ids::{Name, ProcessId, RequestId},
     route::Route,
 };
@@ -37,7 +38,7 @@ pub struct Request {
     /// whole URL.
     pub url: String,
     /// Header pairs: name in lower case, value as bytes.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// The whole body, or with `stream` its beginning.
     pub body: Bytes,
     /// Whether the rest of the body follows in frames.
@@ -70,7 +71,7 @@ pub struct Reply {
     /// The HTTP status; absent in an error.
     pub status_code: Option<StatusCode>,
     /// Header pairs, as in a request.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// The whole body, or with `stream` its beginning; absent in an error.
     pub body: Option<Bytes>,
     /// Whether the rest of the body, or with 101 the other protocol, follows in frames.
@@ -326,7 +327,7 @@ impl Request {
             upstream_target: upstream,
             method: Method::GET,
             url: "/".to_owned(),
-            headers: HeaderMap::new(),
+            headers: Headers::new(),
             body: Bytes::new(),
             stream: false,
             trailers: HeaderMap::new(),
@@ -340,7 +341,7 @@ impl Request {
 
 impl Reply {
     /// A response.
-    pub fn response(to: RequestId, status: StatusCode, headers: HeaderMap, body: Bytes) -> Self {
+    pub fn response(to: RequestId, status: StatusCode, headers: Headers, body: Bytes) -> Self {
         Reply { status_code: Some(status), headers, body: Some(body), ..Reply::empty(to) }
     }
 
@@ -357,7 +358,7 @@ impl Reply {
             upstream_id: None,
             upstream_req_id: None,
             status_code: None,
-            headers: HeaderMap::new(),
+            headers: Headers::new(),
             body: None,
             stream: false,
             trailers: HeaderMap::new(),

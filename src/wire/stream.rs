@@ -73,7 +73,7 @@ impl StreamMessage {
     pub fn encode(&self) -> Bytes {
         let room = match &self.word {
             Word::Frame { data, end, .. } => {
-                data.len() + end.as_ref().map_or(0, |end| writer::room(&end.trailers))
+                data.len() + end.as_ref().map_or(0, |end| writer::room(end.trailers.iter()))
             }
             Word::Credit { .. } | Word::Position { .. } | Word::Done | Word::Stop | Word::Cancel => 0,
             Word::Cut(error) => error.message.len(),
@@ -88,7 +88,7 @@ impl StreamMessage {
                 if let Some(End { length, trailers }) = end {
                     map.field("length").number(*length);
                     if !trailers.is_empty() {
-                        map.field("trailers").headers(trailers);
+                        map.field("trailers").headers(trailers.len(), trailers.iter());
                     }
                 }
             }
@@ -120,7 +120,7 @@ impl StreamMessage {
             b"seq" => once_or_nil(&mut seq, value, Reader::number),
             b"data" => once_or_nil(&mut data, value, Reader::bytes),
             b"length" => once_or_nil(&mut length, value, Reader::number),
-            b"trailers" => once(&mut trailers, pairs(value, &backing)?),
+            b"trailers" => once(&mut trailers, HeaderMap::from(pairs(value, &backing)?)),
             b"frames" => once_or_nil(&mut frames, value, Reader::number),
             b"credit" => once_or_nil(&mut credit, value, Reader::number),
             b"done" => once(&mut done, value.flag()?),

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use relay::{
     bus::{Bus, Subscription},
     wire::{
-        Error, Here, Name, ProcessId, Reply, Request, RequestId, Side,
+        Error, Headers, Here, Name, ProcessId, Reply, Request, RequestId, Side,
         codec::{decode, decode_reply, encode},
         message::VERSION,
     },
@@ -51,7 +51,7 @@ impl Asker {
         self.number += 1;
         let upstream: Name = upstream.parse().unwrap();
         let id = RequestId::new(&self.own, &upstream, self.number);
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::new();
         headers.insert(header::HOST, HeaderValue::from_static("elsewhere.example"));
         let request = Request {
             v: VERSION,

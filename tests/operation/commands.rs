@@ -52,8 +52,8 @@ async fn ps_says_when_nobody_or_no_nats_is_there() {
 async fn decode_prints_a_message_as_text() {
     let name: Name = "hello".parse().unwrap();
     let process: ProcessId = "client.abc".parse().unwrap();
-    let mut headers = http::HeaderMap::new();
-    headers.insert("set-cookie", http::HeaderValue::from_static("hidden=1"));
+    let mut headers = relay::wire::Headers::new();
+    headers.insert(http::header::SET_COOKIE, http::HeaderValue::from_static("hidden=1"));
     let status = http::StatusCode::OK;
     let reply = Reply::response(RequestId::new(&process, &name, 0x2a), status, headers, "some text".into());
     let message = encode(&reply);

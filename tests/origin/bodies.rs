@@ -1,6 +1,6 @@
 //! Bodies over HTTP/1: both ways at once, early answers, cuts, trailers, and what is kept afterwards.
 
-use http::Method;
+use http::{Method, header};
 use relay::{origin::Outgoing, wire::Code};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -44,7 +44,7 @@ async fn a_stream_of_known_length_keeps_its_length() {
     let server = Origin::echo().await;
     let origin = origin(&server.url(), &[]);
     let (feed, mut call) = feed();
-    call.headers.insert("content-length", 6.into());
+    call.headers.insert(header::CONTENT_LENGTH, 6.into());
     feed.data("sec");
     feed.data("ret");
     drop(feed);
@@ -74,7 +74,7 @@ async fn a_whole_body_has_its_own_length_whatever_the_caller_says() {
     for claimed in ["2", "200", "4, 4", "x"] {
         let mut call = post("/", "four");
         call.headers.extend(headers(&[("transfer-encoding", "chunked"), ("connection", "close")]));
-        call.headers.append("content-length", claimed.parse().unwrap());
+        call.headers.append(header::CONTENT_LENGTH, claimed.parse().unwrap());
         ends_with(timely(origin.call(call, None)).await.unwrap(), "four").await;
         let seen = server.last();
         assert_eq!((seen.value("content-length"), seen.value("transfer-encoding")), ("4".into(), "".into()));
@@ -157,7 +157,7 @@ async fn a_cut_body_never_looks_whole_to_the_origin() {
         let origin = origin(&server.url(), &[]);
         let (feed, mut call) = feed();
         if let Some(length) = length {
-            call.headers.insert("content-length", length.parse().unwrap());
+            call.headers.insert(header::CONTENT_LENGTH, length.parse().unwrap());
         }
         feed.data("half");
         let called = async {
@@ -180,7 +180,7 @@ async fn a_body_of_another_length_than_told_is_a_cut_one() {
         let server = Origin::echo().await;
         let origin = origin(&server.url(), &[]);
         let (feed, mut call) = feed();
-        call.headers.insert("content-length", length.into());
+        call.headers.insert(header::CONTENT_LENGTH, length.into());
         feed.data("short");
         drop(feed);
         let fault = timely(origin.call(call, None)).await.err().expect("no answer");
@@ -206,12 +206,12 @@ async fn trailers_pass_both_ways() {
     streamed.headers.extend(headers(&[("te", "trailers"), ("trailer", "x-sum")]));
     feed.data("data");
     feed.trailers(&[("x-sum", "1")]);
-    let whole = Outgoing::Whole { body: "data".into(), trailers: Some(headers(&[("x-sum", "1")])) };
+    let whole = Outgoing::Whole { body: "data".into(), trailers: Some(map(&[("x-sum", "1")])) };
     let whole = call(Method::POST, "/", whole);
     for (call, te) in [(streamed, true), (whole, false)] {
         let mut answer = timely(origin.call(call, None)).await.unwrap();
         let (body, trailers) = rest(&mut answer).await.unwrap();
-        assert_eq!((body.as_str(), trailers), ("ok", headers(&[("x-end", "yes")])));
+        assert_eq!((body.as_str(), trailers), ("ok", map(&[("x-end", "yes")])));
         let request = server.told().await.to_lowercase();
         assert!(request.contains("trailer: x-sum") && request.contains("4\r\ndata"), "{request}");
         assert_eq!(request.contains("te: trailers") && request.contains("connection: te"), te, "{request}");

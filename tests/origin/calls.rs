@@ -13,7 +13,7 @@ use http_body::{Body, Frame};
 use relay::{
     config::{self, Command},
     origin::{Answer, BodyCut, Call, Egress, Origin, Outgoing},
-    wire::{Code, Fault, Side},
+    wire::{Code, Fault, Headers, Side},
 };
 use tokio::sync::mpsc;
 
@@ -61,11 +61,16 @@ pub fn feed() -> (Feed, Call) {
 }
 
 /// Headers.
-pub fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+pub fn headers(pairs: &[(&'static str, &'static str)]) -> Headers {
     let pair = |(name, value): &(&'static str, &'static str)| {
         (HeaderName::from_static(name), HeaderValue::from_static(value))
     };
     pairs.iter().map(pair).collect()
+}
+
+/// The same as trailers, or for whoever speaks HTTP by a library.
+pub fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+    headers(pairs).into()
 }
 
 /// The other end of a body. It ends with its handle.
@@ -79,7 +84,7 @@ impl Feed {
 
     /// Sends trailers.
     pub fn trailers(&self, pairs: &[(&'static str, &'static str)]) {
-        self.0.send(Ok(Frame::trailers(headers(pairs)))).ok();
+        self.0.send(Ok(Frame::trailers(map(pairs)))).ok();
     }
 
     /// Ends the body before its end.

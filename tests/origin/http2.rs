@@ -7,7 +7,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, server};
-use http::{HeaderMap, Method, Request, Response, Version};
+use http::{HeaderMap, Method, Request, Response, Version, header};
 use relay::{origin::Outgoing, wire::Code};
 use tokio::sync::{mpsc, watch};
 
@@ -49,7 +49,7 @@ async fn the_authority_is_rewritten_when_the_host_is() {
     let answer = timely(rewriting.call(get("/"), None)).await.unwrap();
     ends_with(answer, &server.address()).await;
     let mut odd = get("/");
-    odd.headers.insert("host", "no host".parse().unwrap());
+    odd.headers.insert(header::HOST, "no host".parse().unwrap());
     let fault = timely(origin(&server.url(""), &[]).call(odd, None)).await.err().unwrap();
     assert_eq!((fault.code, fault.maybe_seen), (Code::BadRequest, false));
 }
@@ -65,8 +65,8 @@ async fn a_call_streams_both_ways_at_once_and_ends_with_trailers() {
             sending.send_data(data, false).unwrap();
         }
         let trailers = exchange.body.trailers().await.unwrap().expect("trailers");
-        assert_eq!(trailers, headers(&[("x-sum", "1")]));
-        sending.send_trailers(headers(&[("grpc-status", "0")])).unwrap();
+        assert_eq!(trailers, map(&[("x-sum", "1")]));
+        sending.send_trailers(map(&[("grpc-status", "0")])).unwrap();
     })
     .await;
     let origin = origin(&server.url(""), &[]);
@@ -79,7 +79,7 @@ async fn a_call_streams_both_ways_at_once_and_ends_with_trailers() {
     }
     feed.trailers(&[("x-sum", "1")]);
     let (body, trailers) = rest(&mut answer).await.unwrap();
-    assert_eq!((body.as_str(), trailers), ("", headers(&[("grpc-status", "0")])));
+    assert_eq!((body.as_str(), trailers), ("", map(&[("grpc-status", "0")])));
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn more_than_a_window_passes_both_ways() {
     .await;
     let origin = origin(&server.url(""), &[]);
     let large = "0123456789abcdef".repeat(1 << 17);
-    let whole = Outgoing::Whole { body: large.clone().into(), trailers: Some(headers(&[("x-end", "1")])) };
+    let whole = Outgoing::Whole { body: large.clone().into(), trailers: Some(map(&[("x-end", "1")])) };
     let answer = timely(origin.call(call(Method::PUT, "/", whole), None)).await.unwrap();
     ends_with(answer, &large).await;
 }
@@ -381,7 +381,7 @@ impl Respond {
     /// The head of a response.
     pub fn head(&mut self, status: u16, pairs: &[(&'static str, &'static str)]) -> h2::SendStream<Bytes> {
         let mut response = Response::builder().status(status).body(()).unwrap();
-        *response.headers_mut() = headers(pairs);
+        *response.headers_mut() = map(pairs);
         self.0.send_response(response, false).unwrap()
     }
 

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
-use relay::wire::{Here, ProcessId, Reply, RequestId, codec};
+use http::StatusCode;
+use relay::wire::{Headers, Here, ProcessId, Reply, RequestId, codec};
 use tokio::sync::watch;
 
 use crate::support::{
@@ -190,5 +190,5 @@ async fn not_ready(process: &Role, refused: &str) {
 
 /// An answer of somebody else's.
 fn forged(to: &RequestId) -> Bytes {
-    codec::encode(&Reply::response(to.clone(), StatusCode::OK, HeaderMap::new(), Bytes::from("forged")))
+    codec::encode(&Reply::response(to.clone(), StatusCode::OK, Headers::new(), Bytes::from("forged")))
 }

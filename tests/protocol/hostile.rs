@@ -4,12 +4,12 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use proptest::prelude::*;
 use relay::{
     proto::flow::{Flow, Heard},
     wire::{
-        Address, End, Kind, Name, ProcessId, Reply, Request, RequestId, StreamMessage, Word, codec,
+        Address, End, Headers, Kind, Name, ProcessId, Reply, Request, RequestId, StreamMessage, Word, codec,
         message::VERSION, show,
     },
 };
@@ -222,7 +222,11 @@ fn any_word() -> impl Strategy<Value = Word> {
     let end = prop::option::weighted(0.2, (number.clone(), any_headers()));
     let frame =
         (prop_oneof![4 => 0u64..8, 1 => any::<u64>()], any_body(), end).prop_map(|(seq, data, end)| {
-            Word::Frame { seq, data, end: end.map(|(length, trailers)| End { length, trailers }) }
+            Word::Frame {
+                seq,
+                data,
+                end: end.map(|(length, trailers)| End { length, trailers: trailers.into() }),
+            }
         });
     prop_oneof![
         6 => frame,
@@ -238,11 +242,11 @@ fn any_body() -> impl Strategy<Value = Bytes> {
     (bytes, 1..200usize).prop_map(|(bytes, times)| bytes.repeat(times).into())
 }
 
-fn any_headers() -> impl Strategy<Value = HeaderMap> {
+fn any_headers() -> impl Strategy<Value = Headers> {
     let value = prop::collection::vec((0x20u8..=0xff).prop_filter("DEL", |byte| *byte != 0x7f), 0..60);
     let pairs = prop::collection::vec(("[a-z0-9!#$%&'*+.^_`|~-]{1,30}", value), 0..30);
     pairs.prop_map(|pairs| {
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::new();
         for (name, value) in pairs {
             headers.append(
                 HeaderName::from_bytes(name.as_bytes()).unwrap(),

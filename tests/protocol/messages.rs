@@ -1,11 +1,11 @@
 //! One of each message, and how a message is read by its name.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use relay::wire::{
-    Ack, CacheStats, Claim, Code, End, Fault, Here, Hold, Job, JobId, JobState, Known, Lease, Lost, Meet,
-    Name, News, ProcessId, Purge, Purged, Refused, Reply, Request, RequestId, Route, Session, SessionId,
-    SessionState, Side, State, StreamMessage, Subjects, Word, codec,
+    Ack, CacheStats, Claim, Code, End, Fault, Headers, Here, Hold, Job, JobId, JobState, Known, Lease, Lost,
+    Meet, Name, News, ProcessId, Purge, Purged, Refused, Reply, Request, RequestId, Route, Session,
+    SessionId, SessionState, Side, State, StreamMessage, Subjects, Word, codec,
     job::{Content, Hop, JobKey, Logged},
     message::VERSION,
     session::{Role, Say, SessionKind, Token, upstream},
@@ -90,7 +90,7 @@ pub fn switched() -> Reply {
         upstream_req_id: Some(at_agent()),
         stream: true,
         upgrade: Some(HeaderValue::from_static("websocket")),
-        ..Reply::response(at_client(), StatusCode::SWITCHING_PROTOCOLS, HeaderMap::new(), Bytes::new())
+        ..Reply::response(at_client(), StatusCode::SWITCHING_PROTOCOLS, Headers::new(), Bytes::new())
     }
 }
 
@@ -103,7 +103,7 @@ pub fn frame() -> StreamMessage {
 }
 
 pub fn last_frame() -> StreamMessage {
-    let end = End { length: 4_294_967_296, trailers: pairs(&[("grpc-status", b"0")]) };
+    let end = End { length: 4_294_967_296, trailers: pairs(&[("grpc-status", b"0")]).into() };
     let word = Word::Frame { seq: 8, data: Bytes::new(), end: Some(end) };
     StreamMessage { to: at_client(), word }
 }
@@ -350,8 +350,8 @@ pub fn at_broker() -> RequestId {
     RequestId::new(&broker(), &hello(), 0x819c_0c43_0000_0001)
 }
 
-pub fn pairs(pairs: &[(&'static str, &[u8])]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+pub fn pairs(pairs: &[(&'static str, &[u8])]) -> Headers {
+    let mut headers = Headers::new();
     for (name, value) in pairs {
         headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap());
     }

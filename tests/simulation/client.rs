@@ -6,14 +6,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::Method;
 use relay::{
     proto::{
         Machine,
         exchange::{Command, Exchanges, Input},
     },
     wire::{
-        Ack, Address, Kind, Lost, Name, Request, StreamMessage, Word, codec,
+        Ack, Address, Headers, Kind, Lost, Name, Request, StreamMessage, Word, codec,
         ids::Numbers,
         message::{VERSION, millis},
     },
@@ -56,7 +56,7 @@ impl Client {
             upstream_target: upstream.clone(),
             method,
             url: format!("/{key}"),
-            headers: HeaderMap::new(),
+            headers: Headers::new(),
             body: Bytes::from_static(b"question"),
             stream: false,
             trailers: http::HeaderMap::new(),

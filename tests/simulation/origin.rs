@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
-use relay::wire::{Code, Fault, Reply, RequestId, Side};
+use http::StatusCode;
+use relay::wire::{Code, Fault, Headers, Reply, RequestId, Side};
 
 use crate::{
     bus::{At, Micros},
@@ -101,7 +101,7 @@ impl Origins {
             Ends::Breaks | Ends::Never => fault(Code::OriginBroken),
             Ends::Responds => {
                 let body = Bytes::from(key.to_string());
-                Reply::response(call.reply_to.clone(), StatusCode::OK, HeaderMap::new(), body)
+                Reply::response(call.reply_to.clone(), StatusCode::OK, Headers::new(), body)
             }
         };
         Some((key, reply))

@@ -1,9 +1,12 @@
 use std::time::{Instant, SystemTime};
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, header};
 
 use super::*;
-use crate::cache::{control::Wants, entry::Question, fresh::Times, key::Key};
+use crate::{
+    cache::{control::Wants, entry::Question, fresh::Times, key::Key},
+    wire::Headers,
+};
 
 #[test]
 fn every_reader_gets_every_byte_whenever_it_came() {
@@ -85,10 +88,10 @@ fn fill(limit: u64, persists: bool) -> (Arc<Fill>, Arc<Room>) {
 fn head() -> Arc<Head> {
     let now = Instant::now();
     let times = Times { asked: now, now, clock: SystemTime::UNIX_EPOCH };
-    let mut headers = HeaderMap::new();
-    headers.insert("cache-control", HeaderValue::from_static("max-age=60"));
+    let mut headers = Headers::new();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=60"));
     let key = Key::parse("http://a.example/").unwrap();
-    let question = Question { key, headers: HeaderMap::new(), wants: Wants::default(), head: false };
+    let question = Question { key, headers: Headers::new(), wants: Wants::default(), head: false };
     Arc::new(Head::of(&question, &"hello".parse().unwrap(), StatusCode::OK, &headers, &[], times).unwrap())
 }
 

@@ -1,4 +1,4 @@
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::*;
 
@@ -127,8 +127,8 @@ fn a_stored_response_is_used_as_both_sides_allow() {
     ] {
         let fresh = judge(200, &[("cache-control", said), ("etag", "\"a\"")], &[]).unwrap();
         let now = fresh.came + Duration::from_secs(later);
-        let mut headers = HeaderMap::new();
-        headers.insert("cache-control", HeaderValue::from_str(asked).unwrap());
+        let mut headers = Headers::new();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_str(asked).unwrap());
         assert_eq!(fresh.usable(&Wants::of(&headers), now), usable, "{said}; {later} s; {asked}");
     }
 }
@@ -147,8 +147,8 @@ fn a_stored_response_stands_in_for_an_error_when_it_may() {
         ("max-age=60, stale-if-error=10", 1, "no-cache", true),
     ] {
         let fresh = judge(200, &[("cache-control", said), ("etag", "\"a\"")], &[]).unwrap();
-        let mut headers = HeaderMap::new();
-        headers.insert("cache-control", HeaderValue::from_str(asked).unwrap());
+        let mut headers = Headers::new();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_str(asked).unwrap());
         let now = fresh.came + Duration::from_secs(later);
         assert_eq!(fresh.survives(&Wants::of(&headers), now), survives, "{said}; {later} s; {asked}");
     }
@@ -170,10 +170,10 @@ fn clock() -> SystemTime {
     httpdate::parse_http_date(DATE).unwrap()
 }
 
-fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn map(pairs: &[(&'static str, &'static str)]) -> Headers {
+    let mut headers = Headers::new();
     for (name, value) in pairs {
-        headers.append(*name, HeaderValue::from_static(value));
+        headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     headers
 }

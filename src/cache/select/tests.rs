@@ -1,5 +1,7 @@
 use crate::cache::{control::Wants, fresh::Times, key::Key};
 
+use http::HeaderName;
+
 use super::*;
 
 const MODIFIED: &str = "Sun, 06 Nov 1994 08:00:00 GMT";
@@ -102,10 +104,10 @@ fn ask(asked: &[(&'static str, &'static str)], head: bool) -> Answer {
     answer(&question, &head, Some(100), now)
 }
 
-fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn map(pairs: &[(&'static str, &'static str)]) -> Headers {
+    let mut headers = Headers::new();
     for (name, value) in pairs {
-        headers.append(*name, HeaderValue::from_static(value));
+        headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     headers
 }

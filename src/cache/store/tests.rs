@@ -213,14 +213,14 @@ fn response(
     let times = Times { asked: now, now, clock: SystemTime::UNIX_EPOCH };
     let mut headers = map(headers);
     let tags = take_tags(&mut headers);
-    headers.entry("cache-control").or_insert(HeaderValue::from_static("max-age=60"));
+    headers.set_default(header::CACHE_CONTROL, HeaderValue::from_static("max-age=60"));
     let upstream = "hello".parse().unwrap();
     let head = Head::of(&question(PAGE, asked), &upstream, StatusCode::OK, &headers, &tags, times).unwrap();
     Stored { head: Arc::new(head), body: Pieces::copy(&vec![0; bytes]) }
 }
 
-fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn map(pairs: &[(&'static str, &'static str)]) -> Headers {
+    let mut headers = Headers::new();
     for (name, value) in pairs {
         headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
     }

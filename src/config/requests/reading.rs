@@ -3,11 +3,14 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use bytesize::ByteSize;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use toml::{Table, Value};
 
 use super::{BodyKind, Definition, Expected, Requests, ResponseKind, Secrets, To, template};
-use crate::config::{HostHeader, Origin, OriginUrl, Switch};
+use crate::{
+    config::{HostHeader, Origin, OriginUrl, Switch},
+    wire::Headers,
+};
 
 /// Reads the text of a file.
 ///
@@ -274,8 +277,8 @@ impl Section<'_> {
         found
     }
 
-    fn headers(&mut self) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn headers(&mut self) -> Headers {
+        let mut headers = Headers::new();
         let table = match self.table.get("headers") {
             None => return headers,
             Some(Value::Table(table)) => table,
@@ -290,7 +293,7 @@ impl Section<'_> {
                 (Some(header::AUTHORIZATION), _) => {
                     self.wrong(&place, "a secret does not belong in this file; use 'auth'");
                 }
-                (Some(name), Some(Ok(value))) => drop(headers.insert(name, value)),
+                (Some(name), Some(Ok(value))) => headers.insert(name, value),
                 (_, Some(Err(_))) => self.wrong(&place, "has a character that a header can't have"),
                 (_, None) => self.wrong(&place, "must be a text"),
                 (None, _) => {}

@@ -1,6 +1,6 @@
 //! What a request is to a cache, and what the cache needs of requests and responses besides.
 
-use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use http::{HeaderName, Method, StatusCode, header};
 
 use crate::{
     cache::{
@@ -12,7 +12,10 @@ use crate::{
         relay::{Asked, Outcome},
         served::Decision,
     },
-    wire::headers::{X_FORWARDED_HOST, X_FORWARDED_PROTO},
+    wire::{
+        Headers,
+        headers::{X_FORWARDED_HOST, X_FORWARDED_PROTO},
+    },
 };
 
 /// What a request is to a cache.
@@ -79,9 +82,9 @@ fn is_seen_as_another(asked: &Asked, host: &str) -> bool {
     let headers = &asked.head.headers;
     let other_host = |told: &[u8]| !told.trim_ascii().eq_ignore_ascii_case(host.as_bytes());
     let scheme = scheme(asked);
-    let lists = headers.get_all(header::FORWARDED).iter();
+    let lists = headers.get_all(header::FORWARDED);
     let mut pairs = lists.flat_map(|list| list.as_bytes().split(|&b| matches!(b, b',' | b';')));
-    headers.get_all(X_FORWARDED_HOST).iter().any(|told| other_host(told.as_bytes()))
+    headers.get_all(X_FORWARDED_HOST).any(|told| other_host(told.as_bytes()))
         || pairs.any(|pair| {
             let mut sides = pair.splitn(2, |&b| b == b'=').map(<[u8]>::trim_ascii);
             let name = sides.next().unwrap_or_default().to_ascii_lowercase();
@@ -98,13 +101,8 @@ fn is_seen_as_another(asked: &Asked, host: &str) -> bool {
 impl Asked {
     /// The same once more; it has no body.
     pub fn again(&self) -> Box<Asked> {
-        let mut head = http::Request::new(()).into_parts().0;
-        head.method = self.head.method.clone();
-        head.uri = self.head.uri.clone();
-        head.version = self.head.version;
-        head.headers = self.head.headers.clone();
         Box::new(Asked {
-            head,
+            head: self.head.clone(),
             url: self.url.clone(),
             body: None,
             upgrade: None,
@@ -119,34 +117,34 @@ impl Outcome {
     /// Its status.
     pub fn status(&self) -> StatusCode {
         match self {
-            Outcome::Whole(response) | Outcome::Job(response) => response.status(),
-            Outcome::Streamed(response, ..) | Outcome::Upgraded(response, _) => response.status(),
-            Outcome::Stored(response, _) => response.status(),
-            Outcome::Followed(response, ..) => response.status(),
+            Outcome::Whole(response) | Outcome::Job(response) => response.status,
+            Outcome::Streamed(response, ..) | Outcome::Upgraded(response, _) => response.status,
+            Outcome::Stored(response, _) => response.status,
+            Outcome::Followed(response, ..) => response.status,
         }
     }
 
     /// Its headers.
-    pub fn headers(&self) -> &HeaderMap {
+    pub fn headers(&self) -> &Headers {
         match self {
-            Outcome::Whole(response) | Outcome::Job(response) => response.headers(),
-            Outcome::Streamed(response, ..) | Outcome::Upgraded(response, _) => response.headers(),
-            Outcome::Stored(response, _) => response.headers(),
-            Outcome::Followed(response, ..) => response.headers(),
+            Outcome::Whole(response) | Outcome::Job(response) => &response.headers,
+            Outcome::Streamed(response, ..) | Outcome::Upgraded(response, _) => &response.headers,
+            Outcome::Stored(response, _) => &response.headers,
+            Outcome::Followed(response, ..) => &response.headers,
         }
     }
 
     /// Its headers, when it came from an agent.
-    pub fn headers_mut(&mut self) -> Option<&mut HeaderMap> {
+    pub fn headers_mut(&mut self) -> Option<&mut Headers> {
         match self {
-            Outcome::Whole(response) => Some(response.headers_mut()),
-            Outcome::Streamed(response, ..) => Some(response.headers_mut()),
+            Outcome::Whole(response) => Some(&mut response.headers),
+            Outcome::Streamed(response, ..) => Some(&mut response.headers),
             Outcome::Upgraded(..) | Outcome::Stored(..) | Outcome::Followed(..) | Outcome::Job(_) => None,
         }
     }
 
     /// Its headers, and the tags that were among them.
-    pub fn into_headers(mut self) -> (HeaderMap, Vec<Box<str>>) {
+    pub fn into_headers(mut self) -> (Headers, Vec<Box<str>>) {
         let mut headers = self.headers_mut().map(std::mem::take).unwrap_or_default();
         let tags = take_tags(&mut headers);
         (headers, tags)

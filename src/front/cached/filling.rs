@@ -3,7 +3,7 @@
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::HeaderMap;
 
 use super::{
     respond,
@@ -19,6 +19,7 @@ use crate::{
     front::{
         body::Stored as StoredBody,
         http::Ask,
+        message::Response,
         relay::Outcome,
         served::{Decision, InFlight, Told},
     },

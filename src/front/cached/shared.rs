@@ -8,14 +8,17 @@ use std::{
     time::Instant,
 };
 
-use http::{HeaderMap, header};
+use http::header;
 use tokio::sync::oneshot;
 
-use crate::cache::{
-    entry::{Head, Question, Stored},
-    fill::Fill,
-    key::Key,
-    store::{Cache, Found, Limits, Released, Resolution, Selector, Ticket},
+use crate::{
+    cache::{
+        entry::{Head, Question, Stored},
+        fill::Fill,
+        key::Key,
+        store::{Cache, Found, Limits, Released, Resolution, Selector, Ticket},
+    },
+    wire::Headers,
 };
 
 /// The cache of one client agent.
@@ -146,7 +149,7 @@ impl Shared {
     }
 
     /// Forgets what an unsafe request may have changed (RFC 9111 §4.4).
-    pub(super) fn invalidate(&self, changed: &Key, headers: &HeaderMap) {
+    pub(super) fn invalidate(&self, changed: &Key, headers: &Headers) {
         let beside = [header::LOCATION, header::CONTENT_LOCATION].into_iter().filter_map(|name| {
             let reference = headers.get(name)?.to_str().ok()?;
             changed.beside(reference)

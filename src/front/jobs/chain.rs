@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{header, response::Parts};
+use http::header;
 
 use super::{Desk, unavailable};
 use crate::{
@@ -18,7 +18,9 @@ use crate::{
         forward::{self, Forward},
         jobs,
     },
-    wire::{Code, Fault, Job, JobId, JobState, Side, codec, headers::set, job::Content, message::millis},
+    wire::{
+        Code, Fault, Headers, Job, JobId, JobState, Side, codec, headers::set, job::Content, message::millis,
+    },
 };
 
 impl<A: Ask> Front<A> {
@@ -45,8 +47,8 @@ impl<A: Ask> Front<A> {
             taken.give_up().await;
             return Ok(outcome);
         }
-        let (head, body) = whole(outcome, desk.settings.max_body).await?;
-        let answer = desk.content(&id, &head.headers, &body).await.map_err(after_the_first)?;
+        let (headers, body) = whole(outcome, desk.settings.max_body).await?;
+        let answer = desk.content(&id, &headers, &body).await.map_err(after_the_first)?;
         let mut job = taken.keep();
         (job.state, job.pause) = (JobState::Running, 0);
         job.only = desk.settings.forward_to.clone();
@@ -60,7 +62,7 @@ impl<A: Ask> Front<A> {
         stored.map_err(unavailable).map_err(after_the_first)?;
         self.ask.accepted("chain");
         let mut response = self.accepted(desk, &id, news, &told.served.id).await?;
-        set(response.headers_mut(), forward::ID, &forward.id.to_string());
+        set(&mut response.headers, forward::ID, &forward.id.to_string());
         Ok(Outcome::Job(response))
     }
 }
@@ -137,16 +139,15 @@ fn first_url(asked: &Asked) -> (String, String) {
 }
 
 /// A response with all of its body.
-async fn whole(outcome: Outcome, most: usize) -> Result<(Parts, Bytes), Fault> {
+async fn whole(outcome: Outcome, most: usize) -> Result<(Headers, Bytes), Fault> {
     match outcome {
         Outcome::Whole(response) => {
-            let (head, held) = response.into_parts();
-            let body = held.into_bytes();
-            if body.len() > most { Err(too_large(most)) } else { Ok((head, body)) }
+            let body = response.body.into_bytes();
+            if body.len() > most { Err(too_large(most)) } else { Ok((response.headers, body)) }
         }
         Outcome::Streamed(response, first, reader) => {
             let body = reader.whole(first, most, || too_large(most)).await?;
-            Ok((response.into_parts().0, body))
+            Ok((response.headers, body))
         }
         Outcome::Upgraded(..) | Outcome::Stored(..) | Outcome::Followed(..) | Outcome::Job(_) => {
             Err(Fault::new(Code::Internal, Side::Client, "a chain's first response is none that goes on"))

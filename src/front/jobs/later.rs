@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use http_body_util::{BodyExt, Limited};
 use ring::digest::{self, Digest};
 
@@ -14,12 +14,13 @@ use crate::{
     front::{
         body,
         http::{Ask, Front},
+        message::Head,
         relay::{Asked, Outcome},
         served::Told,
     },
     proto::{forward, routes},
     wire::{
-        Code, Fault, Job, JobId, JobState, Name, Side, codec,
+        Code, Fault, Headers, Job, JobId, JobState, Name, Side, codec,
         headers::{self, Caller, IDEMPOTENCY_KEY, set},
         job::{Hop, JobKey},
         message::VERSION,
@@ -85,7 +86,7 @@ impl<A: Ask> Front<A> {
             Err(trouble) => return Err(unavailable(trouble)),
         }
         let mut response = self.accepted(desk, &id, news, &told.served.id).await?;
-        set(response.headers_mut(), PREFERENCE_APPLIED, "respond-async");
+        set(&mut response.headers, PREFERENCE_APPLIED, "respond-async");
         Ok(Outcome::Job(response))
     }
 
@@ -139,7 +140,7 @@ impl Desk {
 
 /// The key by which a caller knows its request. Whoever has other credentials is another caller: a key is not
 /// secret, and what it leads to is.
-fn key_of(desk: &Desk, upstream: &Name, head: &http::request::Parts, url: &str, body: &Bytes) -> Option<Key> {
+fn key_of(desk: &Desk, upstream: &Name, head: &Head, url: &str, body: &Bytes) -> Option<Key> {
     let key = head.headers.get(IDEMPOTENCY_KEY)?;
     let value = |name: HeaderName| head.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
     let (authorization, cookie) = (value(header::AUTHORIZATION), value(header::COOKIE));
@@ -162,7 +163,7 @@ fn hash(parts: &[&[u8]]) -> Digest {
 }
 
 /// Where the response is to be posted.
-fn take_callback(headers: &mut HeaderMap) -> Result<Option<String>, Fault> {
+fn take_callback(headers: &mut Headers) -> Result<Option<String>, Fault> {
     let Some(value) = headers.remove(&CALLBACK) else { return Ok(None) };
     let url = value.to_str().unwrap_or_default().to_owned();
     match forward::destination(&CALLBACK, &url) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{Desk, JOB, Preferences, over_by, unavailable};
@@ -11,6 +11,7 @@ use crate::{
     front::{
         body::Held,
         http::{Ask, Front},
+        message::{Head, Response},
         relay::Outcome,
     },
     proto::{forward, jobs},
@@ -23,7 +24,7 @@ impl<A: Ask> Front<A> {
         &self,
         desk: &Desk,
         id: &str,
-        head: &Parts,
+        head: &Head,
         request: &RequestId,
     ) -> Result<Outcome, Fault> {
         let id = id.split('?').next().unwrap_or_default();
@@ -37,8 +38,8 @@ impl<A: Ask> Front<A> {
             Method::DELETE => desk.cancel(&id).await?,
             _ => {
                 let mut response = Response::new(Held::empty());
-                *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, DELETE"));
+                response.status = StatusCode::METHOD_NOT_ALLOWED;
+                response.headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, DELETE"));
                 response
             }
         };
@@ -67,13 +68,13 @@ impl<A: Ask> Front<A> {
         let stored = SystemTime::now().duration_since(record.stored).unwrap_or_default();
         let text = serde_json::to_string_pretty(&describe(&job, stored)).unwrap_or_default() + "\n";
         let mut response = Response::new(Held::new(text.into(), HeaderMap::new(), None));
-        let headers = response.headers_mut();
+        let headers = &mut response.headers;
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         set(headers, JOB, job.state.as_str());
         if !job.state.is_over() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            *response.status_mut() = if progress { StatusCode::OK } else { StatusCode::ACCEPTED };
+            response.status = if progress { StatusCode::OK } else { StatusCode::ACCEPTED };
         }
         Ok(response)
     }
@@ -98,7 +99,7 @@ impl Desk {
             match self.store.replace(&subject, record.revision, codec::encode(&cancelled)).await {
                 Ok(_) => {
                     let mut response = Response::new(Held::empty());
-                    *response.status_mut() = StatusCode::NO_CONTENT;
+                    response.status = StatusCode::NO_CONTENT;
                     return Ok(response);
                 }
                 Err(Trouble::Changed) => {}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use serde_json::value::RawValue;
 use url::form_urlencoded::Serializer;
 
@@ -11,7 +11,10 @@ use super::{
     json::{self, Members},
     read::{Ask, Refused, shown},
 };
-use crate::config::requests::{BodyKind, Definition, ResponseKind};
+use crate::{
+    config::requests::{BodyKind, Definition, ResponseKind},
+    wire::Headers,
+};
 
 /// A request that can be issued.
 #[derive(Debug)]
@@ -21,7 +24,7 @@ pub struct Prepared {
     /// The path and query.
     pub url: String,
     /// The headers.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// The body.
     pub body: Bytes,
     /// How long it may take.
@@ -46,15 +49,15 @@ pub fn build(definition: &Definition, ask: &Ask) -> Result<Prepared, (Refused, S
         Some(data) => body(definition.body, data).map_err(|why| (Refused::BadData, why))?,
     };
     if let Some(kind) = kind {
-        headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static(kind));
+        headers.set_default(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     }
     if body.is_empty() && matches!(definition.method, Method::POST | Method::PUT | Method::PATCH) {
         // Servers expect to be told that there is nothing (RFC 9110 §8.6).
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     let accept = if definition.response == ResponseKind::Json { "application/json" } else { "*/*" };
-    headers.entry(header::ACCEPT).or_insert(HeaderValue::from_static(accept));
-    headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
+    headers.set_default(header::ACCEPT, HeaderValue::from_static(accept));
+    headers.set_default(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     Ok(Prepared {
         method: definition.method.clone(),
         url,
@@ -65,7 +68,7 @@ pub fn build(definition: &Definition, ask: &Ask) -> Result<Prepared, (Refused, S
     })
 }
 
-fn set(headers: &mut HeaderMap, definition: &Definition, asked: &[(String, String)]) -> Result<(), String> {
+fn set(headers: &mut Headers, definition: &Definition, asked: &[(String, String)]) -> Result<(), String> {
     let mut names = Vec::new();
     for (text, value) in asked {
         let name = text.parse::<HeaderName>().ok().filter(|name| definition.allow_headers.contains(name));

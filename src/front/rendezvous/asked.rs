@@ -3,14 +3,14 @@
 use std::{net::IpAddr, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, header, request::Parts};
+use http::{HeaderName, Method, header};
 
 use super::{MAKING, ONE, Rules, is_preflight};
 use crate::{
-    front::opening::Opening,
+    front::{message::Head, opening::Opening},
     proto::rendezvous::admission::Visitor,
     wire::{
-        Code, Fault, Side,
+        Code, Fault, Headers, Side,
         headers::{Caller, Peer, behind_proxies, used_tls},
         session::{SessionKind, Token},
     },
@@ -65,7 +65,7 @@ impl Asked {
     ///
     /// # Errors
     /// When a header is not valid.
-    pub fn read(rules: &Rules, opening: &Opening, head: &Parts, caller: &Caller) -> Result<Asked, Fault> {
+    pub fn read(rules: &Rules, opening: &Opening, head: &Head, caller: &Caller) -> Result<Asked, Fault> {
         let at = rules.at.as_str();
         let rest = head.uri.path().strip_prefix(at).unwrap_or_default();
         let id = rest.strip_prefix('/').map(str::to_owned);
@@ -88,7 +88,7 @@ impl Asked {
 }
 
 impl Verb {
-    fn read(rules: &Rules, head: &Parts, of_one: bool) -> Result<Verb, Fault> {
+    fn read(rules: &Rules, head: &Head, of_one: bool) -> Result<Verb, Fault> {
         let headers = &head.headers;
         Ok(match (&head.method, of_one) {
             (&Method::OPTIONS, _) if !rules.origins.is_empty() && is_preflight(&head.method, headers) => {
@@ -98,7 +98,7 @@ impl Verb {
             (&Method::PUT, true) => Verb::Permit(guest(headers)?),
             (&Method::DELETE, true) => Verb::Delete,
             (&Method::GET, true) => {
-                let from_page = headers.get("sec-fetch-dest").is_some_and(|to| to != "empty");
+                let from_page = headers.get(SEC_FETCH_DEST).is_some_and(|to| to != "empty");
                 Verb::Receive { wait: wait(rules, headers)?, from_page }
             }
             (&Method::POST, true) => Verb::Send {
@@ -113,8 +113,8 @@ impl Verb {
     }
 }
 
-fn kind(headers: &HeaderMap) -> Result<SessionKind, Fault> {
-    match one(headers, "x-type")? {
+fn kind(headers: &Headers) -> Result<SessionKind, Fault> {
+    match one(headers, X_TYPE)? {
         None => Ok(SessionKind::Basic),
         Some(kind) if kind.eq_ignore_ascii_case("basic") => Ok(SessionKind::Basic),
         Some(kind) if kind.eq_ignore_ascii_case("secure") => Ok(SessionKind::Secure),
@@ -122,15 +122,15 @@ fn kind(headers: &HeaderMap) -> Result<SessionKind, Fault> {
     }
 }
 
-fn guest(headers: &HeaderMap) -> Result<IpAddr, Fault> {
-    let guest = one(headers, "x-peer-address")?;
+fn guest(headers: &Headers) -> Result<IpAddr, Fault> {
+    let guest = one(headers, X_PEER_ADDRESS)?;
     let guest = guest.and_then(|address| address.parse().ok());
     guest.ok_or_else(|| invalid("X-Peer-Address must be the IP address of the guest"))
 }
 
 /// How long a request waits: what it says in whole seconds, within what is allowed.
-fn wait(rules: &Rules, headers: &HeaderMap) -> Result<Duration, Fault> {
-    let Some(text) = one(headers, "x-timeout")? else { return Ok(rules.wait.min(rules.longest_wait)) };
+fn wait(rules: &Rules, headers: &Headers) -> Result<Duration, Fault> {
+    let Some(text) = one(headers, X_TIMEOUT)? else { return Ok(rules.wait.min(rules.longest_wait)) };
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits {
         return Err(invalid("X-Timeout must be a number of seconds"));
@@ -141,8 +141,8 @@ fn wait(rules: &Rules, headers: &HeaderMap) -> Result<Duration, Fault> {
 }
 
 /// The value of a header that may be there once.
-fn one<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Fault> {
-    let mut values = headers.get_all(name).iter();
+fn one(headers: &Headers, name: HeaderName) -> Result<Option<&str>, Fault> {
+    let mut values = headers.get_all(&name);
     let first = values.next();
     if values.next().is_some() {
         return Err(Fault::new(Code::SessionHeader, Side::Client, format!("{name} is there more than once")));
@@ -156,9 +156,14 @@ fn one<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>
     }
 }
 
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+const X_TYPE: HeaderName = HeaderName::from_static("x-type");
+const X_PEER_ADDRESS: HeaderName = HeaderName::from_static("x-peer-address");
+const X_TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
+
 /// Every token that the cookies have: a browser may have those of several sessions.
-fn tokens(headers: &HeaderMap) -> Vec<Token> {
-    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+fn tokens(headers: &Headers) -> Vec<Token> {
+    let cookies = headers.get_all(header::COOKIE).filter_map(|value| value.to_str().ok());
     let pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let values = pairs.filter(|(name, _)| name.trim() == "token").map(|(_, value)| value.trim());
     let bare = |value: &'_ str| Token::said(value.trim_matches('"'));
@@ -179,7 +184,7 @@ mod tests {
 
     #[test]
     fn tokens_are_found_among_other_cookies_with_quotes_and_without() {
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::new();
         headers.append(header::COOKIE, HeaderValue::from_static("a=b; token=\"one\"; xtoken=no"));
         headers.append(header::COOKIE, HeaderValue::from_static("token=two"));
         let found: Vec<_> = tokens(&headers).iter().map(|token| token.reveal().to_owned()).collect();
@@ -195,11 +200,11 @@ mod tests {
             origins: Vec::new(),
         };
         let waits = |text: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert("x-timeout", HeaderValue::from_static(text));
+            let mut headers = Headers::new();
+            headers.insert(X_TIMEOUT, HeaderValue::from_static(text));
             wait(&rules, &headers).map(|wait| wait.as_secs())
         };
-        assert_eq!(wait(&rules, &HeaderMap::new()).unwrap().as_secs(), 60);
+        assert_eq!(wait(&rules, &Headers::new()).unwrap().as_secs(), 60);
         assert_eq!((waits("0"), waits("30")), (Ok(0), Ok(30)));
         assert_eq!((waits("601"), waits("99999999999999999999999")), (Ok(600), Ok(600)));
         for bad in ["", "-1", "+1", "1.5", "1s", "a"] {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, Version};
+use http::{HeaderMap, HeaderValue, Version};
 use hyper::body::Frame;
 
 use super::{Received, delivery::Delivery, told::X_INCOMPLETE};
@@ -15,6 +15,7 @@ use crate::{
     front::{
         body::Outgoing,
         http::Ask,
+        message::Response,
         served::{Decision, Told},
     },
     stream::Reader,
@@ -72,7 +73,7 @@ pub async fn response<A: Ask>(
         body.finished();
     }
     let mut response = response.map(|()| Outgoing::Relayed(Box::new(body)));
-    response.extensions_mut().insert(delivery);
+    response.delivery = Some(delivery);
     response
 }
 

@@ -3,13 +3,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{Cookie, Delivered, Received, Rules};
 use crate::{
     config::Origins,
+    front::message::Response,
     wire::{
-        SessionId,
+        Headers, SessionId,
         session::{SessionKind, Token},
     },
 };
@@ -81,7 +82,7 @@ pub fn delivered(delivered: Delivered, sized: bool) -> Response<()> {
 /// Something that is received.
 pub fn received(received: &Received, from_page: bool) -> Response<()> {
     let mut response = Response::new(());
-    let headers = response.headers_mut();
+    let headers = &mut response.headers;
     insert(headers, header::DATE, &httpdate::fmt_http_date(SystemTime::now()));
     let kind = received.content_type.clone().and_then(|kind| HeaderValue::from_maybe_shared(kind).ok());
     if let Some(kind) = kind {
@@ -107,7 +108,7 @@ pub fn renew<B>(
     secure: bool,
 ) {
     if let Some(cookie) = cookie {
-        insert(response.headers_mut(), header::SET_COOKIE, &set_cookie(rules, path, cookie, secure));
+        insert(&mut response.headers, header::SET_COOKIE, &set_cookie(rules, path, cookie, secure));
     }
 }
 
@@ -126,17 +127,17 @@ fn set_cookie(rules: &Rules, path: &str, cookie: &Cookie, secure: bool) -> Strin
     format!("token=\"{token}\"; Path=\"{path}\"; Expires={expires}; HttpOnly; {from}; Path={path}")
 }
 
-fn with(status: StatusCode, add: impl FnOnce(&mut HeaderMap)) -> Response<()> {
+fn with(status: StatusCode, add: impl FnOnce(&mut Headers)) -> Response<()> {
     with_length(status, |headers, length| {
         add(headers);
         headers.insert(header::CONTENT_LENGTH, length);
     })
 }
 
-fn with_length(status: StatusCode, add: impl FnOnce(&mut HeaderMap, HeaderValue)) -> Response<()> {
+fn with_length(status: StatusCode, add: impl FnOnce(&mut Headers, HeaderValue)) -> Response<()> {
     let mut response = Response::new(());
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
+    response.status = status;
+    let headers = &mut response.headers;
     // First, as in the document; hyper would add it at the end.
     insert(headers, header::DATE, &httpdate::fmt_http_date(SystemTime::now()));
     add(headers, HeaderValue::from_static("0"));
@@ -146,7 +147,7 @@ fn with_length(status: StatusCode, add: impl FnOnce(&mut HeaderMap, HeaderValue)
     response
 }
 
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+fn insert(headers: &mut Headers, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
@@ -161,7 +162,7 @@ pub struct Page {
 }
 
 /// The page that asks, where pages of other sites may.
-pub fn page(rules: &Rules, headers: &HeaderMap) -> Option<Page> {
+pub fn page(rules: &Rules, headers: &Headers) -> Option<Page> {
     if rules.origins.is_empty() {
         return None;
     }
@@ -181,7 +182,7 @@ pub fn page(rules: &Rules, headers: &HeaderMap) -> Option<Page> {
 
 impl Page {
     /// Tells the browser what the page may do.
-    pub fn tell(self, headers: &mut HeaderMap) {
+    pub fn tell(self, headers: &mut Headers) {
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         let Some(origin) = self.origin else { return };
         let fixed = [

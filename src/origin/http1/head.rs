@@ -4,14 +4,15 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header, response};
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 
 use super::body::{Body, Chunks};
+use crate::{origin::answer::Said, wire::Headers};
 
 /// The head of a final response.
 pub struct Head {
     /// What it says.
-    pub parts: response::Parts,
+    pub said: Said,
     /// What follows it.
     pub body: Body,
     /// Whether the connection may be used again afterwards.
@@ -133,7 +134,7 @@ fn parse(bytes: Bytes, to_head: bool) -> Result<Next, Malformed> {
         return Ok(Next::Interim(status));
     }
     let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len());
+    let mut headers = Headers::with_capacity(parsed.headers.len());
     let mut closes = false;
     for field in parsed.headers.iter() {
         if status != StatusCode::SWITCHING_PROTOCOLS && field.name.eq_ignore_ascii_case("connection") {
@@ -157,11 +158,7 @@ fn parse(bytes: Bytes, to_head: bool) -> Result<Next, Malformed> {
         && status != StatusCode::SWITCHING_PROTOCOLS
         && !matches!(body, Body::UntilClose)
         && !has_token(&headers, header::CONNECTION, "close");
-    let mut response = Response::new(());
-    *response.status_mut() = status;
-    *response.version_mut() = version;
-    *response.headers_mut() = headers;
-    Ok(Next::Final(Head { parts: response.into_parts().0, body, keeps }))
+    Ok(Next::Final(Head { said: Said { status, version, headers }, body, keeps }))
 }
 
 /// How the body is framed (RFC 9112 section 6.3), and whether that is told in one way only. The headers tell
@@ -170,18 +167,20 @@ fn body(
     status: StatusCode,
     version: Version,
     to_head: bool,
-    headers: &mut HeaderMap,
+    headers: &mut Headers,
 ) -> Result<(Body, bool), Malformed> {
     let bodiless = [StatusCode::SWITCHING_PROTOCOLS, StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
     if to_head || bodiless.contains(&status) {
         return Ok((Body::Ended, true));
     }
-    if let Some(coding) = headers.get_all(header::TRANSFER_ENCODING).iter().next_back() {
+    let chunked = headers.get_all(header::TRANSFER_ENCODING).next_back().map(|coding| {
+        let last = coding.as_bytes().rsplit(|&byte| byte == b',').next().unwrap_or_default();
+        last.trim_ascii().eq_ignore_ascii_case(b"chunked")
+    });
+    if let Some(chunked) = chunked {
         if version == Version::HTTP_10 {
             return Err(Malformed::Framing);
         }
-        let last = coding.as_bytes().rsplit(|&byte| byte == b',').next().unwrap_or_default();
-        let chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
         let lengths = headers.remove(header::CONTENT_LENGTH).is_some();
         let body = if chunked { Body::Chunked(Chunks::Size) } else { Body::UntilClose };
         return Ok((body, !lengths));
@@ -194,7 +193,7 @@ fn body(
 }
 
 /// What `content-length` tells. Told several times, it must be the same (RFC 9110 section 8.6).
-fn length(headers: &mut HeaderMap) -> Result<Option<u64>, Malformed> {
+fn length(headers: &mut Headers) -> Result<Option<u64>, Malformed> {
     let mut length = None;
     let mut times = 0;
     for value in headers.get_all(header::CONTENT_LENGTH) {
@@ -219,8 +218,8 @@ fn digits(text: &[u8]) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
-    let values = headers.get_all(name).into_iter();
+fn has_token(headers: &Headers, name: HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name);
     values
         .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
         .any(|told| told.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
@@ -242,12 +241,12 @@ mod tests {
     #[test]
     fn a_head_is_read_with_whatever_bytes_its_values_have() {
         let head = final_head("HTTP/1.1 299 \r\nX-A: a\r\nx-a:  b\t\r\nE:\r\nX-B: \u{ff}\r\n\r\n");
-        let parts = head.parts;
-        assert_eq!((parts.status.as_u16(), parts.version), (299, Version::HTTP_11));
-        let values: Vec<_> = parts.headers.get_all("x-a").iter().collect();
+        let said = head.said;
+        assert_eq!((said.status.as_u16(), said.version), (299, Version::HTTP_11));
+        let values: Vec<_> = said.headers.get_all("x-a").collect();
         assert_eq!(values, ["a", "b"]);
         assert_eq!(
-            (parts.headers["e"].as_bytes(), parts.headers["x-b"].as_bytes()),
+            (said.headers["e"].as_bytes(), said.headers["x-b"].as_bytes()),
             (&b""[..], "\u{ff}".as_bytes())
         );
         assert!(matches!(head.body, Body::UntilClose) && !head.keeps);
@@ -258,7 +257,7 @@ mod tests {
         let framing = |lines: &str| {
             let head = final_head(&format!("HTTP/1.1 200 OK\r\n{lines}\r\n"));
             let length =
-                head.parts.headers.get("content-length").map(|value| value.to_str().unwrap().to_owned());
+                head.said.headers.get("content-length").map(|value| value.to_str().unwrap().to_owned());
             (shown(&head.body), head.keeps, length)
         };
         let told = |text: &str| Some(text.to_owned());
@@ -290,7 +289,7 @@ mod tests {
         for (status, to_head) in [(204, false), (304, false), (200, true), (404, true)] {
             let text = format!("HTTP/1.1 {status} X\r\nContent-Length: 9\r\n\r\n");
             let head = parsed(&text, to_head).unwrap();
-            assert!(head.body.is_ended() && head.keeps && head.parts.headers["content-length"] == "9");
+            assert!(head.body.is_ended() && head.keeps && head.said.headers["content-length"] == "9");
         }
     }
 
@@ -308,10 +307,10 @@ mod tests {
     fn what_a_connection_says_of_itself_alone_is_not_among_the_headers() {
         for (says, keeps) in [("Keep-Alive", true), ("close", false)] {
             let head = final_head(&format!("HTTP/1.1 204 No\r\nConnection: {says}\r\nx: y\r\n\r\n"));
-            assert_eq!((head.keeps, head.parts.headers.len()), (keeps, 1), "{says}");
+            assert_eq!((head.keeps, head.said.headers.len()), (keeps, 1), "{says}");
         }
         let head = final_head("HTTP/1.1 204 No\r\nConnection: x\r\nx: y\r\n\r\n");
-        assert_eq!(head.parts.headers["connection"], "x", "it names a header that must not pass");
+        assert_eq!(head.said.headers["connection"], "x", "it names a header that must not pass");
     }
 
     #[test]
@@ -350,14 +349,14 @@ mod tests {
     fn any_reasonable_number_of_interim_responses_comes_first() {
         let interim = "HTTP/1.1 103 Early\r\nLink: </a>\r\n\r\n";
         let last = "HTTP/1.1 204 No\r\n\r\n";
-        assert_eq!(parsed(&(interim.repeat(MAX_INTERIM) + last), false).unwrap().parts.status, 204);
+        assert_eq!(parsed(&(interim.repeat(MAX_INTERIM) + last), false).unwrap().said.status, 204);
         let more = interim.repeat(MAX_INTERIM + 1) + last;
         assert_eq!(parsed(&more, false).err(), Some(Malformed::TooManyInterim));
     }
 
     #[test]
     fn empty_lines_before_a_head_are_nothing() {
-        assert_eq!(final_head("\r\n\r\nHTTP/1.1 200 OK\n\n").parts.status, 200);
+        assert_eq!(final_head("\r\n\r\nHTTP/1.1 200 OK\n\n").said.status, 200);
     }
 
     fn final_head(text: &str) -> Head {

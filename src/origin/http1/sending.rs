@@ -9,16 +9,16 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use http_body::Frame;
 use tokio::io::AsyncWrite;
 
 use crate::{
     origin::{
-        outgoing::{BodyCut, Go, Measured, Payload},
+        outgoing::{BodyCut, Go, Measured, Payload, Request},
         stream::Stream,
     },
-    wire::Fault,
+    wire::{Fault, Headers},
 };
 
 /// A request, or what is left of it.
@@ -49,26 +49,26 @@ pub enum Stopped {
 
 impl Sending {
     /// `request` as it is written, with what only HTTP/1 says in headers.
-    pub fn new(request: Request<Payload>, upgrade: Option<&HeaderValue>) -> Box<Self> {
-        let (mut parts, payload) = request.into_parts();
+    pub fn new(request: Request, upgrade: Option<&HeaderValue>) -> Box<Self> {
+        let Request { method, target, headers, payload, go } = request;
         let chunked = match &payload {
             Payload::Whole(_) => false,
             Payload::Trailed(..) => true,
-            Payload::Stream(_) => !parts.headers.contains_key(header::CONTENT_LENGTH),
+            Payload::Stream(_) => !headers.contains_key(header::CONTENT_LENGTH),
         };
         let small = match &payload {
             Payload::Whole(body) if body.len() <= SMALL => body,
             Payload::Whole(_) | Payload::Trailed(..) | Payload::Stream(_) => &Bytes::new(),
         };
-        let added = added(&parts.headers, &payload, chunked, upgrade);
+        let added = added(&headers, &payload, chunked, upgrade);
         let mut sending = Sending {
-            next: begin(&parts, &added, small),
+            next: begin([method.as_str(), target.as_str()], &headers, &added, small),
             queue: VecDeque::new(),
             body: None,
             chunked,
             touched: false,
-            to_head: parts.method == Method::HEAD,
-            go: parts.extensions.remove(),
+            to_head: method == Method::HEAD,
+            go,
         };
         sending.follow(payload);
         Box::new(sending)
@@ -214,7 +214,7 @@ impl Sending {
 
 /// The fields that frame a request and concern its connection.
 fn added(
-    headers: &HeaderMap,
+    headers: &Headers,
     payload: &Payload,
     chunked: bool,
     upgrade: Option<&HeaderValue>,
@@ -240,10 +240,14 @@ fn added(
 }
 
 /// A head and a small body, in a buffer of their size.
-fn begin(parts: &request::Parts, added: &[(HeaderName, HeaderValue)], small: &[u8]) -> Bytes {
-    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-    let start = [parts.method.as_str(), " ", target, " HTTP/1.1\r\n"];
-    let fields = || parts.headers.iter().chain(added.iter().map(|(name, value)| (name, value)));
+fn begin(
+    [method, target]: [&str; 2],
+    headers: &Headers,
+    added: &[(HeaderName, HeaderValue)],
+    small: &[u8],
+) -> Bytes {
+    let start = [method, " ", target, " HTTP/1.1\r\n"];
+    let fields = || headers.iter().chain(added.iter().map(|(name, value)| (name, value)));
     let length = start.iter().map(|part| part.len()).sum::<usize>() + size(fields()) + LINE_END.len();
     let mut begun = Vec::with_capacity(length + small.len());
     for part in start {
@@ -385,13 +389,11 @@ mod tests {
 
     fn sending(method: &str, fields: &[(&'static str, &'static str)], body: Outgoing) -> Box<Sending> {
         let fields = fields.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)));
-        let mut headers: HeaderMap = fields.collect();
-        let mut request = Request::new(Payload::new(body, &mut headers));
-        *request.method_mut() = method.parse().unwrap();
-        *request.uri_mut() = "/x?y".parse().unwrap();
+        let mut headers: Headers = fields.collect();
+        let payload = Payload::new(body, &mut headers);
         headers.remove(header::TRAILER);
-        *request.headers_mut() = headers;
-        Sending::new(request, None)
+        let (method, target) = (method.parse().unwrap(), "/x?y".parse().unwrap());
+        Sending::new(Request { method, target, headers, payload, go: None }, None)
     }
 
     async fn written(mut sending: Box<Sending>) -> String {

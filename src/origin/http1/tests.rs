@@ -1,5 +1,5 @@
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Method, uri::PathAndQuery};
 use proptest::{collection::vec, prelude::*};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -11,7 +11,13 @@ use super::{
     body::Body,
     head::{Heads, Malformed, Next},
 };
-use crate::origin::{outgoing::Payload, stream::Carrier};
+use crate::{
+    origin::{
+        outgoing::{Payload, Request},
+        stream::Carrier,
+    },
+    wire::Headers,
+};
 
 #[tokio::test]
 async fn what_waits_holds_no_buffer() {
@@ -66,9 +72,8 @@ async fn a_request_that_cannot_have_left_comes_back() {
 async fn a_response_is_read_while_the_origin_reads_nothing() {
     let (mut connection, mut far) = connected();
     far.write_all(b"HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\nno").await.unwrap();
-    let mut request = Request::new(Payload::Whole(Bytes::from(vec![0; 8 << 20])));
-    *request.method_mut() = http::Method::POST;
-    let head = connection.head(Sending::new(request, None)).await.ok().expect("a head");
+    let request = request(Method::POST, vec![0; 8 << 20]);
+    let head = connection.head(request).await.ok().expect("a head");
     assert_eq!((head.status.as_u16(), data(&mut connection).await), (413, "no".into()));
     assert!(connection.is_end_stream() && !connection.is_usable(), "the request is still on its way");
 }
@@ -114,7 +119,12 @@ fn connected() -> (Connection, UnixStream) {
 }
 
 fn get() -> Box<Sending> {
-    Sending::new(Request::new(Payload::Whole(Bytes::new())), None)
+    request(Method::GET, Vec::new())
+}
+
+fn request(method: Method, body: Vec<u8>) -> Box<Sending> {
+    let (target, payload) = (PathAndQuery::from_static("/"), Payload::Whole(body.into()));
+    Sending::new(Request { method, target, headers: Headers::new(), payload, go: None }, None)
 }
 
 async fn data(connection: &mut Connection) -> Bytes {
@@ -127,7 +137,7 @@ async fn data(connection: &mut Connection) -> Bytes {
 struct Seen {
     interim: usize,
     status: u16,
-    headers: HeaderMap,
+    headers: Headers,
     data: Vec<u8>,
     trailers: HeaderMap,
     rest: Vec<u8>,
@@ -166,7 +176,7 @@ fn read(bytes: &[u8], cuts: &[usize], to_head: bool) -> Result<Seen, Malformed> 
         }
     }
     while fill(&mut buffer) > 0 {}
-    let (status, headers) = (head.parts.status.as_u16(), head.parts.headers);
+    let (status, headers) = (head.said.status.as_u16(), head.said.headers);
     Ok(Seen { interim, status, headers, data, trailers, rest: buffer.to_vec() })
 }
 

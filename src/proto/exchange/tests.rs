@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
 use super::*;
-use crate::wire::{Hold, Known, message::VERSION};
+use crate::wire::{Headers, Hold, Known, message::VERSION};
 
 #[test]
 fn a_response_is_the_answer_and_ends_everything() {
@@ -24,7 +24,7 @@ fn an_answer_to_another_request_is_ignored() {
     let request = client.open(Method::GET);
     client.does();
     let other = RequestId::new(&"client.other".parse().unwrap(), &upstream(), request.number());
-    let reply = Reply::response(other, StatusCode::OK, HeaderMap::new(), Bytes::new());
+    let reply = Reply::response(other, StatusCode::OK, Headers::new(), Bytes::new());
     client.feed(Input::Reply { number: request.number(), reply: Box::new(reply) });
     assert_eq!(client.does(), [""; 0]);
 }
@@ -396,10 +396,10 @@ impl Client {
             upstream_target: upstream(),
             method,
             url: "/".to_owned(),
-            headers: HeaderMap::new(),
+            headers: Headers::new(),
             body: Bytes::new(),
             stream,
-            trailers: http::HeaderMap::new(),
+            trailers: HeaderMap::new(),
             upgrade: None,
             broker_id: None,
             broker_req_id: None,
@@ -436,12 +436,12 @@ impl Client {
     }
 
     pub(super) fn respond(&mut self, request: &RequestId) {
-        let reply = Reply::response(request.clone(), StatusCode::OK, HeaderMap::new(), Bytes::new());
+        let reply = Reply::response(request.clone(), StatusCode::OK, Headers::new(), Bytes::new());
         self.feed(Input::Reply { number: request.number(), reply: Box::new(reply) });
     }
 
     pub(super) fn respond_streamed(&mut self, request: &RequestId) {
-        let mut reply = Reply::response(request.clone(), StatusCode::OK, HeaderMap::new(), Bytes::new());
+        let mut reply = Reply::response(request.clone(), StatusCode::OK, Headers::new(), Bytes::new());
         reply.stream = true;
         self.feed(Input::Reply { number: request.number(), reply: Box::new(reply) });
     }

@@ -7,7 +7,7 @@ use super::{
 };
 
 mod away;
-use crate::wire::{Name, message::VERSION};
+use crate::wire::{Headers, Name, message::VERSION};
 
 #[test]
 fn a_quick_response_is_its_own_acknowledgement() {
@@ -353,14 +353,14 @@ impl Agent {
 
     fn done(&mut self, number: u64) {
         let to = question(0).client_req_id;
-        let reply = Reply::response(to, StatusCode::OK, HeaderMap::new(), Bytes::new());
+        let reply = Reply::response(to, StatusCode::OK, Headers::new(), Bytes::new());
         self.feed(Input::Done { number, reply });
     }
 
     /// The origin's response has begun; the rest of it is streamed.
     fn head(&mut self, number: u64) {
         let id = question(0).client_req_id;
-        let mut reply = Reply::response(id, StatusCode::OK, HeaderMap::new(), Bytes::new());
+        let mut reply = Reply::response(id, StatusCode::OK, Headers::new(), Bytes::new());
         reply.stream = true;
         self.feed(Input::Head { number, reply });
         self.note();
@@ -438,10 +438,10 @@ fn question(ttl: u64) -> Request {
         upstream_target: upstream,
         method: Method::GET,
         url: "/".to_owned(),
-        headers: HeaderMap::new(),
+        headers: Headers::new(),
         body: Bytes::new(),
         stream: false,
-        trailers: http::HeaderMap::new(),
+        trailers: HeaderMap::new(),
         upgrade: None,
         broker_id: None,
         broker_req_id: None,

@@ -25,7 +25,7 @@ use crate::{
     },
     telemetry::JobEnded,
     wire::{
-        Job, Kind, codec,
+        Headers, Job, Kind, codec,
         job::{Content, Outcome, Room},
     },
 };
@@ -361,7 +361,7 @@ impl Runner {
         &self,
         job: &Job,
         status: u16,
-        headers: &http::HeaderMap,
+        headers: &Headers,
         body: &Bytes,
     ) -> Result<Outcome, Trouble> {
         let content = if body.len() <= Room::in_message(self.core.bus.max_payload()).body {

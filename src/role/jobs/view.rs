@@ -257,7 +257,7 @@ impl Step {
 
 impl Part {
     fn of(content: &Content) -> Part {
-        let headers = content.header_map();
+        let headers = content.headers();
         let kind = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         Part {
             content_type: kind.map(str::to_owned),

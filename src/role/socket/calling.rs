@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 
 use super::table::{Table, Way};
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     origin::{self, Origin, Outgoing},
     role::{asker::Asker, core::Core},
     telemetry::{Faulted, Label, LineRefused, Named, NamedEnd, SocketClosed},
-    wire::{Code, Fault, Name, Request, Side},
+    wire::{Code, Fault, Headers, Name, Request, Side},
 };
 
 /// What responses are held to.
@@ -191,7 +191,7 @@ fn log(served: &Served) {
 }
 
 /// The length that a response tells.
-fn declared(headers: &HeaderMap) -> Option<u64> {
+fn declared(headers: &Headers) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

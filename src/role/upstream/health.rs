@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderValue, Method, header};
 use tokio::time::timeout;
 
 use super::{
@@ -15,6 +15,7 @@ use crate::{
     proto::serving::{Input, News, Turn},
     role::shell::Shell,
     telemetry::{Label, OfUpstream},
+    wire::Headers,
 };
 
 impl Member {
@@ -73,7 +74,7 @@ impl Member {
 }
 
 async fn ask(origin: &Origin, url: String) -> Result<(), String> {
-    let mut headers = HeaderMap::new();
+    let mut headers = Headers::new();
     headers.insert(header::USER_AGENT, HeaderValue::from_static(AGENT));
     let body = Outgoing::Whole { body: Bytes::new(), trailers: None };
     let call = Call { method: Method::GET, url: url.clone(), headers, upgrade: None, body };

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::{MAX_HEADERS, Malformed, reader::Reader};
 use crate::wire::{
-    headers,
+    Headers, headers,
     ids::InvalidId,
     message::{Error, Reply, Request, VERSION},
 };
@@ -29,7 +29,7 @@ pub fn request(backing: &Bytes) -> Result<Request, Malformed> {
         b"headers" => once(&mut headers, pairs(value, backing)?),
         b"body" => once(&mut body, backing.slice_ref(value.bytes()?)),
         b"stream" => once(&mut stream, value.flag()?),
-        b"trailers" => once(&mut trailers, pairs(value, backing)?),
+        b"trailers" => once(&mut trailers, HeaderMap::from(pairs(value, backing)?)),
         b"upgrade" => once_or_nil(&mut upgrade, value, protocol),
         b"broker_id" => once_or_nil(&mut broker_id, value, id),
         b"broker_req_id" => once_or_nil(&mut broker_req_id, value, id),
@@ -70,7 +70,7 @@ pub fn reply(backing: &Bytes) -> Result<Reply, Malformed> {
         b"headers" => once(&mut headers, pairs(value, backing)?),
         b"body" => once_or_nil(&mut body, value, |value| Ok(backing.slice_ref(value.bytes()?))),
         b"stream" => once(&mut stream, value.flag()?),
-        b"trailers" => once(&mut trailers, pairs(value, backing)?),
+        b"trailers" => once(&mut trailers, HeaderMap::from(pairs(value, backing)?)),
         b"upgrade" => once_or_nil(&mut upgrade, value, protocol),
         b"error" => once_or_nil(&mut error, value, self::error),
         _ => value.any().map(drop),
@@ -143,12 +143,12 @@ pub fn error(value: &mut Reader<'_>) -> Result<Error, Malformed> {
 
 /// Header pairs. `HeaderName` lowers the case and refuses what is not a token, `HeaderValue` refuses CR, LF and
 /// NUL: what a peer sends can't split a message.
-pub fn pairs(value: &mut Reader<'_>, backing: &Bytes) -> Result<HeaderMap, Malformed> {
+pub fn pairs(value: &mut Reader<'_>, backing: &Bytes) -> Result<Headers, Malformed> {
     let count = value.list()?;
     if count > MAX_HEADERS {
         return Err(Malformed::new(format!("over {MAX_HEADERS} headers")));
     }
-    let mut pairs = HeaderMap::with_capacity(count.min(value.left() / LEAST_PAIR));
+    let mut pairs = Headers::with_capacity(count.min(value.left() / LEAST_PAIR));
     for _ in 0..count {
         if value.list()? != 2 {
             return Err(Malformed::new("a header is a name and a value"));

@@ -11,7 +11,7 @@ use crate::wire::message::{Reply, Request};
 
 impl Encode for Request {
     fn encode(&self) -> Bytes {
-        let size = self.body.len() + self.url.len() + room(&self.headers) + room(&self.trailers);
+        let size = self.body.len() + self.url.len() + room(self.headers.iter()) + room(self.trailers.iter());
         let mut map = Writer::with_room(HEAD + size);
         map.field("v").number(self.v.into());
         map.field("client_id").text(self.client_id.as_str());
@@ -20,7 +20,7 @@ impl Encode for Request {
         map.field("upstream_target").text(self.upstream_target.as_str());
         map.field("method").text(self.method.as_str());
         map.field("url").text(&self.url);
-        map.field("headers").headers(&self.headers);
+        map.field("headers").headers(self.headers.len(), self.headers.iter());
         map.field("body").bytes(&self.body);
         after_body(&mut map, self.stream, &self.trailers, self.upgrade.as_ref());
         if let Some(broker) = &self.broker_id {
@@ -39,7 +39,7 @@ impl Encode for Request {
 impl Encode for Reply {
     fn encode(&self) -> Bytes {
         let body = self.body.as_ref().map_or(0, Bytes::len);
-        let mut map = Writer::with_room(HEAD + body + room(&self.headers) + room(&self.trailers));
+        let mut map = Writer::with_room(HEAD + body + room(self.headers.iter()) + room(self.trailers.iter()));
         map.field("v").number(self.v.into());
         map.field("client_req_id").text(self.client_req_id.as_str());
         if let Some(hold) = &self.broker_req_id {
@@ -55,7 +55,7 @@ impl Encode for Reply {
             map.field("status_code").number(status.as_u16().into());
         }
         if !self.headers.is_empty() {
-            map.field("headers").headers(&self.headers);
+            map.field("headers").headers(self.headers.len(), self.headers.iter());
         }
         if let Some(body) = &self.body {
             map.field("body").bytes(body);
@@ -74,7 +74,7 @@ fn after_body(map: &mut Writer, stream: bool, trailers: &HeaderMap, upgrade: Opt
         map.field("stream").flag(true);
     }
     if !trailers.is_empty() {
-        map.field("trailers").headers(trailers);
+        map.field("trailers").headers(trailers.len(), trailers.iter());
     }
     if let Some(protocol) = upgrade {
         map.field("upgrade").value(protocol);

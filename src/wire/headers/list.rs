@@ -1,6 +1,6 @@
 //! Headers as they came: a list of names and values, in order, repeated ones apart.
 
-use std::borrow::Borrow;
+use std::ops::Index;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -11,6 +11,30 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Headers {
     list: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What a header is looked for by.
+pub trait Named {
+    /// Whether it is this one.
+    fn is(&self, name: &HeaderName) -> bool;
+}
+
+impl Named for HeaderName {
+    fn is(&self, name: &HeaderName) -> bool {
+        self == name
+    }
+}
+
+impl Named for &HeaderName {
+    fn is(&self, name: &HeaderName) -> bool {
+        *self == name
+    }
+}
+
+impl Named for &str {
+    fn is(&self, name: &HeaderName) -> bool {
+        name == *self
+    }
 }
 
 impl Headers {
@@ -40,19 +64,25 @@ impl Headers {
     }
 
     /// The first value of `name`.
-    pub fn get(&self, name: impl Borrow<HeaderName>) -> Option<&HeaderValue> {
-        let name = name.borrow();
-        self.list.iter().find(|(other, _)| other == name).map(|(_, value)| value)
+    pub fn get(&self, name: impl Named) -> Option<&HeaderValue> {
+        self.list.iter().find(|(other, _)| name.is(other)).map(|(_, value)| value)
     }
 
     /// All values of `name`, in order.
-    pub fn get_all<N: Borrow<HeaderName>>(&self, name: N) -> impl DoubleEndedIterator<Item = &HeaderValue> {
-        self.list.iter().filter(move |(other, _)| other == name.borrow()).map(|(_, value)| value)
+    pub fn get_all(&self, name: impl Named) -> impl DoubleEndedIterator<Item = &HeaderValue> {
+        self.list.iter().filter(move |(other, _)| name.is(other)).map(|(_, value)| value)
     }
 
     /// Whether `name` is there.
-    pub fn contains_key(&self, name: impl Borrow<HeaderName>) -> bool {
+    pub fn contains_key(&self, name: impl Named) -> bool {
         self.get(name).is_some()
+    }
+
+    /// Sets `name`, unless it is there.
+    pub fn set_default(&mut self, name: HeaderName, value: HeaderValue) {
+        if !self.contains_key(&name) {
+            self.append(name, value);
+        }
     }
 
     /// Adds one at the end.
@@ -70,11 +100,12 @@ impl Headers {
         self.list.retain(|(other, _)| seen.next().is_some_and(|here| here <= at) || *other != name);
     }
 
-    /// Takes `name` out, and tells whether it was there.
-    pub fn remove(&mut self, name: impl Borrow<HeaderName>) -> bool {
-        let (name, before) = (name.borrow(), self.list.len());
-        self.list.retain(|(other, _)| other != name);
-        self.list.len() < before
+    /// Takes `name` out; returns its first value.
+    pub fn remove(&mut self, name: impl Named) -> Option<HeaderValue> {
+        let first = self.list.iter().position(|(other, _)| name.is(other))?;
+        let (_, value) = self.list.remove(first);
+        self.list.retain(|(other, _)| !name.is(other));
+        Some(value)
     }
 
     /// Keeps what `keep` says yes to.
@@ -123,6 +154,15 @@ impl FromIterator<(HeaderName, HeaderValue)> for Headers {
 impl Extend<(HeaderName, HeaderValue)> for Headers {
     fn extend<I: IntoIterator<Item = (HeaderName, HeaderValue)>>(&mut self, pairs: I) {
         self.list.extend(pairs);
+    }
+}
+
+/// For what is known to be there: it panics otherwise.
+impl Index<&str> for Headers {
+    type Output = HeaderValue;
+
+    fn index(&self, name: &str) -> &HeaderValue {
+        self.get(name).expect("the header is there")
     }
 }
 
@@ -175,8 +215,8 @@ mod tests {
     #[test]
     fn taking_one_out_leaves_the_order_of_the_rest() {
         let mut left = headers(&[(HOST, "h"), (COOKIE, "a"), (ACCEPT, "x"), (COOKIE, "b")]);
-        assert!(left.remove(COOKIE));
-        assert!(!left.remove(COOKIE));
+        assert_eq!(left.remove(COOKIE).unwrap(), "a");
+        assert_eq!(left.remove(COOKIE), None);
         assert_eq!(left, headers(&[(HOST, "h"), (ACCEPT, "x")]));
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use uuid::Uuid;
 
 use super::{LARGEST, Run, Runner, reaching::Way};
@@ -14,7 +14,7 @@ use crate::{
     },
     role::asker::kib,
     wire::{
-        Code, Fault, Job, JobState, Request, Side,
+        Code, Fault, Headers, Job, JobState, Request, Side,
         headers::{self, IDEMPOTENCY_KEY, set},
         job::{Content, Hop, Room},
     },
@@ -54,7 +54,7 @@ impl Runner {
     }
 
     async fn ask(&self, job: &Job, hop: &Hop, way: Way) -> Result<Came, Fault> {
-        let mut headers = job.input.header_map();
+        let mut headers = job.input.headers();
         if job.is_chain() {
             set(&mut headers, forward::ID, &job.job_id.uuid.to_string());
             set(&mut headers, forward::ERRORS_TO, job.errors_to.as_deref().unwrap_or_default());
@@ -74,10 +74,8 @@ impl Runner {
         let to = to.ok_or_else(|| internal("nobody wanted to hear of the end of a job"))?;
         let way = self.way_to(job, to)?;
         let content = job.outcome.as_ref().map(|outcome| outcome.content.clone()).unwrap_or_default();
-        let mut headers = HeaderMap::new();
-        for (name, value) in content.header_map() {
-            headers.extend(name.filter(jobs::is_of_content).map(|name| (name, value)));
-        }
+        let mut headers = content.headers();
+        headers.retain(|name, _| jobs::is_of_content(name));
         if failed.is_some() {
             describe_failure(job, &mut headers);
         } else {
@@ -98,7 +96,7 @@ impl Runner {
         job: &Job,
         way: Way,
         method: Method,
-        mut headers: HeaderMap,
+        mut headers: Headers,
         content: &Content,
     ) -> Result<Came, Fault> {
         let size = usize::try_from(content.size).unwrap_or(usize::MAX);
@@ -138,7 +136,7 @@ impl Runner {
 }
 
 /// What `X-Forward-Errors-To` is told of a hop that failed.
-fn describe_failure(job: &Job, headers: &mut HeaderMap) {
+fn describe_failure(job: &Job, headers: &mut Headers) {
     set(headers, forward::ID, &job.job_id.uuid.to_string());
     set(headers, forward::REFERER, &job.referer);
     set(headers, ERROR_CONDITION, if job.outcome.is_some() { "External" } else { "Internal" });
