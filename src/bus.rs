@@ -5,14 +5,11 @@
 //! connection is there is told as [`Event`]s; who uses it decides what that means.
 
 use std::{
-    future::Future,
     path::PathBuf,
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -26,10 +23,12 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 
 mod kv;
+mod outbox;
 mod refusals;
 pub mod store;
 
 pub use kv::{Entry, Kv, KvError};
+use outbox::{Outbox, Publication};
 
 /// How to reach NATS and who we are there.
 #[derive(Debug, Clone, Default)]
@@ -58,6 +57,7 @@ pub struct Credentials {
 #[derive(Clone)]
 pub struct Bus {
     client: async_nats::Client,
+    outbox: Arc<Outbox>,
     credentials: Arc<Credentials>,
     dropped: Arc<AtomicU64>,
 }
@@ -136,7 +136,9 @@ impl Bus {
             .connect(servers(credentials)?)
             .await
             .with_context(|| format!("cannot connect to NATS at {}", credentials.servers))?;
-        Ok((Bus { client, credentials: Arc::new(credentials.clone()), dropped }, receiver))
+        let outbox = Arc::new(Outbox::default());
+        tokio::spawn(Arc::clone(&outbox).run(client.clone()));
+        Ok((Bus { client, outbox, credentials: Arc::new(credentials.clone()), dropped }, receiver))
     }
 
     /// Why no connection can be made, with the cause; `None` when one can by now. async-nats 0.51 tells of an
@@ -155,7 +157,7 @@ impl Bus {
     /// # Errors
     /// [`Full`] when the queue towards the server is full or the payload is over the server's limit.
     pub fn publish(&self, subject: String, payload: Bytes) -> Result<(), Full> {
-        now_or_full(self.client.publish(Subject::from(subject), payload))
+        self.push(Subject::from(subject), None, payload)
     }
 
     /// Publishes with a reply subject. NATS answers there when nobody is subscribed.
@@ -163,8 +165,14 @@ impl Bus {
     /// # Errors
     /// As [`Bus::publish`].
     pub fn ask(&self, subject: String, reply: String, payload: Bytes) -> Result<(), Full> {
-        let (subject, reply) = (Subject::from(subject), Subject::from(reply));
-        now_or_full(self.client.publish_with_reply(subject, reply, payload))
+        self.push(Subject::from(subject), Some(Subject::from(reply)), payload)
+    }
+
+    fn push(&self, subject: Subject, reply: Option<Subject>, payload: Bytes) -> Result<(), Full> {
+        if payload.len() > self.max_payload() {
+            return Err(Full);
+        }
+        self.outbox.publish(Publication { subject, reply, payload })
     }
 
     /// Subscribes to a subject.
@@ -191,7 +199,7 @@ impl Bus {
     /// away.
     pub async fn flush(&self) {
         // Flushing fails only when the connection is closed, and then there is nothing left to send.
-        tokio::time::timeout(FLUSH, self.client.flush()).await.ok();
+        tokio::time::timeout(FLUSH, self.outbox.flush()).await.ok();
     }
 
     /// The largest payload the server takes, in bytes; 1 MiB until it has said so.
@@ -262,16 +270,6 @@ impl Subscription {
     pub async fn end(&mut self) {
         // As above.
         self.messages.drain().await.ok();
-    }
-}
-
-/// Polls once. Publishing is handing a command to a bounded queue: when that does not succeed at once the
-/// queue is full. `unconstrained`, because the task's budget is not what is asked here.
-fn now_or_full<T, E>(publish: impl Future<Output = Result<T, E>>) -> Result<(), Full> {
-    let publish = pin!(tokio::task::unconstrained(publish));
-    match publish.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(_)) => Ok(()),
-        Poll::Ready(Err(_)) | Poll::Pending => Err(Full),
     }
 }
 
@@ -372,8 +370,8 @@ fn denied(text: &str) -> Option<Event> {
 const VIOLATION: &str = "permissions violation for ";
 const QUEUE_GROUP: &str = "relay";
 const PING: Duration = Duration::from_secs(20);
-/// Publications that wait for the server at most.
-const COMMAND_QUEUE: usize = 16 * 1024;
+/// Commands that wait for the server at most, besides what waits in the outbox.
+const COMMAND_QUEUE: usize = 1024;
 /// Messages that wait to be read at most, for each subscription.
 const MESSAGE_QUEUE: usize = 64 * 1024;
 const FLUSH: Duration = Duration::from_secs(1);
