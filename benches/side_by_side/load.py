@@ -6,7 +6,7 @@ import resource
 import subprocess
 import time
 
-from processes import Failed, machine_cpu_seconds
+from processes import Failed, all_processes, machine_cpu_seconds
 from systems import BODIES
 
 SCRIPT = pathlib.Path(__file__).parent / "percentiles.lua"
@@ -65,12 +65,15 @@ def last_line_of_json(output):
 
 
 class Reading:
-    """CPU counters at one moment."""
+    """CPU counters at one moment; processes with the same label are one."""
 
     def __init__(self, ours, processes):
         busy, stolen = machine_cpu_seconds()
-        self.others = busy + stolen - ours.cpu_seconds() - own_cpu_seconds()
-        self.by_process = {process.label: process.cpu_seconds() for process in processes}
+        table = all_processes()
+        self.others = busy + stolen - ours.cpu_seconds(table) - own_cpu_seconds()
+        self.by_process = dict.fromkeys((process.label for process in processes), 0.0)
+        for process in processes:
+            self.by_process[process.label] += process.cpu_seconds(table)
 
 
 def own_cpu_seconds():

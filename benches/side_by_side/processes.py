@@ -45,9 +45,9 @@ class Process:
         lines = self._log.read_text(errors="replace").strip().splitlines()
         return lines[-1][:200] if lines else "no output"
 
-    def cpu_seconds(self):
-        """CPU of all threads and children so far, ended children included."""
-        return sum(ticks for _, ticks in family(self.pid)) / TICK
+    def cpu_seconds(self, table=None):
+        """CPU of all threads and children so far, ended children included; `table` is what `all_processes` said."""
+        return sum(ticks for _, ticks in family(self.pid, table)) / TICK
 
     def memory_kb(self):
         return sum(resident_kb(pid) for pid, _ in family(self.pid))
@@ -113,8 +113,8 @@ class Processes:
         for process in processes:
             process.wait_until_stopped(deadline)
 
-    def cpu_seconds(self):
-        return sum(process.cpu_seconds() for process in self._started if process.running())
+    def cpu_seconds(self, table):
+        return sum(process.cpu_seconds(table) for process in self._started if process.running())
 
     def subfolder(self, name):
         """A new one; a system may be started more than once."""
@@ -145,12 +145,14 @@ def can_bind(port):
     return True
 
 
-def family(root):
+def all_processes():
+    """{pid: (parent, CPU ticks)} of the machine, for whoever asks about many of them."""
+    return {int(entry): stat for entry in os.listdir("/proc") if entry.isdigit() and (stat := read_stat(entry))}
+
+
+def family(root, table=None):
     """(pid, CPU ticks) of a process and its descendants."""
-    table = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and (stat := read_stat(entry)):
-            table[int(entry)] = stat
+    table = all_processes() if table is None else table
     members, found = [root], []
     while members:
         pid = members.pop()
