@@ -1,4 +1,7 @@
-"""Opens many connections, sends one request on each, waits for every answer and prints what came, as JSON."""
+"""Opens many connections, sends one request on each, waits for every answer and prints what came, as JSON.
+
+Its arguments are a port and how many; and, if they are not the usual ones, the host to ask for and the seconds to wait.
+"""
 
 import asyncio
 import collections
@@ -6,7 +9,7 @@ import json
 import sys
 
 CONNECTING_AT_ONCE = 200
-PATIENCE = 60.0
+PATIENCE = 60
 
 
 class Request(asyncio.Protocol):
@@ -50,24 +53,24 @@ def whole_response(received):
     return status.split(" ")[1] if complete else None
 
 
-async def ask(port, head, gate):
+async def ask(port, head, gate, patience):
     async with gate:
         try:
             _, request = await asyncio.get_running_loop().create_connection(lambda: Request(head), "127.0.0.1", port)
         except OSError as error:
             return f"cannot connect: {error.strerror}"
     try:
-        return await asyncio.wait_for(request.outcome, PATIENCE)
+        return await asyncio.wait_for(request.outcome, patience)
     except asyncio.TimeoutError:
-        return f"no answer within {PATIENCE:.0f} s"
+        return f"no answer within {patience} s"
 
 
-async def main(port, count):
+async def main(port, count, host="127.0.0.1", patience=PATIENCE):
     gate = asyncio.Semaphore(CONNECTING_AT_ONCE)
-    head = f"GET /hold HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
-    outcomes = await asyncio.gather(*(ask(port, head, gate) for _ in range(count)))
+    head = f"GET /hold HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+    outcomes = await asyncio.gather(*(ask(port, head, gate, int(patience)) for _ in range(count)))
     print(json.dumps(collections.Counter(outcomes)))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]))

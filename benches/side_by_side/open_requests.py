@@ -31,10 +31,14 @@ def raise_file_limit():
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def run(ours, relay_binary, count):
+def need_files(count):
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit < count + SPARE_FILES:
-        raise Failed(f"{count} open requests need {count + SPARE_FILES} open files; the limit here is {limit}")
+        raise Failed(f"{count} connections need {count + SPARE_FILES} open files; the limit here is {limit}")
+
+
+def run(ours, relay_binary, count):
+    need_files(count)
     port = ours.free_port()
     origin = ours.start("origin", [sys.executable, HERE / "slow_origin.py", port])
     systems.wait_for(lambda: systems.connects(port), [origin], "the slow origin")

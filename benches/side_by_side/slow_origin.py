@@ -1,7 +1,8 @@
 """An origin that holds every request until it is told to let go, or until the oldest has waited long enough.
 
 `GET /held` says how many it holds, `GET /release` lets go of all of them and of every later one at once. Any
-other path is held, apart from the static sizes (`/200`), which are answered at once.
+other path is held, apart from the static sizes (`/200`), which are answered at once. Its arguments are its port and,
+if the usual time is not long enough, the seconds it waits.
 """
 
 import asyncio
@@ -12,7 +13,8 @@ LONGEST_HOLD = 25.0
 
 
 class Origin:
-    def __init__(self):
+    def __init__(self, longest):
+        self.longest = longest
         self.waiting = set()
         self.released = False
         self.timer = None
@@ -22,7 +24,7 @@ class Origin:
             connection.answer(b"ok")
             return
         self.waiting.add(connection)
-        self.timer = self.timer or asyncio.get_running_loop().call_later(LONGEST_HOLD, self.release)
+        self.timer = self.timer or asyncio.get_running_loop().call_later(self.longest, self.release)
 
     def release(self):
         self.released = True
@@ -63,12 +65,12 @@ class Connection(asyncio.Protocol):
         self.transport.write(HEAD % len(body) + body)
 
 
-async def serve(port):
-    origin = Origin()
+async def serve(port, longest=LONGEST_HOLD):
+    origin = Origin(longest)
     server = await asyncio.get_running_loop().create_server(
         lambda: Connection(origin), "127.0.0.1", port, backlog=4096)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    asyncio.run(serve(*map(int, sys.argv[1:])))
