@@ -15,6 +15,9 @@ streams     WebSockets, event streams and gRPC; the origin and the load of all t
 bulk        large bodies, and small requests beside them
 cache       hits of the shared cache
 jobs        requests that are answered later, and forward chains
+growth, surroundings, idle_client
+            what a request costs as there is more around it
+starting    from a start to the first answer
 report, stream_report
             the tables
 verdict     the targets
@@ -28,14 +31,17 @@ import sys
 
 import bulk
 import cache
+import growth
 import jobs
 import open_requests
 import options
 import report
 import rounds
 import routing
+import starting
 import stream_report
 import streams
+import surroundings
 import systems
 import tools
 import verdict
@@ -47,6 +53,9 @@ SHOWN = {"direct": "direct", "nginx": "nginx x2", "haproxy": "haproxy x2", "rath
 PROGRAMS = ("wrk", "nginx", "haproxy", "rathole", "piko", "chisel", "nats-server")
 PEERS = {"direct": systems.start_direct, "nginx": systems.start_nginx_pair, "haproxy": systems.start_haproxy_pair,
          "rathole": systems.start_rathole, "piko": systems.start_piko, "chisel": systems.start_chisel}
+# What is measured by itself, one after the other, and how it is shown.
+TEXTS = {"routes": routing.as_text, "cache": report.cache, "jobs": jobs.as_text, "start": starting.as_text,
+         "growth": growth.as_text}
 
 
 def main():
@@ -74,15 +83,28 @@ def measure(asked, ours):
     tell_duration(asked, runners)
     results = rounds.run(runners, asked.rounds, asked.seconds)
     medians = rounds.medians(results)
-    opened = hold_requests(asked, ours) if "open" in asked.only else None
+    opened = part("open", asked, lambda relay: open_requests.run(ours, relay, asked.open_requests))
     streamed = measure_streams(asked, ours)
-    routed = measure_routes(asked, ours) if "routes" in asked.only else None
-    cached = measure_cache(asked, ours)
-    worked = measure_jobs(asked, ours)
+    seen = {
+        "routes": part("routes", asked, lambda relay: measure_routes(asked, ours, relay)),
+        "cache": part("cache", asked, lambda relay: cache.run(ours, relay, asked.rounds, asked.seconds)),
+        "jobs": part("jobs", asked, lambda relay: jobs.run(ours, relay, asked.seconds * asked.rounds)),
+        "start": part("start", asked, lambda relay: starting.run(ours, relay)),
+        "growth": part("growth", asked, lambda relay: measure_growth(asked, ours, wrk, relay)),
+    }
     facts["versions"] = versions(asked)
-    return {"facts": facts, "results": results, "medians": medians, "open": opened, "streams": streamed,
-            "routes": routed, "cache": cached, "jobs": worked,
-            "targets": verdict.targets(medians, opened, streamed, routed, cached)}
+    run = {"facts": facts, "results": results, "medians": medians, "open": opened, "streams": streamed, **seen}
+    return {**run, "targets": verdict.targets(run)}
+
+
+def part(name, asked, measurement):
+    """What one part saw; nothing when nobody asked for it, and why when it could not be measured."""
+    if name not in asked.only:
+        return {}
+    try:
+        return measurement(relay_binary(asked))
+    except (Failed, OSError) as failure:
+        return {"failed": str(failure)}
 
 
 def start_all(asked, ours, wrk, unavailable):
@@ -114,13 +136,6 @@ def start_one(key, asked, ours, wrk, origin):
     return rounds.HttpRunner(ours, wrk, system)
 
 
-def hold_requests(asked, ours):
-    try:
-        return open_requests.run(ours, relay_binary(asked), asked.open_requests)
-    except (Failed, OSError) as failure:
-        return {"failed": str(failure)}
-
-
 def measure_streams(asked, ours):
     wanted = [part for part in streams.PARTS if part in asked.only]
     if not wanted:
@@ -133,30 +148,18 @@ def measure_streams(asked, ours):
         return {part: {"failed": str(failure)} for part in wanted}
 
 
-def measure_routes(asked, ours):
-    try:
-        bench = asked.routes or tools.build("--bench", "routes")
-        return routing.run(ours, relay_binary(asked), bench, asked.rounds, asked.seconds)
-    except Failed as failure:
-        return {"failed": str(failure)}
+def measure_routes(asked, ours, relay):
+    return routing.run(ours, relay, routes_binary(asked), asked.rounds, asked.seconds)
 
 
-def measure_cache(asked, ours):
-    if "cache" not in asked.only:
-        return {}
-    try:
-        return cache.run(ours, relay_binary(asked), asked.rounds, asked.seconds)
-    except (Failed, tools.Missing) as failure:
-        return {"failed": str(failure)}
+def measure_growth(asked, ours, wrk, relay):
+    origin = systems.start_origin(ours)
+    bench = surroundings.Bench(ours, relay, routes_binary(asked), wrk, origin.port, asked.rounds, asked.seconds)
+    return growth.run(bench)
 
 
-def measure_jobs(asked, ours):
-    if "jobs" not in asked.only:
-        return {}
-    try:
-        return jobs.run(ours, relay_binary(asked), asked.seconds * asked.rounds)
-    except (Failed, tools.Missing) as failure:
-        return {"failed": str(failure)}
+def routes_binary(asked):
+    return asked.routes or tools.build("--bench", "routes")
 
 
 def relay_binary(asked):
@@ -188,13 +191,10 @@ def text(run):
     if run["open"]:
         parts.append(report.open_requests(run["open"]))
     parts += stream_report.sections(run["streams"])
-    if run["routes"]:
-        failed = run["routes"].get("failed")
-        parts.append(f"routes: FAILED: {failed}" if failed else routing.as_text(run["routes"]))
-    parts.append(report.cache(run["cache"]))
-    if run["jobs"]:
-        failed = run["jobs"].get("failed")
-        parts.append(f"jobs: FAILED: {failed}" if failed else jobs.as_text(run["jobs"]))
+    for name, show in TEXTS.items():
+        if run[name]:
+            failed = run[name].get("failed")
+            parts.append(f"{name}: FAILED: {failed}" if failed else show(run[name]))
     parts += [verdict.as_text(run["targets"]), report.others(medians)]
     return "\n\n".join(part for part in parts if part)
 
@@ -207,8 +207,7 @@ def for_machines(run):
                 "at_least": target.at_least, "verdict": target.verdict}
                for target in run["targets"]]
     return {"facts": run["facts"], **named, "open": run["open"], "streams": named_cells(run["streams"]),
-            "routes": named_cells(run["routes"]),
-            "cache": named_cells(run["cache"]), "jobs": named_cells(run["jobs"]),
+            **{name: named_cells(run[name]) for name in TEXTS},
             "targets": targets}
 
 
@@ -222,9 +221,9 @@ def named_cells(seen):
 
 def any_errors(run):
     streamed = run["streams"]
-    return (report.any_errors(run["medians"], run["open"]) or any("failed" in seen for seen in streamed.values())
-            or "failed" in (run["routes"] or {}) or "failed" in run["cache"] or cache.failed(run["cache"])
-            or "failed" in run["jobs"] or jobs.lost(run["jobs"])
+    parts = [*streamed.values(), *(run[name] for name in TEXTS)]
+    return (report.any_errors(run["medians"], run["open"]) or any("failed" in seen for seen in parts)
+            or cache.failed(run["cache"]) or jobs.lost(run["jobs"]) or growth.failed(run["growth"])
             or bulk.failed(streamed.get("bulk", {})) or streams.calls_failed(streamed.get("grpc", {})))
 
 

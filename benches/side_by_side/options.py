@@ -9,7 +9,12 @@ SYSTEMS = ("direct", "nginx", "haproxy", "rathole", "piko", "chisel", "floor", "
 # Measured one after the other, each with systems of its own.
 PARTS = {"open": "10,000 open requests", "bulk": "large bodies, and small requests beside them",
          "sockets": "1,000 idle WebSockets", "events": "the first event of event streams", "grpc": "gRPC calls",
-         "cache": "hits of the shared cache", "jobs": "requests answered later, and forward chains", "routes": "routing cost at 1, 1,000 and 100,000 routes"}
+         "cache": "hits of the shared cache", "jobs": "requests answered later, and forward chains",
+         "routes": "routing cost at 1, 1,000 and 100,000 routes", "start": "from a start to the first answer",
+         "growth": "what a request costs as its surroundings grow 100 times, 3 minutes more: only when it is named"}
+# What takes too long to be in every run.
+APART = ("growth",)
+USUAL = (*SYSTEMS, *(part for part in PARTS if part not in APART))
 
 ABOUT = """Measures relay beside its peers on this machine, over loopback, in interleaved rounds.
 With no options it takes 9 to 10 minutes, and the time to build relay. Numbers from a busy machine mean little."""
@@ -20,7 +25,7 @@ def parse(arguments):
     parser.add_argument("--quick", action="store_true", help="one round of one second each, about 2 minutes in all")
     parser.add_argument("--rounds", type=positive, metavar="N", help="rounds of every system (default 3)")
     parser.add_argument("--seconds", type=positive, metavar="S", help="length of one measurement (default 2)")
-    parser.add_argument("--only", type=names, metavar="A,B", default=(*SYSTEMS, *PARTS), help=only())
+    parser.add_argument("--only", type=names, metavar="A,B", default=USUAL, help=only())
     parser.add_argument("--open", type=positive, metavar="N", default=10_000, dest="open_requests",
                         help="how many requests to hold open (default 10000)")
     parser.add_argument("--json", metavar="FILE", help="also write every measurement to FILE")

@@ -95,10 +95,6 @@ def open_requests(seen):
 
 def cache(seen):
     """Hits, a table for each body."""
-    if not seen:
-        return ""
-    if "failed" in seen:
-        return f"cache: FAILED: {seen['failed']}"
     parts = ["hits of the shared cache; CPU of all of relay's processes, of which only the client agent works"]
     for cell in next(iter(seen.values())):
         rows = [["", "req/s", "spread", "p50", "p99", "CPU", "others", "errors"]]

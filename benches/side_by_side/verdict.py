@@ -1,10 +1,13 @@
 """The targets: what relay promises beside its peers, each computed from this one run."""
 
 import dataclasses
+import statistics
 
 import bulk
 import cache
+import growth
 import routing
+import starting
 import stream_report
 from report import number, ratio
 
@@ -15,8 +18,10 @@ MOST_MEMORY_MB, OPEN_REQUESTS = 300, 10_000
 LEAST_BULK_RATIO = 0.8
 MOST_SMALL_RATIO = 3.0
 MOST_EVENT_MS = 1.0
+MOST_START_MS = 200
 # Flat: the same but for caches of the processor, which 100,000 routes do not fit in.
 MOST_ROUTE_RATIO = 1.2
+MOST_GROWTH_RATIO = 1.2
 LEAST_HIT_RATIO = 1.0
 
 
@@ -39,10 +44,15 @@ class Target:
         return "met" if reached and self.clean else "MISSED"
 
 
-def targets(medians, opened, streamed, routed, cached):
-    moved = [bulk_rate(streamed.get("bulk", {}), cell) for cell in bulk.CELLS]
-    return [cpu(medians), latency(medians), memory(opened), *moved, small_beside_bulk(streamed.get("bulk", {})),
-            first_event(streamed.get("events", {})), *(hits(cached, cell) for cell in cache.CELLS), routes(routed or {})]
+def targets(run):
+    medians, streamed = run["medians"], run["streams"]
+    return [
+        cpu(medians), latency(medians), memory(run["open"]),
+        *(bulk_rate(streamed.get("bulk", {}), cell) for cell in bulk.CELLS),
+        small_beside_bulk(streamed.get("bulk", {})), first_event(streamed.get("events", {})),
+        *(hits(run["cache"], cell) for cell in cache.CELLS), routes(run["routes"]), start(run["start"]),
+        *(grown(run["growth"], kind) for kind in growth.SIZES),
+    ]
 
 
 def cpu(medians):
@@ -104,6 +114,21 @@ def hits(seen, cell):
     return Target(f"relay cache hits / nginx cache hits ({cell[0]}, {cell[1]} connections)", LEAST_HIT_RATIO, value,
                   f"{relay:.0f} / {nginx:.0f} per s" if value else "", not seen or clean(seen, "relay", cell),
                   at_least=True)
+
+
+def start(seen):
+    took = seen.get("both agents")
+    return Target("median time from the start of both agents to the first answer, ms", MOST_START_MS,
+                  statistics.median(took) if took else None,
+                  f"worst of {starting.STARTS}: {max(took):.0f} ms" if took else "")
+
+
+def grown(seen, kind):
+    sizes, (least, *_, most) = seen.get(kind), growth.SIZES[kind]
+    worst, smallest = growth.worst(sizes) if sizes else (None, None)
+    value = ratio(worst, smallest)
+    return Target(f"CPU per request with up to {most:,} {kind} / with {least}", MOST_GROWTH_RATIO, value,
+                  f"{worst:.1f} / {smallest:.1f} us" if value else "", not growth.failed({kind: sizes or {}}))
 
 
 def clean(medians, name, cell):
