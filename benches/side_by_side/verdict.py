@@ -12,10 +12,14 @@ import stream_report
 from report import number, ratio
 
 ONE, MANY = ("200 B", 1), ("200 B", 64)
-MOST_CPU_RATIO = 1.0
-MOST_LATENCY_RATIO = 1.3
+RATE_CELLS = (MANY, ("10 KiB", 64))
+MOST_CPU_OF_NGINX, MOST_CPU_OF_RATHOLE = 0.85, 1.0
+LEAST_RATE_OF_NGINX, LEAST_RATE_OF_HAPROXY = 1.0, 1.2
+MOST_LATENCY_RATIO = 1.15
+MOST_P99_RATIO = 1.0
 MOST_MEMORY_MB, OPEN_REQUESTS = 300, 10_000
-LEAST_BULK_RATIO = 0.8
+MOST_SOCKET_KB = 20
+LEAST_BULK_RATIO = 1.0
 MOST_SMALL_RATIO = 3.0
 MOST_EVENT_MS = 1.0
 MOST_START_MS = 200
@@ -47,7 +51,10 @@ class Target:
 def targets(run):
     medians, streamed = run["medians"], run["streams"]
     return [
-        cpu(medians), latency(medians), memory(run["open"]),
+        cpu(medians, "nginx x2", MOST_CPU_OF_NGINX), cpu(medians, "rathole", MOST_CPU_OF_RATHOLE),
+        *(rate(medians, "nginx x2", cell, LEAST_RATE_OF_NGINX) for cell in RATE_CELLS),
+        *(rate(medians, "haproxy x2", cell, LEAST_RATE_OF_HAPROXY) for cell in RATE_CELLS),
+        latency(medians), tail(medians), memory(run["open"]), sockets(streamed.get("sockets", {})),
         *(bulk_rate(streamed.get("bulk", {}), cell) for cell in bulk.CELLS),
         small_beside_bulk(streamed.get("bulk", {})), first_event(streamed.get("events", {})),
         *(hits(run["cache"], cell) for cell in cache.CELLS), routes(run["routes"]), start(run["start"]),
@@ -55,10 +62,26 @@ def targets(run):
     ]
 
 
-def cpu(medians):
-    relay, nginx = (number(medians.get(name, {}), MANY, "cpu_us") for name in ("relay", "nginx x2"))
-    return Target("relay CPU per request / nginx x2 CPU (64 connections, 200 B)", MOST_CPU_RATIO, ratio(relay, nginx),
-                  f"{relay:.1f} / {nginx:.1f} us" if relay and nginx else "", clean(medians, "relay", MANY))
+def cpu(medians, peer, limit):
+    return compared(medians, peer, MANY, "cpu_us", "CPU per request", limit)
+
+
+def rate(medians, peer, cell, limit):
+    return compared(medians, peer, cell, "requests_per_s", "requests/s", limit, at_least=True)
+
+
+def tail(medians):
+    return compared(medians, "nginx x2", MANY, "p99_us", "p99", MOST_P99_RATIO)
+
+
+def compared(medians, peer, cell, key, what, limit, at_least=False):
+    """A number of relay over that of a peer in the same cell."""
+    relay, other = (number(medians.get(name, {}), cell, key) for name in ("relay", peer))
+    unit, digits = ("/s", 0) if key == "requests_per_s" else (" us", 1)
+    body, connections = cell
+    return Target(f"relay {what} / {peer} {what} ({connections} connections, {body})", limit, ratio(relay, other),
+                  f"{relay:.{digits}f} / {other:.{digits}f}{unit}" if relay and other else "",
+                  clean(medians, "relay", cell), at_least)
 
 
 def latency(medians):
@@ -77,6 +100,14 @@ def memory(opened):
     whole = opened["held_at_once"] == asked and opened["outcomes"] == {"200": asked}
     detail = "all answered with 200" if whole else "NOT ALL open at once and answered with 200"
     return Target(text, MOST_MEMORY_MB, value, detail, whole)
+
+
+def sockets(seen):
+    before, opened = seen.get("idle_kb", {}), seen.get("open_kb", {})
+    each = {label: (kb - before[label]) * 1.024 / seen["count"] for label, kb in opened.items()}
+    return Target("memory of an idle WebSocket in the process that takes most, kB", MOST_SOCKET_KB,
+                  max(each.values(), default=None),
+                  ", ".join(f"{label} {kb:.1f}" for label, kb in each.items()))
 
 
 def bulk_rate(seen, cell):
