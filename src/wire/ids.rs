@@ -233,38 +233,47 @@ pub enum InvalidId {
 }
 
 fn is_token(text: &str) -> bool {
-    (1..=MAX_TOKEN).contains(&text.len()) && text.bytes().all(|byte| IN_TOKEN[usize::from(byte)])
+    (1..=MAX_TOKEN).contains(&text.len()) && text.bytes().all(|byte| CLASS[usize::from(byte)] == Class::Token)
 }
 
-/// What is behind the first `count` tokens, each of which ends with a dot. One pass with a table: every message
-/// has several ids, and a comparison for each range of letters was a fiftieth of an agent's work.
+/// What is behind the first `count` tokens, each of which ends with a dot. One pass with one look-up for each byte:
+/// every message has several ids, and a comparison for each range of letters was a fiftieth of an agent's work.
 fn after_tokens(text: &str, mut count: usize) -> Option<&str> {
     let mut start = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if byte == b'.' {
-            if !(1..=MAX_TOKEN).contains(&(at - start)) {
-                return None;
+    for (at, &byte) in text.as_bytes().iter().enumerate() {
+        match CLASS[usize::from(byte)] {
+            Class::Token => {}
+            Class::Dot if (1..=MAX_TOKEN).contains(&(at - start)) => {
+                start = at + 1;
+                count -= 1;
+                if count == 0 {
+                    return Some(&text[start..]);
+                }
             }
-            start = at + 1;
-            count -= 1;
-            if count == 0 {
-                return Some(&text[start..]);
-            }
-        } else if !IN_TOKEN[usize::from(byte)] {
-            return None;
+            Class::Dot | Class::Other => return None,
         }
     }
     None
 }
 
-/// The bytes of a token.
-const IN_TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
+/// What a byte is in an id.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Token,
+    Dot,
+    Other,
+}
+
+const CLASS: [Class; 256] = {
+    let mut table = [Class::Other; 256];
     let mut byte = 0;
     while byte < 128 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric() || byte == b'-' as usize || byte == b'_' as usize;
+        if (byte as u8).is_ascii_alphanumeric() || byte == b'-' as usize || byte == b'_' as usize {
+            table[byte] = Class::Token;
+        }
         byte += 1;
     }
+    table[b'.' as usize] = Class::Dot;
     table
 };
 
