@@ -48,6 +48,7 @@
 pub mod bus;
 pub mod cache;
 pub mod config;
+pub mod framing;
 pub mod front;
 pub mod origin;
 pub mod proto;

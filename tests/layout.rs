@@ -6,17 +6,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// `bin` → `role` → {`front`, `origin`} → `stream` → {`bus`, `proto`, `cache`} → `wire`; `config` and `telemetry` are
-/// leaves that roles and fronts share. `config` names `bus` for one thing: it turns what the flags say into
+/// `bin` → `role` → {`front`, `origin`} → `stream` → {`bus`, `proto`, `cache`} → `wire`; `framing` is what `front` and
+/// `origin` have in common of HTTP/1; `config` and `telemetry` are leaves that roles and fronts share. `config` names `bus` for one thing: it turns what the flags say into
 /// `bus::Credentials`, so that the bus need not know of flags.
-const MAY_IMPORT: [(&str, &[&str]); 10] = [
+const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("wire", &[]),
+    ("framing", &[]),
     ("proto", &["wire"]),
     ("cache", &["wire"]),
     ("bus", &["wire"]),
-    ("origin", &["wire", "config"]),
+    ("origin", &["wire", "framing", "config"]),
     ("stream", &["wire", "proto", "bus"]),
-    ("front", &["wire", "proto", "cache", "bus", "stream", "telemetry", "config"]),
+    ("front", &["wire", "framing", "proto", "cache", "bus", "stream", "telemetry", "config"]),
     ("config", &["wire", "cache", "bus"]),
     ("telemetry", &["wire", "config"]),
     ("role", &["wire", "proto", "cache", "bus", "origin", "stream", "front", "config", "telemetry"]),

@@ -219,6 +219,14 @@ impl Socket {
     }
 }
 
+/// The far end of a test's.
+#[cfg(test)]
+impl From<UnixStream> for Socket {
+    fn from(stream: UnixStream) -> Self {
+        Socket::new(Kind::Unix(stream))
+    }
+}
+
 impl AsyncRead for Socket {
     fn poll_read(
         self: Pin<&mut Self>,

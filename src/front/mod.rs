@@ -14,6 +14,8 @@ pub mod entrance;
 pub mod framing;
 pub mod guard;
 pub mod http;
+pub mod http1;
+pub mod incoming;
 pub mod jobs;
 pub mod lines;
 pub mod listen;

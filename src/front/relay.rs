@@ -19,7 +19,7 @@ use super::{
     cached,
     http::{Answered, Ask, Front},
     jobs,
-    message::{Head, Response},
+    message::{Head, Response, Target},
     problem,
     rendezvous::Rendezvous,
     served::{Decision, Told},
@@ -306,7 +306,7 @@ impl<A: Ask> Front<A> {
         Ok(Box::new(Asked { head, url, body, upgrade, caller, named: is_named, to }))
     }
 
-    /// What a caller may say; returns the target in origin form.
+    /// What a caller may say; takes the target out of `head`, and returns it in origin form.
     pub(super) fn check(&self, head: &mut Head) -> Result<String, Fault> {
         if head.method == Method::CONNECT {
             return Err(fault(
@@ -335,23 +335,23 @@ impl<A: Ask> Front<A> {
             }
             Some(_) | None => {}
         }
+        let Target { url, authority } = std::mem::take(&mut head.target);
         // Authority form is for CONNECT (RFC 9112 §3.2.3): `GET example.com` names no path.
-        if head.uri.path_and_query().is_none() {
+        let Some(url) = url else {
             return Err(fault(Code::BadTarget, "the request target must be a path, an absolute URL or '*'"));
-        }
+        };
         // In absolute form the target's authority replaces Host (RFC 9112 §3.2.2); the path is all that is kept.
-        if let Some(authority) = head.uri.authority() {
-            let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+        if let Some(authority) = authority {
+            let host = authority.rsplit('@').next().unwrap_or_default();
             let host = HeaderValue::from_str(host)
                 .map_err(|_| fault(Code::BadTarget, "the target's host is not valid"))?;
             head.headers.insert(header::HOST, host);
         }
-        let url = head.uri.path_and_query().map_or("/", |path| path.as_str());
         if url.len() > MAX_TARGET {
             let detail = format!("the request target is {} bytes, it may be at most {MAX_TARGET}", url.len());
             return Err(Fault::new(Code::TargetTooLong, Side::Client, detail));
         }
-        Ok(if url.is_empty() { "/".to_owned() } else { url.to_owned() })
+        Ok(if url.is_empty() { "/".to_owned() } else { url })
     }
 
     fn too_many(&self) -> Fault {

@@ -174,7 +174,7 @@ impl<A: Ask> Front<A> {
         let mut record = Record::new(Arc::clone(&self.ask), id.clone(), name, method.clone(), caller.peer);
         let page = told::page(sessions.rules(), &head.headers);
         let asked = match self.check(&mut head) {
-            Ok(_) => Asked::read(sessions.rules(), &self.opening, &head, &caller),
+            Ok(url) => Asked::read(sessions.rules(), &self.opening, &head, &url, &caller),
             Err(fault) => Err(fault),
         };
         let outcome = match asked {

@@ -7,7 +7,10 @@ use http::{HeaderName, Method, header};
 
 use super::{MAKING, ONE, Rules, is_preflight};
 use crate::{
-    front::{message::Head, opening::Opening},
+    front::{
+        message::{self, Head},
+        opening::Opening,
+    },
     proto::rendezvous::admission::Visitor,
     wire::{
         Code, Fault, Headers, Side,
@@ -61,13 +64,19 @@ pub enum Verb {
 }
 
 impl Asked {
-    /// Reads a request with this head.
+    /// Reads a request for `url` with this head.
     ///
     /// # Errors
     /// When a header is not valid.
-    pub fn read(rules: &Rules, opening: &Opening, head: &Head, caller: &Caller) -> Result<Asked, Fault> {
+    pub fn read(
+        rules: &Rules,
+        opening: &Opening,
+        head: &Head,
+        url: &str,
+        caller: &Caller,
+    ) -> Result<Asked, Fault> {
         let at = rules.at.as_str();
-        let rest = head.uri.path().strip_prefix(at).unwrap_or_default();
+        let rest = message::path(url).strip_prefix(at).unwrap_or_default();
         let id = rest.strip_prefix('/').map(str::to_owned);
         let headers = &head.headers;
         let address = match caller.peer {

@@ -1,0 +1,27 @@
+//! HTTP/1 messages as bytes (RFC 9112), as far as requests and responses have it in common: `input` is what has been
+//! read of them, `body` finds where they end. What their heads say is left to whoever reads them.
+
+pub mod body;
+pub mod input;
+
+/// Where the first empty line ends, given that none ends within the first `searched` bytes.
+pub fn blank_line(bytes: &[u8], searched: usize) -> Option<usize> {
+    // The line end before the empty line may have been searched already.
+    let from = searched.saturating_sub(2);
+    memchr::memchr_iter(b'\n', &bytes[from..]).find_map(|at| match &bytes[from + at + 1..] {
+        [b'\n', ..] => Some(from + at + 2),
+        [b'\r', b'\n', ..] => Some(from + at + 3),
+        _ => None,
+    })
+}
+
+/// Whether `list`, whose elements are separated by commas, has `word`, in whatever case.
+pub fn has_word(list: &[u8], word: &str) -> bool {
+    list.split(|&byte| byte == b',').any(|told| told.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+}
+
+/// A number of decimal digits alone, without a sign.
+pub fn digits(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}

@@ -1,0 +1,450 @@
+//! The head of a request: what it says, how its body is framed, and whether another may follow on the connection
+//! (RFC 9112 sections 2 to 6 and 9.3).
+
+use std::mem::MaybeUninit;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, Method, Uri, Version, header, header::InvalidHeaderName};
+
+use crate::{
+    framing::{
+        blank_line,
+        body::{Body, Chunks},
+        digits, has_word,
+    },
+    front::message::{Head, Target},
+    wire::{Headers, headers},
+};
+
+/// A request's head.
+#[derive(Debug)]
+pub struct Asked {
+    /// What it says.
+    pub head: Head,
+    /// What follows it.
+    pub body: Body,
+    /// Whether the body comes only when it is asked for.
+    pub expects: bool,
+    /// Whether another request may follow.
+    pub keeps: bool,
+    /// Whether it may change to another protocol.
+    pub upgrades: bool,
+    /// Whether the response may have trailers.
+    pub takes_trailers: bool,
+}
+
+/// Why what came is not read as a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is none.
+    Malformed,
+    /// Its target is longer than any that is read.
+    TargetTooLong,
+    /// Its head is larger than what is read of one, or has too many fields.
+    TooLarge,
+    /// It tells the end of its body in two ways.
+    TwoFramings,
+}
+
+/// The heads of the requests of one connection.
+pub struct Heads {
+    /// How much has been searched for the end of the head.
+    searched: usize,
+    /// What is read of a head at most, in bytes.
+    limit: usize,
+}
+
+impl Heads {
+    /// None has come yet; of each, no more than `limit` bytes are read.
+    pub fn new(limit: usize) -> Self {
+        Heads { searched: 0, limit }
+    }
+
+    /// The next head, if all of it is in `buffer`.
+    ///
+    /// # Errors
+    /// When it is not one that is read.
+    pub fn take(&mut self, buffer: &mut BytesMut) -> Result<Option<Asked>, Refusal> {
+        if self.searched == 0 {
+            // Empty lines before a request are skipped (RFC 9112 §2.2).
+            while let Some(b'\r' | b'\n') = buffer.first() {
+                buffer.advance(1);
+            }
+            if buffer.is_empty() {
+                return Ok(None);
+            }
+        } else if blank_line(buffer, self.searched).is_none() {
+            return self.wait(buffer);
+        }
+        // Values are slices of it.
+        let bytes = std::mem::take(buffer).freeze();
+        let Some((length, asked)) = parse(&bytes)? else {
+            *buffer = bytes.try_into_mut().unwrap_or_else(BytesMut::from);
+            return self.wait(buffer);
+        };
+        if length > self.limit {
+            return Err(Refusal::TooLarge);
+        }
+        self.searched = 0;
+        if length < bytes.len() {
+            *buffer = BytesMut::from(&bytes[length..]);
+        }
+        Ok(Some(asked))
+    }
+
+    fn wait(&mut self, buffer: &BytesMut) -> Result<Option<Asked>, Refusal> {
+        if buffer.len() >= self.limit {
+            return Err(Refusal::TooLarge);
+        }
+        self.searched = buffer.len();
+        Ok(None)
+    }
+}
+
+/// Reads a head and tells how long it is, if all of it is in `bytes`.
+fn parse(bytes: &Bytes) -> Result<Option<(usize, Asked)>, Refusal> {
+    let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut parsed = httparse::Request::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let length = match config.parse_request_with_uninit_headers(&mut parsed, bytes, &mut room) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooLarge),
+        Err(_) => return Err(Refusal::Malformed),
+    };
+    let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+    let target = target(parsed.path.unwrap_or_default())?;
+    let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes());
+    let method = method.map_err(|_| Refusal::Malformed)?;
+    // With room for what is added on the way to the origin.
+    let mut headers = Headers::with_capacity(parsed.headers.len() + ROOM);
+    let mut said = Said::default();
+    for field in parsed.headers.iter() {
+        let name = name(field.name.as_bytes()).map_err(|_| Refusal::Malformed)?;
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
+        let value = value.map_err(|_| Refusal::Malformed)?;
+        if said.hear(&name, value.as_bytes()) {
+            headers.append(name, value);
+        }
+    }
+    let is_1_1 = version == Version::HTTP_11;
+    let asked = Asked {
+        body: said.body(version)?,
+        expects: said.expects && is_1_1,
+        keeps: !said.closes && (is_1_1 || said.keeps),
+        upgrades: said.upgrades && is_1_1,
+        takes_trailers: said.takes_trailers,
+        head: Head { method, version, target, headers },
+    };
+    Ok(Some((length, asked)))
+}
+
+/// What headers say to whoever reads the connection.
+#[derive(Default)]
+struct Said {
+    length: Option<Result<u64, Refusal>>,
+    /// Whether the last coding is the chunked one, when there are codings.
+    chunked: Option<bool>,
+    expects: bool,
+    closes: bool,
+    keeps: bool,
+    upgrades: bool,
+    takes_trailers: bool,
+}
+
+impl Said {
+    /// Takes note of a header; says whether it is one of those that are passed on.
+    fn hear(&mut self, name: &HeaderName, value: &[u8]) -> bool {
+        match *name {
+            header::CONTENT_LENGTH => {
+                let length = digits(value).ok_or(Refusal::Malformed);
+                return match self.length {
+                    None => {
+                        self.length = Some(length);
+                        true
+                    }
+                    // The same again is one too many, but harmless (RFC 9110 §8.6).
+                    Some(before) if before == length => false,
+                    Some(_) => {
+                        self.length = Some(Err(Refusal::Malformed));
+                        false
+                    }
+                };
+            }
+            header::TRANSFER_ENCODING => {
+                let last = value.rsplit(|&byte| byte == b',').next().unwrap_or_default();
+                self.chunked = Some(last.trim_ascii().eq_ignore_ascii_case(b"chunked"));
+            }
+            header::CONNECTION => {
+                self.closes |= has_word(value, "close");
+                self.keeps |= has_word(value, "keep-alive");
+            }
+            header::EXPECT => self.expects = value.eq_ignore_ascii_case(b"100-continue"),
+            header::UPGRADE => self.upgrades = true,
+            header::TE => self.takes_trailers |= has_word(value, "trailers"),
+            _ => {}
+        }
+        true
+    }
+
+    /// How the body is framed (RFC 9112 section 6.3). Two readers may see the end of a request that tells it twice,
+    /// and so the beginning of the next, at different places.
+    fn body(&self, version: Version) -> Result<Body, Refusal> {
+        match (self.chunked, self.length) {
+            (Some(_), Some(_)) => Err(Refusal::TwoFramings),
+            (Some(true), None) if version == Version::HTTP_11 => Ok(Body::Chunked(Chunks::Size)),
+            (Some(_), None) => Err(Refusal::Malformed),
+            (None, None | Some(Ok(0))) => Ok(Body::Ended),
+            (None, Some(Ok(length))) => Ok(Body::Length(length)),
+            (None, Some(Err(refusal))) => Err(refusal),
+        }
+    }
+}
+
+/// The name of a header, in whatever case.
+fn name(text: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
+    let mut lower = [0; LONG_NAME];
+    let Some(known) = lower.get_mut(..text.len()) else { return HeaderName::from_bytes(text) };
+    known.copy_from_slice(text);
+    // All of the room: its length is known to the compiler, which needs a few vectors for it.
+    lower.make_ascii_lowercase();
+    match &lower[..text.len()] {
+        b"connection" => Ok(header::CONNECTION),
+        lower => headers::name(lower),
+    }
+}
+
+/// What a request is for. Nearly every one is for a path of plain characters, which is kept as it is.
+fn target(text: &str) -> Result<Target, Refusal> {
+    if text.len() > LONGEST_TARGET {
+        return Err(Refusal::TargetTooLong);
+    }
+    if text.starts_with('/') && text.bytes().all(|byte| PLAIN[usize::from(byte)]) {
+        return Ok(Target { url: Some(text.to_owned()), authority: None });
+    }
+    let uri: Uri = text.parse().map_err(|_| Refusal::Malformed)?;
+    Ok(Target::from(&uri))
+}
+
+/// What a path and a query may be made of (RFC 3986 sections 3.3 and 3.4).
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let others = b"-._~!$&'()*+,;=:@%/?";
+    let mut byte = 0;
+    while byte < plain.len() {
+        plain[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        plain[others[at] as usize] = true;
+        at += 1;
+    }
+    plain
+};
+
+/// What is read of headers, at most.
+pub const MAX_HEADERS: usize = 100;
+/// A target at most, in bytes: what a URI may have.
+const LONGEST_TARGET: usize = u16::MAX as usize - 1;
+/// Names up to this length are looked up.
+const LONG_NAME: usize = 64;
+/// Headers that are added on the way to the origin.
+const ROOM: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_head_is_read_as_it_was_written() {
+        let asked = asked(
+            "PROPFIND /a/b?c=%20d HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nAccept:\t*/*  \r\nx-a: \u{e4}\r\nE:\r\n\r\n",
+        );
+        let head = &asked.head;
+        assert_eq!((head.method.as_str(), head.version), ("PROPFIND", Version::HTTP_11));
+        assert_eq!(head.target, Target { url: Some("/a/b?c=%20d".into()), authority: None });
+        let fields: Vec<_> =
+            head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let (empty, umlaut) = (&b""[..], "\u{e4}".as_bytes());
+        let expected =
+            [("host", &b"a"[..]), ("x-a", b"1"), ("accept", b"*/*"), ("x-a", umlaut), ("e", empty)];
+        assert_eq!(fields, expected);
+        assert!(asked.keeps && !asked.expects && !asked.upgrades && !asked.takes_trailers);
+        assert_eq!(asked.body, Body::Ended);
+    }
+
+    #[test]
+    fn a_target_is_a_path_a_url_a_star_or_a_host() {
+        let target = |text: &str| {
+            let target = taken(&format!("GET {text} HTTP/1.1\r\nHost: a\r\n\r\n"))?.unwrap().head.target;
+            Ok((target.url, target.authority))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(target("/"), Ok((some("/"), None)));
+        assert_eq!(target("/a{b}|\"?c[d]"), Ok((some("/a{b}|\"?c[d]"), None)));
+        assert_eq!(target("/a#b"), Ok((some("/a"), None)), "what is behind the # is none of a server's");
+        assert_eq!(target("*"), Ok((some("*"), None)));
+        assert_eq!(target("http://u@h:1/p?q"), Ok((some("/p?q"), some("u@h:1"))));
+        assert_eq!(target("http://h"), Ok((some("/"), some("h"))));
+        assert_eq!(target("h:80"), Ok((None, some("h:80"))));
+        assert_eq!(target("/\u{e4}"), Ok((some("/\u{e4}"), None)));
+        assert_eq!(target("/<"), Err(Refusal::Malformed));
+        assert_eq!(target("p/q"), Err(Refusal::Malformed));
+        assert_eq!(target(&format!("/{}", "x".repeat(LONGEST_TARGET))), Err(Refusal::TargetTooLong));
+    }
+
+    #[test]
+    fn plain_targets_are_what_a_uri_takes() {
+        for byte in 0..=127_u8 {
+            let text = format!("/{0}?{0}", char::from(byte));
+            if PLAIN[usize::from(byte)] {
+                assert_eq!(Target::from(&text.parse::<Uri>().unwrap()), target(&text).unwrap(), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_body_is_told_in_one_way() {
+        let framing = |lines: &str| {
+            let asked = taken(&format!("POST / HTTP/1.1\r\n{lines}\r\n"))?.unwrap();
+            Ok((asked.body, asked.head.headers.get_all(header::CONTENT_LENGTH).count()))
+        };
+        assert_eq!(framing(""), Ok((Body::Ended, 0)));
+        assert_eq!(framing("Content-Length: 0\r\n"), Ok((Body::Ended, 1)));
+        assert_eq!(framing("Content-Length: 5\r\n"), Ok((Body::Length(5), 1)));
+        assert_eq!(framing("content-length:5\r\nContent-Length: 5\r\n"), Ok((Body::Length(5), 1)));
+        let chunked = || Body::Chunked(Chunks::Size);
+        assert_eq!(framing("Transfer-Encoding: Chunked\r\n"), Ok((chunked(), 0)));
+        assert_eq!(framing("Transfer-Encoding: gzip , chunked\r\n"), Ok((chunked(), 0)));
+        let twice = ["Content-Length: 5", "Content-Length: x", "Content-Length: 0"];
+        for twice in twice {
+            for lines in [
+                format!("{twice}\r\nTransfer-Encoding: chunked\r\n"),
+                format!("Transfer-Encoding: gzip\r\nA: b\r\n{twice}\r\n"),
+            ] {
+                assert_eq!(framing(&lines), Err(Refusal::TwoFramings), "{lines}");
+            }
+        }
+        for wrong in [
+            "Content-Length: 5\r\nContent-Length: 6\r\n",
+            "Content-Length: 5, 5\r\n",
+            "Content-Length: +5\r\n",
+            "Content-Length: -1\r\n",
+            "Content-Length:\r\n",
+            "Content-Length: 99999999999999999999\r\n",
+            "Transfer-Encoding: gzip\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+            "Transfer-Encoding: xchunked\r\n",
+        ] {
+            assert_eq!(framing(wrong), Err(Refusal::Malformed), "{wrong}");
+        }
+        let old = taken("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(old.err(), Some(Refusal::Malformed), "HTTP/1.0 has no chunks");
+    }
+
+    #[test]
+    fn another_request_may_follow_unless_something_speaks_against_it() {
+        let keeps = |version: &str, lines: &str| asked(&format!("GET / {version}\r\n{lines}\r\n")).keeps;
+        assert!(keeps("HTTP/1.1", "") && !keeps("HTTP/1.0", ""));
+        assert!(keeps("HTTP/1.0", "Connection: x, Keep-Alive\r\n"));
+        assert!(!keeps("HTTP/1.1", "Connection: Close\r\n"));
+        for version in ["HTTP/1.0", "HTTP/1.1"] {
+            assert!(!keeps(version, "Connection: x, close\r\nConnection: keep-alive\r\n"));
+        }
+    }
+
+    #[test]
+    fn what_only_http_1_1_has_is_not_heard_of_an_older_caller() {
+        let lines = "Expect: 100-Continue\r\nUpgrade: x\r\nTE: gzip, trailers\r\n\r\n";
+        let new = asked(&format!("GET / HTTP/1.1\r\n{lines}"));
+        assert!(new.expects && new.upgrades && new.takes_trailers);
+        let old = asked(&format!("GET / HTTP/1.0\r\n{lines}"));
+        assert!(!old.expects && !old.upgrades);
+    }
+
+    #[test]
+    fn what_is_no_head_is_refused() {
+        for (wrong, refusal) in [
+            ("hello there\r\n\r\n", Refusal::Malformed),
+            ("\0", Refusal::Malformed),
+            ("\u{16}\u{3}\u{1}", Refusal::Malformed),
+            ("GET /a b HTTP/1.1\r\n\r\n", Refusal::Malformed),
+            ("GET / HTTP/2.0\r\n\r\n", Refusal::Malformed),
+            ("GET / HTTP/1.1\r\na b: c\r\n\r\n", Refusal::Malformed),
+            ("GET / HTTP/1.1\r\na : c\r\n\r\n", Refusal::Malformed),
+            ("GET / HTTP/1.1\r\na: b\r\n c\r\n\r\n", Refusal::Malformed),
+            ("GET / HTTP/1.1\r\na: b\rc\r\n\r\n", Refusal::Malformed),
+            (&format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101)), Refusal::TooLarge),
+            (&format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(LIMIT)), Refusal::TooLarge),
+            (&format!("GET / HTTP/1.1\r\na: {}", "b".repeat(LIMIT)), Refusal::TooLarge),
+        ] {
+            assert_eq!(taken(wrong).map(|asked| asked.is_some()), Err(refusal), "{wrong}");
+        }
+        assert!(taken(&format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(100))).unwrap().is_some());
+    }
+
+    #[test]
+    fn long_names_are_names_as_well() {
+        let long = "X".repeat(LONG_NAME + 1);
+        let asked = asked(&format!("GET / HTTP/1.1\r\n{long}: 1\r\n{}: 2\r\n\r\n", &long[1..]));
+        let names: Vec<_> = asked.head.headers.keys().map(|name| name.as_str().to_owned()).collect();
+        assert_eq!(names, [long.to_lowercase(), long[1..].to_lowercase()]);
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_not_matter_how_a_head_comes(
+            lines in proptest::collection::vec(
+                "(GET|POST) /[a-z{# ]{0,3} HTTP/1.[01]|(content-length: ?[0-9]|[Tt]e|Transfer-Encoding: chunked|[a-z]{1,70}: [ -~]{0,9}|[ -~]{0,9})",
+                0..8,
+            ),
+            end in prop::sample::select(vec!["\r\n", "\n"]),
+            cuts in proptest::collection::vec(1_usize..30, 1..20),
+        ) {
+            let text = format!("\r\n{}{end}{end}rest", lines.join(end));
+            let whole = run(&text, &[text.len()]);
+            let parts = run(&text, &cuts);
+            prop_assert_eq!(whole, parts);
+        }
+    }
+
+    /// All that comes of `text` when it comes in parts of these sizes, and what is left at the end. One that is no
+    /// HTTP may be refused before all of it is here, so where it ends is not told.
+    fn run(text: &str, cuts: &[usize]) -> (Vec<String>, Option<String>) {
+        let mut heads = Heads::new(LIMIT);
+        let (mut buffer, mut rest) = (BytesMut::new(), text.as_bytes());
+        let mut told = Vec::new();
+        for cut in cuts.iter().cycle() {
+            loop {
+                match heads.take(&mut buffer) {
+                    Ok(Some(asked)) => told.push(format!("{asked:?}")),
+                    Ok(None) => break,
+                    Err(refusal) => {
+                        told.push(format!("{refusal:?}"));
+                        return (told, None);
+                    }
+                }
+            }
+            if rest.is_empty() {
+                break;
+            }
+            let (part, after) = rest.split_at((*cut).min(rest.len()));
+            buffer.extend_from_slice(part);
+            rest = after;
+        }
+        (told, Some(String::from_utf8_lossy(&buffer).into_owned()))
+    }
+
+    fn asked(text: &str) -> Asked {
+        taken(text).unwrap().expect("all of it")
+    }
+
+    fn taken(text: &str) -> Result<Option<Asked>, Refusal> {
+        Heads::new(LIMIT).take(&mut BytesMut::from(text))
+    }
+
+    const LIMIT: usize = 128 * 1024;
+}

@@ -1,0 +1,44 @@
+//! How long a connection may take for its next request. One timer serves all of them: it is not set anew with each
+//! request, but looks, when it wakes, for how long the present one has been waited for.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep};
+
+/// Whether a request has been waited for for too long.
+pub struct Patience {
+    limit: Duration,
+    /// Since when it is waited for, when it is.
+    since: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    /// Each request may take `limit`.
+    pub fn new(limit: Duration) -> Self {
+        Patience { limit, since: None, timer: None }
+    }
+
+    /// The request is here.
+    pub fn rest(&mut self) {
+        self.since = None;
+    }
+
+    /// Is ready when it has taken too long.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let until = *self.since.get_or_insert_with(Instant::now) + self.limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        while timer.as_mut().poll(cx).is_ready() {
+            if until <= Instant::now() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(until);
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,497 @@
+//! A response as HTTP/1 has it: its head, and how its body is framed (RFC 9112 sections 4 to 7).
+
+use std::{
+    cell::RefCell,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+
+use super::output::{Output, SMALL};
+use crate::{
+    framing::{digits, has_word},
+    wire::Headers,
+};
+
+/// What the request says of its response.
+#[derive(Debug, Clone, Copy)]
+pub struct Exchange {
+    /// The version the caller speaks.
+    pub version: Version,
+    /// Whether the method is HEAD.
+    pub to_head: bool,
+    /// Whether the caller takes trailers.
+    pub takes_trailers: bool,
+    /// Whether another request may follow.
+    pub keeps: bool,
+    /// Whether names are written as `Content-Length`, and not as `content-length`.
+    pub title_case: bool,
+}
+
+/// What is known of a body before its first part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// There is none.
+    None,
+    /// As many bytes.
+    Known(u64),
+    /// Nothing.
+    Unknown,
+}
+
+/// How the rest of a body is framed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// As many bytes are to come.
+    Length(u64),
+    /// In chunks, after which these trailers may follow.
+    Chunked(Vec<HeaderName>),
+    /// Its end is that of the connection.
+    UntilClose,
+}
+
+/// Writes the head of a response into `output`; returns how its body is framed, and whether another request may
+/// follow.
+pub fn write_head(
+    exchange: &Exchange,
+    status: StatusCode,
+    headers: &Headers,
+    length: Length,
+    output: &mut Output,
+) -> (Framing, bool) {
+    let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let body = match length {
+        Length::Known(length) if length <= SMALL as u64 => length as usize,
+        Length::Known(_) | Length::None | Length::Unknown => 0,
+    };
+    let mut small = output.small(fields + body + ADDED);
+    let mut head = Lines { bytes: small.bytes(), title_case: exchange.title_case };
+    head.status(exchange.version, status);
+    let has_body = !exchange.to_head && may_have_body(status);
+    let mut framing = None;
+    let mut trailers = Vec::new();
+    let mut keeps = exchange.keeps && status != StatusCode::SWITCHING_PROTOCOLS;
+    let (mut has_date, mut has_connection) = (false, false);
+    for (name, value) in headers {
+        match *name {
+            header::CONTENT_LENGTH => {
+                let told = digits(value.as_bytes()).filter(|_| framing.is_none());
+                let Some(told) = told.filter(|&told| tells(exchange, status, length, told)) else { continue };
+                framing = Some(Framing::Length(if let Length::Known(known) = length { known } else { told }));
+            }
+            // That is how the hop before this one framed it.
+            header::TRANSFER_ENCODING => continue,
+            header::CONNECTION => {
+                has_connection = true;
+                keeps &= !has_word(value.as_bytes(), "close");
+            }
+            header::DATE => has_date = true,
+            header::TRAILER if exchange.version == Version::HTTP_10 || !has_body => continue,
+            header::TRAILER => trailers.extend(names(value)),
+            _ => {}
+        }
+        head.field(name, value.as_bytes());
+    }
+    let framing = framing.unwrap_or_else(|| match length {
+        Length::Unknown if !has_body => Framing::Length(0),
+        Length::Unknown if exchange.version == Version::HTTP_10 => Framing::UntilClose,
+        Length::Unknown => {
+            head.field(&header::TRANSFER_ENCODING, b"chunked");
+            Framing::Chunked(trailers)
+        }
+        Length::Known(length @ 1..) => {
+            if may_have_body(status) {
+                head.number(&header::CONTENT_LENGTH, length);
+            }
+            Framing::Length(length)
+        }
+        Length::None | Length::Known(0) => {
+            if has_body {
+                head.number(&header::CONTENT_LENGTH, 0);
+            }
+            Framing::Length(0)
+        }
+    });
+    let framing = if has_body { framing } else { Framing::Length(0) };
+    keeps &= framing != Framing::UntilClose;
+    match (keeps, exchange.version) {
+        _ if has_connection => {}
+        (true, Version::HTTP_10) => head.field(&header::CONNECTION, b"keep-alive"),
+        (false, Version::HTTP_11) => head.field(&header::CONNECTION, b"close"),
+        _ => {}
+    }
+    if !has_date {
+        head.date();
+    }
+    head.bytes.extend_from_slice(LINE_END);
+    (framing, keeps)
+}
+
+/// Whether a `Content-Length` header tells the truth of a body. One that answers HEAD tells what GET would bring.
+fn tells(exchange: &Exchange, status: StatusCode, length: Length, told: u64) -> bool {
+    match length {
+        Length::None => exchange.to_head || (told == 0 && may_have_body(status)),
+        Length::Known(known) => known == told || exchange.to_head,
+        Length::Unknown => true,
+    }
+}
+
+/// Whether a response with this status may have a body, or tell the length of one.
+fn may_have_body(status: StatusCode) -> bool {
+    !status.is_informational() && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
+}
+
+/// The names in a list of them.
+fn names(value: &HeaderValue) -> impl Iterator<Item = HeaderName> {
+    value
+        .as_bytes()
+        .split(|&byte| byte == b',')
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+}
+
+impl Framing {
+    /// Whether nothing more may come.
+    pub fn is_done(&self) -> bool {
+        *self == Framing::Length(0)
+    }
+
+    /// Adds a part of the body.
+    pub fn write(&mut self, mut data: Bytes, output: &mut Output) {
+        match self {
+            // A chunk of nothing would be the last.
+            _ if data.is_empty() => {}
+            Framing::Length(left) => {
+                // More than was told would be the next response to whoever reads it.
+                data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= data.len() as u64;
+                output.push(data);
+            }
+            Framing::Chunked(_) => {
+                let length = data.len();
+                let room = if length <= SMALL { length } else { 0 };
+                let mut small = output.small(room + CHUNK);
+                write_hexadecimal(length, small.bytes());
+                small.extend(LINE_END);
+                drop(small);
+                output.push(data);
+                output.small(LINE_END.len()).extend(LINE_END);
+            }
+            Framing::UntilClose => output.push(data),
+        }
+    }
+
+    /// Ends the body, with what of `trailers` was announced. Says whether it is whole.
+    pub fn end(&self, exchange: &Exchange, trailers: Option<&HeaderMap>, output: &mut Output) -> bool {
+        let announced = match self {
+            Framing::Length(left) => return *left == 0,
+            Framing::UntilClose => return true,
+            Framing::Chunked(announced) => announced,
+        };
+        let mut small = output.small(CHUNK);
+        small.extend(LAST_CHUNK);
+        let mut lines = Lines { bytes: small.bytes(), title_case: exchange.title_case };
+        for (name, value) in trailers.filter(|_| exchange.takes_trailers).into_iter().flatten() {
+            if announced.contains(name) && may_trail(name) {
+                lines.field(name, value.as_bytes());
+            }
+        }
+        small.extend(LINE_END);
+        true
+    }
+
+    /// Ends a body that breaks off. Only after chunks can that be told, in a trailer, whoever takes trailers.
+    pub fn end_cut(&self, output: &mut Output) {
+        if let Framing::Chunked(_) = self {
+            output.small(CUT.len()).extend(CUT);
+        }
+    }
+}
+
+/// Whether a field may come after the body (RFC 9110 section 6.5.1).
+fn may_trail(name: &HeaderName) -> bool {
+    ![
+        header::AUTHORIZATION,
+        header::CACHE_CONTROL,
+        header::CONNECTION,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LENGTH,
+        header::CONTENT_RANGE,
+        header::CONTENT_TYPE,
+        header::HOST,
+        header::MAX_FORWARDS,
+        header::SET_COOKIE,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ]
+    .contains(name)
+}
+
+/// The lines of a head.
+struct Lines<'a> {
+    bytes: &'a mut Vec<u8>,
+    title_case: bool,
+}
+
+impl Lines<'_> {
+    fn status(&mut self, version: Version, status: StatusCode) {
+        if version != Version::HTTP_10 && status == StatusCode::OK {
+            self.bytes.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+            return;
+        }
+        let version: &[u8] = if version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " };
+        self.bytes.extend_from_slice(version);
+        self.bytes.extend_from_slice(status.as_str().as_bytes());
+        self.bytes.push(b' ');
+        self.bytes.extend_from_slice(status.canonical_reason().unwrap_or("<none>").as_bytes());
+        self.bytes.extend_from_slice(LINE_END);
+    }
+
+    fn field(&mut self, name: &HeaderName, value: &[u8]) {
+        self.name(name);
+        self.bytes.extend_from_slice(value);
+        self.bytes.extend_from_slice(LINE_END);
+    }
+
+    fn number(&mut self, name: &HeaderName, number: u64) {
+        self.name(name);
+        write_decimal(number, self.bytes);
+        self.bytes.extend_from_slice(LINE_END);
+    }
+
+    fn date(&mut self) {
+        self.name(&header::DATE);
+        write_date(self.bytes);
+        self.bytes.extend_from_slice(LINE_END);
+    }
+
+    fn name(&mut self, name: &HeaderName) {
+        let from = self.bytes.len();
+        self.bytes.extend_from_slice(name.as_str().as_bytes());
+        if self.title_case {
+            let mut begins = true;
+            for byte in &mut self.bytes[from..] {
+                if begins {
+                    byte.make_ascii_uppercase();
+                }
+                begins = *byte == b'-';
+            }
+        }
+        self.bytes.extend_from_slice(b": ");
+    }
+}
+
+fn write_decimal(mut number: u64, into: &mut Vec<u8>) {
+    let mut text = [0; 20];
+    let mut at = text.len();
+    loop {
+        at -= 1;
+        text[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    into.extend_from_slice(&text[at..]);
+}
+
+fn write_hexadecimal(number: usize, into: &mut Vec<u8>) {
+    let digits = (usize::BITS - number.leading_zeros()).div_ceil(4).max(1);
+    for digit in (0..digits).rev() {
+        let digit = (number >> (4 * digit)) & 0xf;
+        into.push(b"0123456789abcdef"[digit]);
+    }
+}
+
+/// Writes the date (RFC 9110 section 6.6.1), which is made once a second.
+fn write_date(into: &mut Vec<u8>) {
+    thread_local! {
+        static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    DATE.with_borrow_mut(|(second, date)| {
+        if *second != now || date.is_empty() {
+            *second = now;
+            *date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now));
+        }
+        into.extend_from_slice(date.as_bytes());
+    });
+}
+
+/// What tells a caller to send the body.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+const LINE_END: &[u8] = b"\r\n";
+/// What trailers follow.
+const LAST_CHUNK: &[u8] = b"0\r\n";
+/// The end of a body that breaks off.
+const CUT: &[u8] = b"0\r\nX-Relay-Incomplete: 1\r\n\r\n";
+/// What a head has besides the fields it is given: the first line, the framing, the date.
+const ADDED: usize = 160;
+/// What a chunk has besides its data.
+const CHUNK: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    #[test]
+    fn a_response_tells_the_end_of_its_body_as_its_caller_understands_it() {
+        let head = |version: Version, length: Length| {
+            let exchange = Exchange { version, ..exchange() };
+            let (head, framing, keeps) = head(&exchange, 200, &[("x-a", "1")], length);
+            (head, framing, keeps)
+        };
+        let new = "HTTP/1.1 200 OK\r\nx-a: 1\r\n";
+        assert_eq!(
+            head(Version::HTTP_11, Length::None),
+            (format!("{new}content-length: 0\r\n"), Framing::Length(0), true)
+        );
+        assert_eq!(
+            head(Version::HTTP_11, Length::Known(1234)),
+            (format!("{new}content-length: 1234\r\n"), Framing::Length(1234), true)
+        );
+        assert_eq!(
+            head(Version::HTTP_11, Length::Unknown),
+            (format!("{new}transfer-encoding: chunked\r\n"), Framing::Chunked(Vec::new()), true)
+        );
+        let old = "HTTP/1.0 200 OK\r\nx-a: 1\r\n";
+        assert_eq!(head(Version::HTTP_10, Length::Unknown), (old.to_owned(), Framing::UntilClose, false));
+        assert_eq!(
+            head(Version::HTTP_10, Length::Known(5)),
+            (format!("{old}content-length: 5\r\nconnection: keep-alive\r\n"), Framing::Length(5), true)
+        );
+    }
+
+    #[test]
+    fn a_length_that_is_told_stands_where_it_was_told_when_it_is_true() {
+        let told = |length: Length, to_head: bool, status: u16| {
+            let exchange = Exchange { to_head, ..exchange() };
+            let fields = [("content-length", "5"), ("content-length", "5"), ("x-a", "1")];
+            let (head, framing, _) = head(&exchange, status, &fields, length);
+            (head.split_once("\r\n").unwrap().1.to_owned(), framing)
+        };
+        let first = || "content-length: 5\r\nx-a: 1\r\n".to_owned();
+        assert_eq!(told(Length::Known(5), false, 200), (first(), Framing::Length(5)));
+        assert_eq!(told(Length::Unknown, false, 200), (first(), Framing::Length(5)));
+        assert_eq!(told(Length::None, true, 200), (first(), Framing::Length(0)), "what GET would bring");
+        let wrong = "x-a: 1\r\ncontent-length: 4\r\n".to_owned();
+        assert_eq!(told(Length::Known(4), false, 200), (wrong, Framing::Length(4)));
+        let nothing = "x-a: 1\r\ncontent-length: 0\r\n".to_owned();
+        assert_eq!(told(Length::None, false, 200), (nothing, Framing::Length(0)));
+        assert_eq!(told(Length::None, false, 304), ("x-a: 1\r\n".to_owned(), Framing::Length(0)));
+        let (head, ..) = head(&exchange(), 204, &[("content-length", "0")], Length::None);
+        assert_eq!(head, "HTTP/1.1 204 No Content\r\n");
+    }
+
+    #[test]
+    fn what_has_no_body_says_so_whatever_it_has() {
+        for (status, to_head) in [(204, false), (304, false), (200, true)] {
+            let exchange = Exchange { to_head, ..exchange() };
+            let (head, framing, keeps) = head(&exchange, status, &[("trailer", "x")], Length::Unknown);
+            assert!(!head.contains("transfer-encoding") && !head.contains("trailer"), "{head}");
+            assert!(framing.is_done() && keeps);
+        }
+    }
+
+    #[test]
+    fn it_is_said_when_no_other_request_may_follow() {
+        let closing = Exchange { keeps: false, ..exchange() };
+        let (text, _, keeps) = head(&closing, 200, &[], Length::None);
+        assert!(text.ends_with("connection: close\r\n") && !keeps);
+        let (text, _, keeps) = head(&exchange(), 200, &[("connection", "close")], Length::None);
+        assert!(text.matches("close").count() == 1 && !keeps);
+        let (text, _, keeps) =
+            head(&exchange(), 101, &[("connection", "upgrade"), ("upgrade", "x")], Length::None);
+        assert_eq!(text, "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n");
+        assert!(!keeps);
+    }
+
+    #[test]
+    fn a_date_is_added_where_there_is_none_and_names_may_be_in_title_case() {
+        let exchange = Exchange { title_case: true, ..exchange() };
+        let mut output = Output::default();
+        let headers: Headers =
+            [(header::CONTENT_TYPE, HeaderValue::from_static("a/b"))].into_iter().collect();
+        write_head(&exchange, StatusCode::from_u16(599).unwrap(), &headers, Length::Unknown, &mut output);
+        let text = written(&mut output);
+        let (before, date) = text.split_once("Date: ").unwrap();
+        assert_eq!(before, "HTTP/1.1 599 <none>\r\nContent-Type: a/b\r\nTransfer-Encoding: chunked\r\n");
+        assert!(httpdate::parse_http_date(date.strip_suffix("\r\n\r\n").unwrap()).is_ok());
+        let (_, with_date) = (0, head(&exchange, 200, &[("date", "then")], Length::None).0);
+        assert_eq!(with_date, "HTTP/1.1 200 OK\r\nDate: then\r\nContent-Length: 0\r\n");
+    }
+
+    #[test]
+    fn chunks_end_with_the_trailers_that_were_announced_if_somebody_takes_them() {
+        let all: HeaderMap = [("x-a", "1"), ("x-b", "2"), ("host", "3")]
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .into_iter()
+            .collect();
+        let fields = [("trailer", "X-A, host"), ("trailer", "x-c")];
+        for (takes_trailers, end) in [(true, "0\r\nx-a: 1\r\n\r\n"), (false, "0\r\n\r\n")] {
+            let exchange = Exchange { takes_trailers, ..exchange() };
+            let (_, mut framing, _) = head(&exchange, 200, &fields, Length::Unknown);
+            let mut output = Output::default();
+            for part in ["one", "", "sixteen, a large"] {
+                framing.write(Bytes::from(part), &mut output);
+            }
+            assert!(framing.end(&exchange, Some(&all), &mut output));
+            assert_eq!(written(&mut output), format!("3\r\none\r\n10\r\nsixteen, a large\r\n{end}"));
+        }
+    }
+
+    #[test]
+    fn a_body_is_as_long_as_was_told_or_not_whole() {
+        let mut output = Output::default();
+        let mut framing = Framing::Length(5);
+        framing.write(Bytes::from("abc"), &mut output);
+        assert!(!framing.is_done() && !framing.end(&exchange(), None, &mut output));
+        framing.write(Bytes::from("defgh"), &mut output);
+        assert!(framing.is_done() && framing.end(&exchange(), None, &mut output));
+        assert_eq!(written(&mut output), "abcde");
+    }
+
+    #[test]
+    fn numbers_are_written_as_numbers_are() {
+        for number in [0, 1, 9, 10, 15, 16, 255, 256, 4095, 65_535, 1 << 40, usize::MAX] {
+            let (mut decimal, mut hexadecimal) = (Vec::new(), Vec::new());
+            write_decimal(number as u64, &mut decimal);
+            write_hexadecimal(number, &mut hexadecimal);
+            assert_eq!(decimal, number.to_string().into_bytes());
+            assert_eq!(hexadecimal, format!("{number:x}").into_bytes());
+        }
+    }
+
+    /// A head without its date and its last line.
+    fn head(
+        exchange: &Exchange,
+        status: u16,
+        fields: &[(&'static str, &'static str)],
+        length: Length,
+    ) -> (String, Framing, bool) {
+        let headers = fields.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)));
+        let mut output = Output::default();
+        let status = StatusCode::from_u16(status).unwrap();
+        let (framing, keeps) = write_head(exchange, status, &headers.collect(), length, &mut output);
+        let text = written(&mut output);
+        let head = text.strip_suffix("\r\n").unwrap();
+        let generated = head.find("date: ").filter(|_| !exchange.title_case);
+        (head[..generated.unwrap_or(head.len())].to_owned(), framing, keeps)
+    }
+
+    fn written(output: &mut Output) -> String {
+        let mut bytes = Vec::new();
+        let mut now = Context::from_waker(Waker::noop());
+        assert!(matches!(output.poll_write(&mut bytes, &mut now, |_| {}), Poll::Ready(Ok(()))));
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn exchange() -> Exchange {
+        let version = Version::HTTP_11;
+        Exchange { version, to_head: false, takes_trailers: false, keeps: true, title_case: false }
+    }
+}

@@ -1,0 +1,84 @@
+//! The body of a request, whichever HTTP it comes by.
+
+use std::{
+    error::Error,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming as Http2Body, SizeHint};
+
+use super::http1;
+
+/// The body of a request.
+pub enum Incoming {
+    /// There is none.
+    Nothing,
+    /// By HTTP/1.
+    Http1(http1::Body),
+    /// By HTTP/2.
+    Http2(Http2Body),
+}
+
+/// Why a body can't be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// By HTTP/1.
+    #[error(transparent)]
+    Http1(#[from] http1::Broken),
+    /// By HTTP/2.
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
+}
+
+impl Broken {
+    /// Whether the connection, or the stream on it, has ended; otherwise what came is not framed as HTTP frames it.
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Broken::Http1(broken) => broken.is_gone(),
+            Broken::Http2(error) => match error.source() {
+                None => false,
+                Some(source) => match source.downcast_ref::<h2::Error>() {
+                    Some(error) => error.is_reset() || error.is_io(),
+                    None => source.downcast_ref().is_some_and(is_end),
+                },
+            },
+        }
+    }
+}
+
+fn is_end(error: &io::Error) -> bool {
+    let ends = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+    ends.contains(&error.kind())
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            Incoming::Nothing => Poll::Ready(None),
+            Incoming::Http1(body) => body.poll_frame(cx).map_err(Broken::Http1),
+            Incoming::Http2(body) => Pin::new(body).poll_frame(cx).map_err(Broken::Http2),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Incoming::Nothing => true,
+            Incoming::Http1(body) => body.is_end_stream(),
+            Incoming::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Incoming::Nothing => SizeHint::with_exact(0),
+            Incoming::Http1(body) => body.size_hint(),
+            Incoming::Http2(body) => body.size_hint(),
+        }
+    }
+}
