@@ -1,6 +1,8 @@
 //! HTTP/1 messages as bytes (RFC 9112), as far as requests and responses have it in common: `input` is what has been
 //! read of them, `body` finds where they end. What their heads say is left to whoever reads them.
 
+use http::{HeaderName, header};
+
 pub mod body;
 pub mod input;
 
@@ -24,4 +26,25 @@ pub fn has_word(list: &[u8], word: &str) -> bool {
 pub fn digits(text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// Whether a field may come after the body (RFC 9110 section 6.5.1).
+pub fn may_trail(name: &HeaderName) -> bool {
+    ![
+        header::AUTHORIZATION,
+        header::CACHE_CONTROL,
+        header::CONNECTION,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LENGTH,
+        header::CONTENT_RANGE,
+        header::CONTENT_TYPE,
+        header::HOST,
+        header::MAX_FORWARDS,
+        header::SET_COOKIE,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ]
+    .contains(name)
 }

@@ -3,8 +3,6 @@
 
 use std::{
     collections::VecDeque,
-    error::Error,
-    io,
     pin::Pin,
     sync::{
         Arc,
@@ -18,10 +16,11 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::HeaderMap;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
 use super::{
     http::Ask,
+    incoming::{Broken, Incoming},
     rendezvous::Relayed,
     served::{Decision, Told},
 };
@@ -200,23 +199,9 @@ impl From<Fault> for Unread {
 }
 
 /// What comes of a body that breaks off, or is not framed as HTTP frames bodies.
-pub fn unreadable(error: &hyper::Error) -> Unread {
+pub fn unreadable(error: &Broken) -> Unread {
     let detail = format!("the request's body could not be read: {error}");
-    Unread { fault: Fault::new(Code::BadRequest, Side::Client, detail), gone: broke_off(error) }
-}
-
-/// Whether the connection, or the stream on it, has ended. Bad framing is an `io::Error` as well, but of
-/// another kind.
-fn broke_off(error: &hyper::Error) -> bool {
-    let Some(source) = error.source() else { return false };
-    if let Some(error) = source.downcast_ref::<h2::Error>() {
-        return error.is_reset() || error.is_io();
-    }
-    let kind = source.downcast_ref().map(io::Error::kind);
-    matches!(
-        kind,
-        Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
-    )
+    Unread { fault: Fault::new(Code::BadRequest, Side::Client, detail), gone: error.is_gone() }
 }
 
 /// The fault of a body that stopped arriving.
@@ -243,9 +228,6 @@ pub fn too_large(max: usize) -> Fault {
 pub enum Outgoing<A: Ask> {
     /// Here as a whole.
     Whole(Held),
-    /// Nothing, of which hyper need not know before it writes the head: where a head is without a body it writes
-    /// the length last, wherever it stands.
-    Nothing,
     /// From the cache.
     Stored(Stored),
     /// Still arriving.
@@ -314,7 +296,7 @@ pub struct Streamed<A: Ask> {
     source: Source,
     /// What it ends with when nothing breaks it off.
     end: Decision,
-    /// What broke it off, until hyper has written what came before.
+    /// What broke it off, until what came before is written.
     broken: Option<Fault>,
     told: Told<A>,
 }
@@ -339,15 +321,15 @@ impl<A: Ask> Streamed<A> {
             }
             Some(Err(fault)) => {
                 self.told.cut(fault);
-                // At an error hyper drops what it has not written, the head included; when it has to wait, it
-                // writes first.
+                // At an error hyper drops what it has not written of HTTP/2, the head included; when it has to
+                // wait, it writes first.
                 self.broken = Some(fault.clone());
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
             None => {}
         }
-        // hyper asks no more once it has all the bytes that Content-Length announced.
+        // Nobody asks for more than the bytes that Content-Length announced.
         if self.source.is_finished() {
             self.told.served.decision = self.end;
         }
@@ -362,7 +344,6 @@ impl<A: Ask> Body for Outgoing<A> {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         match self.get_mut() {
             Outgoing::Whole(held) => Poll::Ready(held.next().map(Ok)),
-            Outgoing::Nothing => Poll::Ready(None),
             Outgoing::Stored(stored) => Poll::Ready(stored.next().map(Ok)),
             Outgoing::Streamed(streamed) => streamed.poll(cx),
             Outgoing::Relayed(relayed) => relayed.poll(cx),
@@ -372,7 +353,6 @@ impl<A: Ask> Body for Outgoing<A> {
     fn is_end_stream(&self) -> bool {
         match self {
             Outgoing::Whole(held) => held.is_end_stream(),
-            Outgoing::Nothing => false,
             Outgoing::Stored(stored) => stored.is_empty(),
             Outgoing::Streamed(streamed) => streamed.first.is_none() && streamed.source.is_finished(),
             Outgoing::Relayed(relayed) => relayed.is_over(),
@@ -382,7 +362,6 @@ impl<A: Ask> Body for Outgoing<A> {
     fn size_hint(&self) -> SizeHint {
         match self {
             Outgoing::Whole(held) => held.size_hint(),
-            Outgoing::Nothing => SizeHint::with_exact(0),
             Outgoing::Stored(stored) => SizeHint::with_exact(stored.len()),
             Outgoing::Streamed(_) | Outgoing::Relayed(_) => SizeHint::default(),
         }

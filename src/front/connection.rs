@@ -2,29 +2,26 @@
 
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
-use http::{HeaderValue, Method, Request, StatusCode, Version, header};
-use hyper::{
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::service_fn,
-};
+use http::{HeaderValue, Method, Version, header};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use super::{
-    body::{Held, Outgoing},
+    body::Held,
     entrance::Socket,
-    guard::{Conversation, Framed, Guard},
     http::{Ask, Front},
-    message::Response,
+    http1::{self, Connection, MAX_HEADERS, Next, Over, Refusal},
+    message::{Request, Response},
     opening::{Opened, Stream},
     problem,
     relay::MAX_TARGET,
@@ -58,12 +55,15 @@ impl<A: Ask> Front<A> {
                 return;
             }
         };
-        let end = match caller.version {
-            Version::HTTP_2 => Box::pin(self.serve_http2(stream, caller, over, drain)).await,
-            _ => self.serve_http1(stream, caller, over, drain).await,
+        let why = match caller.version {
+            Version::HTTP_2 => {
+                let end = Box::pin(self.serve_http2(stream, caller, over, drain)).await;
+                end.err().map(|error| error.to_string())
+            }
+            _ => self.serve_http1(stream, caller, over, drain).await.err().map(|over| over.to_string()),
         };
         // What goes wrong on a caller's connection is the caller's business; it has had its answer.
-        if let Err(error) = end {
+        if let Some(error) = why {
             tracing::debug!(peer = %caller.peer, %error, "connection ended early");
         }
     }
@@ -73,54 +73,63 @@ impl<A: Ask> Front<A> {
         stream: Stream,
         caller: Caller,
         over: bool,
-        drain: impl Future<Output = ()>,
-    ) -> hyper::Result<()> {
-        let conversation = Conversation::default();
-        let asked = &conversation;
-        let service = service_fn(|request: Request<Incoming>| {
-            // At once, not when the future is first polled: hyper reads on in between.
-            let framed = asked.ask();
-            async move {
-                let response = match framed {
-                    Framed::Once => self.answer(request, caller, over).await,
-                    Framed::Twice => self.refuse(caller, two_framings()).map(Outgoing::Whole),
-                };
-                Ok::<_, Infallible>(asked.answer(response))
-            }
-        });
-        let front = Arc::clone(self);
-        let guarded = Guard::new(stream, conversation.clone(), move |status| {
-            front.refuse(caller, front.unreadable(status))
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.settings.header_timeout)
+        mut drain: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), Over> {
+        let rules = http1::Rules {
+            // What is a little over the limit is read, so that it can be answered.
+            max_head: self.settings.max_header_bytes.saturating_mul(2).max(MIN_HEAD),
+            head_timeout: self.settings.header_timeout,
             // As the original wrote them: what talks to sessions may be older than HTTP's indifference.
-            .title_case_headers(self.ask.sessions().is_some())
-            .max_buf_size((self.settings.max_header_bytes * 2).max(MIN_BUFFER))
-            .serve_connection(TokioIo::new(guarded), service)
-            .with_upgrades();
-        let connection = std::pin::pin!(connection);
-        until_drained(connection, drain, http1::UpgradeableConnection::graceful_shutdown).await
+            title_case: self.ask.sessions().is_some(),
+        };
+        let mut connection = Connection::new(stream, rules);
+        let mut drained = false;
+        let mut is_drained = |cx: &mut Context<'_>| {
+            drained = drained || drain.as_mut().poll(cx).is_ready();
+            drained
+        };
+        loop {
+            let request = match connection.next(&mut is_drained).await {
+                Next::Request(request) => request,
+                Next::Refused(refusal) => {
+                    let response = self.refuse(caller, self.unreadable(refusal));
+                    connection.send(response, false).await?;
+                    return connection.close().await;
+                }
+                Next::Over(Over::Closed | Over::Drained) => return connection.close().await,
+                Next::Over(over) => return Err(over),
+            };
+            let response = connection.answered(self.answer(request, caller, over)).await?;
+            let keeps = !poll_fn(|cx| Poll::Ready(is_drained(cx))).await;
+            if !connection.send(response, keeps).await? {
+                return connection.close().await;
+            }
+        }
     }
 
-    /// The fault of a request that hyper refused to read.
-    fn unreadable(&self, status: StatusCode) -> Fault {
+    /// The fault of a request that is not read.
+    fn unreadable(&self, refusal: Refusal) -> Fault {
         let limit = self.settings.max_header_bytes;
-        let (code, detail) = match status {
-            StatusCode::URI_TOO_LONG => {
+        let (code, detail) = match refusal {
+            Refusal::TargetTooLong => {
                 (Code::TargetTooLong, format!("the request target is over {MAX_TARGET} bytes"))
             }
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
+            Refusal::TooLarge => (
                 Code::HeadersTooLarge,
                 format!(
                     "the header block is over {limit} bytes, the limit of --max-header-bytes, or has over \
                      {MAX_HEADERS} headers"
                 ),
             ),
-            _ => (
+            Refusal::Malformed => (
                 Code::BadRequest,
                 "this is not an HTTP request that can be read: its first line or a header is malformed"
+                    .to_owned(),
+            ),
+            // It may be an attempt to hide one request in another (RFC 9112 §6.1).
+            Refusal::TwoFramings => (
+                Code::BadRequest,
+                "the request has both a Content-Length and a Transfer-Encoding header, so its end is in doubt"
                     .to_owned(),
             ),
         };
@@ -144,9 +153,9 @@ impl<A: Ask> Front<A> {
         over: bool,
         drain: impl Future<Output = ()>,
     ) -> hyper::Result<()> {
-        let service = service_fn(|mut request: Request<Incoming>| {
+        let service = service_fn(|request: http::Request<Incoming>| {
             let front = Arc::clone(self);
-            join_cookies(&mut request);
+            let request = Request::from(request);
             async move { Ok::<_, Infallible>(http::Response::from(front.answer(request, caller, over).await)) }
         });
         // As for HTTP/1: what is a little over the limit is read, so that it can be answered.
@@ -185,29 +194,6 @@ async fn until_drained<C: Future>(
     }
 }
 
-/// Two readers may see the end of such a request, and so the beginning of the next, at different places: it
-/// may be an attempt to hide one request in another (RFC 9112 §6.1).
-fn two_framings() -> Fault {
-    Fault::new(
-        Code::BadRequest,
-        Side::Client,
-        "the request has both a Content-Length and a Transfer-Encoding header, so its end is in doubt",
-    )
-}
-
-/// HTTP/2 may send cookies apart; to HTTP/1 they pass as one field (RFC 9113 §8.2.3).
-fn join_cookies(request: &mut Request<Incoming>) {
-    let headers = request.headers_mut();
-    let mut cookies = headers.get_all(header::COOKIE).iter();
-    if cookies.next().is_none() || cookies.next().is_none() {
-        return;
-    }
-    let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(cookie) = HeaderValue::from_bytes(&cookies.join(&b"; "[..])) {
-        headers.insert(header::COOKIE, cookie);
-    }
-}
-
 struct Open<'a>(&'a AtomicUsize);
 
 impl Drop for Open<'_> {
@@ -216,10 +202,8 @@ impl Drop for Open<'_> {
     }
 }
 
-/// What hyper reads of headers, at most.
-const MAX_HEADERS: usize = 100;
-/// hyper's smallest buffer.
-const MIN_BUFFER: usize = 8192;
+/// What is read of a head in any case, in bytes.
+const MIN_HEAD: usize = 8192;
 /// Requests open on one HTTP/2 connection at most.
 const MAX_STREAMS: u32 = 256;
 /// Streams that a caller opened and took back before they were looked at, at most; a flood of them ends the

@@ -1,6 +1,6 @@
-//! Where people come in. `entrance` to `connection` are the client agent's listener and its connections, `guard` and
-//! `framing` make up there for what hyper does not tell; `relay` is one request there, `destination` where it goes,
-//! `upload` and `body` its body and its response's, `served` what is told of it, `cached` and `jobs` what may answer it
+//! Where people come in. `entrance` to `connection` are the client agent's listener and its connections, `http1` and
+//! hyper speak HTTP there, and what they say is a `message` with an `incoming` body; `relay` is one request there,
+//! `destination` where it goes, `upload` and `body` its body and its response's, `served` what is told of it, `cached` and `jobs` what may answer it
 //! instead; `rendezvous` is what two callers do in a session; `lines` is the socket that speaks JSON; `admin` is the
 //! operator's listener; `problem` is the one place that turns a fault into a response.
 
@@ -11,8 +11,6 @@ pub mod connection;
 pub mod demo;
 pub mod destination;
 pub mod entrance;
-pub mod framing;
-pub mod guard;
 pub mod http;
 pub mod http1;
 pub mod incoming;

@@ -7,19 +7,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request as HttpRequest, StatusCode, Version, header};
-use hyper::{
-    body::{Body, Incoming},
-    upgrade::OnUpgrade,
-};
+use http::{HeaderValue, Method, StatusCode, Version, header};
+use hyper::body::Body;
 use tokio::sync::oneshot;
 
 use super::{
     body::{self, Begun, Held, Outgoing, Source, Streamed, Unread},
     cached,
     http::{Answered, Ask, Front},
+    http1::OnUpgrade,
+    incoming::Incoming,
     jobs,
-    message::{Head, Response, Target},
+    message::{self, Head, Response, Target},
     problem,
     rendezvous::Rendezvous,
     served::{Decision, Told},
@@ -86,18 +85,18 @@ impl<A: Ask> Front<A> {
     /// Answers one request.
     pub(super) async fn answer(
         self: &Arc<Self>,
-        request: HttpRequest<Incoming>,
+        request: message::Request,
         caller: Caller,
         over: bool,
     ) -> Response<Outgoing<A>> {
         if let Some(sessions) = self.ask.sessions()
             && !over
-            && sessions.rules().is_for(request.uri().path())
+            && sessions.rules().is_for(request.head.target.path())
         {
             // Boxed: every request would take the room of it.
             return Box::pin(Arc::clone(self).at_session(Arc::clone(sessions), request, caller)).await;
         }
-        let method = request.method().clone();
+        let method = request.head.method.clone();
         let checked = if over { Err(self.too_many()) } else { self.checked(request, caller) };
         let to = checked.as_ref().ok().and_then(|asked| asked.to.as_ref().ok());
         let upstream = to.map_or_else(|| self.nowhere(), |to| to.upstream.clone());
@@ -289,11 +288,9 @@ impl<A: Ask> Front<A> {
     }
 
     /// A request that may be passed on, and where to.
-    fn checked(&self, mut request: HttpRequest<Incoming>, caller: Caller) -> Result<Box<Asked>, Fault> {
-        let on_upgrade = hyper::upgrade::on(&mut request);
-        let (head, body) = request.into_parts();
-        let mut head = Head::from(head);
-        let upgrade = upgrade(&head).map(|protocol| (protocol, on_upgrade));
+    fn checked(&self, request: message::Request, caller: Caller) -> Result<Box<Asked>, Fault> {
+        let message::Request { mut head, body, upgrade } = request;
+        let upgrade = upgrade.and_then(|bytes| Some((protocol(&head)?, bytes)));
         let url = self.check(&mut head)?;
         let body = (!body.is_end_stream()).then_some(body);
         let named = self.named(&head)?;
@@ -384,7 +381,7 @@ fn upgraded(mut reply: Reply, reader: Reader, writer: Writer, on_upgrade: OnUpgr
 async fn carry<A: Ask>(tunnel: Tunnel, mut told: Told<A>, idle: std::time::Duration) {
     let Tunnel { on_upgrade, first, reader, writer } = tunnel;
     let ended = match on_upgrade.await {
-        Ok(io) => tunnel::carry(hyper_util::rt::TokioIo::new(io), first, reader, writer, idle).await,
+        Ok(bytes) => tunnel::carry(bytes, first, reader, writer, idle).await,
         // The caller went away before it had its 101.
         Err(_) => return,
     };
@@ -398,8 +395,8 @@ async fn carry<A: Ask>(tunnel: Tunnel, mut told: Told<A>, idle: std::time::Durat
 
 /// The protocol that a request wants to change to. HTTP/2 by upgrade is not one of them: whoever speaks it
 /// here says so from the start (RFC 9113 §3.1).
-fn upgrade(head: &Head) -> Option<HeaderValue> {
-    if head.version != Version::HTTP_11 || !headers::has_option(&head.headers, "upgrade") {
+fn protocol(head: &Head) -> Option<HeaderValue> {
+    if !headers::has_option(&head.headers, "upgrade") {
         return None;
     }
     let protocol = head.headers.get(header::UPGRADE)?;

@@ -6,13 +6,14 @@
 use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request as HttpRequest, StatusCode};
-use hyper::body::{Body, Incoming};
+use http::{Method, StatusCode};
+use hyper::body::Body;
 
 use super::{
     body::{Held, Outgoing},
     http::{Ask, Front},
-    message::{Head, Response},
+    incoming::Incoming,
+    message::{Request, Response},
     problem,
     served::{Decision, Told as Record},
 };
@@ -163,12 +164,11 @@ impl<A: Ask> Front<A> {
     pub(super) async fn at_session(
         self: Arc<Self>,
         sessions: Arc<A::Sessions>,
-        request: HttpRequest<Incoming>,
+        request: Request,
         caller: Caller,
     ) -> Response<Outgoing<A>> {
         let name = session::upstream();
-        let (head, body) = request.into_parts();
-        let mut head = Head::from(head);
+        let Request { mut head, body, .. } = request;
         let (method, version) = (head.method.clone(), head.version);
         let id = self.ask.mint(&name);
         let mut record = Record::new(Arc::clone(&self.ask), id.clone(), name, method.clone(), caller.peer);
@@ -278,8 +278,7 @@ impl<A: Ask> Front<A> {
 }
 
 fn nothing<A: Ask>(response: Response<()>) -> Response<Outgoing<A>> {
-    let has_length = response.headers.contains_key(http::header::CONTENT_LENGTH);
-    response.map(|()| if has_length { Outgoing::Nothing } else { Outgoing::Whole(Held::empty()) })
+    response.map(|()| Outgoing::Whole(Held::empty()))
 }
 
 fn no_method() -> Fault {

@@ -1,7 +1,7 @@
 //! HTTP/1 to the origin (RFC 9112). A call and its connection are driven by one task: handing each response
 //! from a connection's task to the caller's would cost two wake-ups a request.
 //!
-//! `sending` is what goes out; what comes in is `input`, in which `head` and `body` find the response. While
+//! `sending` is what goes out; `head` finds the response in what comes in, and [`crate::framing`] its end. While
 //! a response is waited for, and while a connection is idle, it holds no buffer.
 
 use std::{
@@ -16,20 +16,19 @@ use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{answer::Said, stream::Stream};
-use crate::wire::{Code, Fault, Side};
+use crate::{
+    framing::{body::Body, input::Input},
+    wire::{Code, Fault, Side},
+};
 
-mod body;
 mod head;
-mod input;
 mod sending;
 #[cfg(test)]
 mod tests;
 
 pub use sending::Sending;
 
-use body::Body;
 use head::{Head, Heads, Malformed, Next};
-use input::Input;
 use sending::Stopped;
 
 /// A connection and the one request that is on it.

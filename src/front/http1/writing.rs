@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 
 use super::output::{Output, SMALL};
 use crate::{
-    framing::{digits, has_word},
+    framing::{digits, has_word, may_trail},
     wire::Headers,
 };
 
@@ -206,27 +206,6 @@ impl Framing {
             output.small(CUT.len()).extend(CUT);
         }
     }
-}
-
-/// Whether a field may come after the body (RFC 9110 section 6.5.1).
-fn may_trail(name: &HeaderName) -> bool {
-    ![
-        header::AUTHORIZATION,
-        header::CACHE_CONTROL,
-        header::CONNECTION,
-        header::CONTENT_ENCODING,
-        header::CONTENT_LENGTH,
-        header::CONTENT_RANGE,
-        header::CONTENT_TYPE,
-        header::HOST,
-        header::MAX_FORWARDS,
-        header::SET_COOKIE,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-    ]
-    .contains(name)
 }
 
 /// The lines of a head.

@@ -14,6 +14,7 @@ use crate::{
     front::{
         body,
         http::{Ask, Front},
+        incoming::Incoming,
         message::Head,
         relay::{Asked, Outcome},
         served::Told,
@@ -90,7 +91,7 @@ impl<A: Ask> Front<A> {
         Ok(Outcome::Job(response))
     }
 
-    async fn whole_body(&self, desk: &Desk, body: hyper::body::Incoming) -> Result<Bytes, Fault> {
+    async fn whole_body(&self, desk: &Desk, body: Incoming) -> Result<Bytes, Fault> {
         let most = desk.settings.max_body;
         let pause = self.settings.body.pause;
         let mut body = Limited::new(body, most);

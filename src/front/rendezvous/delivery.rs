@@ -1,6 +1,6 @@
 //! What of a message has gone out at its receiver's connection.
 //!
-//! A body knows what it has given to hyper, the connection what the system has taken, and only both together what
+//! A body knows what it has given to the connection, that what the system has taken, and only both together what
 //! of the body that was: the body gives a part only when everything before it is out, so what goes out next is
 //! that part and what HTTP/1 puts before it. With HTTP/2 nobody knows more than that a part was given; the next one
 //! is asked for when the receiver has let it through.
@@ -8,7 +8,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard},
-    task::{Context, Poll, Waker},
+    task::Poll,
 };
 
 /// Is told once how many bytes have gone out, and whether they are all.
@@ -34,7 +34,6 @@ struct State {
     pending: bool,
     ending: Ending,
     receipt: Option<Receipt>,
-    waker: Option<Waker>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +61,6 @@ impl Delivery {
             pending: true,
             ending: Ending::Not,
             receipt: Some(receipt),
-            waker: None,
         }))))
     }
 
@@ -76,13 +74,12 @@ impl Delivery {
         self.state().attached
     }
 
-    /// Is ready when everything that was given is out.
-    pub fn poll_out(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.state();
+    /// Is ready when everything that was given is out. Nobody is woken: once it is, the connection asks for more.
+    pub fn poll_out(&self) -> Poll<()> {
+        let state = self.state();
         if !state.attached || !state.pending {
             return Poll::Ready(());
         }
-        state.waker = Some(cx.waker().clone());
         Poll::Pending
     }
 
@@ -133,7 +130,6 @@ impl Delivery {
         let mut state = self.state();
         state.out += state.part;
         (state.part, state.before, state.since, state.pending) = (0, 0, 0, false);
-        state.waker.take().into_iter().for_each(Waker::wake);
         if state.ending == Ending::Not {
             return false;
         }

@@ -40,7 +40,7 @@ enum State {
     Open,
     /// The reader has come to its end.
     Ended,
-    /// It broke off: hyper is told when it has written what came before.
+    /// It broke off: that is told when what came before is written.
     Broken(Fault),
     /// Nothing comes any more.
     Over,
@@ -57,7 +57,7 @@ pub async fn response<A: Ask>(
     let Received { length, mut reader, receipt, .. } = received;
     let mut state = State::Open;
     if length == Some(0) {
-        // hyper does not ask for the rest of nothing.
+        // Nobody asks for the rest of nothing.
         let end = poll_fn(|cx| reader.poll_data(cx));
         if let Ok(None | Some(Ok(_))) = tokio::time::timeout(END, end).await {
             state = State::Ended;
@@ -80,7 +80,7 @@ pub async fn response<A: Ask>(
 impl<A: Ask> Relayed<A> {
     /// The next part.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        ready!(self.delivery.poll_out(cx));
+        ready!(self.delivery.poll_out());
         loop {
             if let State::Broken(fault) = &self.state {
                 let fault = fault.clone();
@@ -153,7 +153,7 @@ impl<A: Ask> Relayed<A> {
             }
             (None, Version::HTTP_11) => {
                 self.state = State::Over;
-                // hyper writes trailers only to those who ask for them; the connection adds this one.
+                // Trailers are written only to those who ask for them; the connection adds this one.
                 self.delivery.cut();
                 Poll::Ready(None)
             }

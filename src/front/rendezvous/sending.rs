@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Frame, Incoming};
+use hyper::body::{Body as _, Frame};
 use tokio::time::timeout;
 
 use super::{Delivered, Sending};
@@ -13,6 +13,7 @@ use crate::{
     front::{
         body::{self, Budget, Limits, Share, Unread},
         http::Ask,
+        incoming::{Broken as Unreadable, Incoming},
         served::Told,
     },
     stream::{Over, Writer},
@@ -149,7 +150,7 @@ impl Body {
     }
 
     /// Takes what the caller sent.
-    fn read(&mut self, frame: Option<Result<Frame<Bytes>, hyper::Error>>) -> Result<Bytes, Unread> {
+    fn read(&mut self, frame: Option<Result<Frame<Bytes>, Unreadable>>) -> Result<Bytes, Unread> {
         let frame = frame.transpose().map_err(|error| body::unreadable(&error))?;
         // Trailers have no place in what is received.
         let data = frame.and_then(|frame| frame.into_data().ok());

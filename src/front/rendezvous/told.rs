@@ -138,7 +138,7 @@ fn with_length(status: StatusCode, add: impl FnOnce(&mut Headers, HeaderValue)) 
     let mut response = Response::new(());
     response.status = status;
     let headers = &mut response.headers;
-    // First, as in the document; hyper would add it at the end.
+    // First, as in the document; the connection would add it at the end.
     insert(headers, header::DATE, &httpdate::fmt_http_date(SystemTime::now()));
     add(headers, HeaderValue::from_static("0"));
     if status == StatusCode::NO_CONTENT {

@@ -6,8 +6,15 @@ use std::mem::MaybeUninit;
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 
-use super::body::{Body, Chunks};
-use crate::{origin::answer::Said, wire::Headers};
+use crate::{
+    framing::{
+        blank_line,
+        body::{self, Body, Chunks},
+        digits, has_word,
+    },
+    origin::answer::Said,
+    wire::Headers,
+};
 
 /// The head of a final response.
 pub struct Head {
@@ -45,12 +52,9 @@ pub enum Malformed {
     /// How its body is framed.
     #[error("it does not tell clearly where its body ends")]
     Framing,
-    /// A chunk.
-    #[error("its body has an invalid chunk")]
-    Chunk,
-    /// Its trailers.
-    #[error("its trailers are invalid or over a limit")]
-    Trailers,
+    /// Its body.
+    #[error(transparent)]
+    Body(#[from] body::Malformed),
     /// It ended before its end.
     #[error("the connection closed before the response was complete")]
     Cut,
@@ -107,17 +111,6 @@ impl Heads {
     }
 }
 
-/// Where the first empty line ends, given that none ends within the first `searched` bytes.
-pub fn blank_line(bytes: &[u8], searched: usize) -> Option<usize> {
-    // The line end before the empty line may have been searched already.
-    let from = searched.saturating_sub(2);
-    memchr::memchr_iter(b'\n', &bytes[from..]).find_map(|at| match &bytes[from + at + 1..] {
-        [b'\n', ..] => Some(from + at + 2),
-        [b'\r', b'\n', ..] => Some(from + at + 3),
-        _ => None,
-    })
-}
-
 fn parse(bytes: Bytes, to_head: bool) -> Result<Next, Malformed> {
     let mut room = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
@@ -151,19 +144,19 @@ fn parse(bytes: Bytes, to_head: bool) -> Result<Next, Malformed> {
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
         headers.append(name, value.map_err(|_| Malformed::Head(httparse::Error::HeaderValue))?);
     }
-    let (body, framed_once) = body(status, version, to_head, &mut headers)?;
+    let (body, framed_once) = framing(status, version, to_head, &mut headers)?;
     let keeps = framed_once
         && !closes
         && version == Version::HTTP_11
         && status != StatusCode::SWITCHING_PROTOCOLS
         && !matches!(body, Body::UntilClose)
-        && !has_token(&headers, header::CONNECTION, "close");
+        && !headers.get_all(header::CONNECTION).any(|value| has_word(value.as_bytes(), "close"));
     Ok(Next::Final(Head { said: Said { status, version, headers }, body, keeps }))
 }
 
 /// How the body is framed (RFC 9112 section 6.3), and whether that is told in one way only. The headers tell
 /// it in one way afterwards.
-fn body(
+fn framing(
     status: StatusCode,
     version: Version,
     to_head: bool,
@@ -210,19 +203,6 @@ fn length(headers: &mut Headers) -> Result<Option<u64>, Malformed> {
         headers.insert(header::CONTENT_LENGTH, length.into());
     }
     Ok(length)
-}
-
-fn digits(text: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(text).ok()?;
-    // A number alone, without a sign.
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
-}
-
-fn has_token(headers: &Headers, name: HeaderName, token: &str) -> bool {
-    let values = headers.get_all(name);
-    values
-        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
-        .any(|told| told.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// What every response begins with.

@@ -14,6 +14,7 @@ use http_body::Frame;
 use tokio::io::AsyncWrite;
 
 use crate::{
+    framing::may_trail,
     origin::{
         outgoing::{BodyCut, Go, Measured, Payload, Request},
         stream::Stream,
@@ -257,27 +258,6 @@ fn begin(
     begun.extend_from_slice(LINE_END);
     begun.extend_from_slice(small);
     begun.into()
-}
-
-/// Whether a field may come after the body (RFC 9110 section 6.5.1).
-fn may_trail(name: &HeaderName) -> bool {
-    ![
-        header::AUTHORIZATION,
-        header::CACHE_CONTROL,
-        header::CONNECTION,
-        header::CONTENT_ENCODING,
-        header::CONTENT_LENGTH,
-        header::CONTENT_RANGE,
-        header::CONTENT_TYPE,
-        header::HOST,
-        header::MAX_FORWARDS,
-        header::SET_COOKIE,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-    ]
-    .contains(name)
 }
 
 /// How long these fields are when they are written.

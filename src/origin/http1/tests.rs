@@ -8,10 +8,10 @@ use tokio::{
 
 use super::{
     Connection, Sending,
-    body::Body,
     head::{Heads, Malformed, Next},
 };
 use crate::{
+    framing::body::Body,
     origin::{
         outgoing::{Payload, Request},
         stream::Carrier,
