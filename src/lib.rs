@@ -3,8 +3,8 @@
 //! # The life of a request
 //!
 //! A caller's connection comes in at [`front::entrance`]. [`front::opening`] finds out whose it is
-//! ([`front::proxy`]), speaks TLS ([`front::tls`]) and sees which HTTP it is; [`front::connection`] serves it,
-//! with a [`front::guard`] around HTTP/1.
+//! ([`front::proxy`]), speaks TLS ([`front::tls`]) and sees which HTTP it is; [`front::connection`] serves it, by
+//! [`front::http1`] or by hyper, which speaks HTTP/2.
 //! Each request is [`front::relay`]'s, which checks what a caller may say (method, target, header block), reads
 //! the body as far as it fits in a message ([`front::body`]) and applies the header rules ([`wire::headers`]).
 //! The result is a [`wire::Request`].
@@ -42,7 +42,7 @@
 //! # Layout
 //!
 //! Imports run one way: `bin` → [`role`] → {[`front`], [`origin`]} → [`stream`] → {[`bus`], [`proto`],
-//! [`cache`]} → [`wire`];
+//! [`cache`]} → [`wire`]; [`framing`] is what [`front`] and [`origin`] have in common of HTTP/1;
 //! [`config`] and [`telemetry`] are leaves that roles and fronts share. A test checks it.
 
 pub mod bus;

@@ -20,15 +20,17 @@ pub struct Input {
     size: usize,
 }
 
-impl Input {
-    /// Nothing yet.
-    pub fn new() -> Self {
+/// Nothing yet.
+impl Default for Input {
+    fn default() -> Self {
         Input { buffer: BytesMut::new(), size: LEAST }
     }
+}
 
+impl Input {
     /// Holds nothing for what comes next.
     pub fn reset(&mut self) {
-        *self = Input::new();
+        *self = Input::default();
     }
 
     /// Reads more, and tells how much; nothing at the end.
@@ -107,7 +109,7 @@ mod tests {
     #[tokio::test]
     async fn reads_grow_while_much_comes_and_nothing_is_held_while_nothing_comes() {
         let (mut stream, mut far) = UnixStream::pair().unwrap();
-        let mut input = Input::new();
+        let mut input = Input::default();
         let sent = tokio::spawn(async move {
             for byte in 0..=255_u8 {
                 far.write_all(&[byte; 10_000]).await.unwrap();

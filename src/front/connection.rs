@@ -2,13 +2,13 @@
 
 use std::{
     convert::Infallible,
-    future::{Future, poll_fn},
+    future::Future,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -73,7 +73,7 @@ impl<A: Ask> Front<A> {
         stream: Stream,
         caller: Caller,
         over: bool,
-        mut drain: Pin<&mut impl Future<Output = ()>>,
+        drain: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), Over> {
         let rules = http1::Rules {
             // What is a little over the limit is read, so that it can be answered.
@@ -83,13 +83,9 @@ impl<A: Ask> Front<A> {
             title_case: self.ask.sessions().is_some(),
         };
         let mut connection = Connection::new(stream, rules);
-        let mut drained = false;
-        let mut is_drained = |cx: &mut Context<'_>| {
-            drained = drained || drain.as_mut().poll(cx).is_ready();
-            drained
-        };
+        let mut drain = Drain { told: drain, is_done: false, wakes: None };
         loop {
-            let request = match connection.next(&mut is_drained).await {
+            let request = match connection.next(|cx| drain.poll(&*self.ask, cx)).await {
                 Next::Request(request) => request,
                 Next::Refused(refusal) => {
                     let response = self.refuse(caller, self.unreadable(refusal));
@@ -100,8 +96,7 @@ impl<A: Ask> Front<A> {
                 Next::Over(over) => return Err(over),
             };
             let response = connection.answered(self.answer(request, caller, over)).await?;
-            let keeps = !poll_fn(|cx| Poll::Ready(is_drained(cx))).await;
-            if !connection.send(response, keeps).await? {
+            if !connection.send(response, !self.ask.is_stopping()).await? {
                 return connection.close().await;
             }
         }
@@ -191,6 +186,27 @@ async fn until_drained<C: Future>(
             finish(connection.as_mut());
             connection.await
         }
+    }
+}
+
+/// What wakes a connection that is to end. That is looked up with each request, and not asked of the future, which
+/// takes longer.
+struct Drain<'a, F> {
+    told: Pin<&'a mut F>,
+    is_done: bool,
+    /// Whom the future wakes.
+    wakes: Option<Waker>,
+}
+
+impl<F: Future<Output = ()>> Drain<'_, F> {
+    /// Whether it is to end; wakes the task when it is.
+    fn poll(&mut self, ask: &impl Ask, cx: &mut Context<'_>) -> bool {
+        self.is_done |= ask.is_stopping();
+        if !self.is_done && !self.wakes.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.wakes = Some(cx.waker().clone());
+            self.is_done = self.told.as_mut().poll(cx).is_ready();
+        }
+        self.is_done
     }
 }
 

@@ -55,6 +55,8 @@ pub trait Ask: Send + Sync + 'static {
     fn sessions(&self) -> Option<&Arc<Self::Sessions>>;
     /// The process that asks.
     fn process(&self) -> ProcessId;
+    /// Whether it is stopping: what has begun is answered, and no more.
+    fn is_stopping(&self) -> bool;
     /// The id for a new request to `upstream`.
     fn mint(&self, upstream: &Name) -> RequestId;
     /// Which upstream has a route for this host and path.

@@ -54,7 +54,7 @@ pub struct Failure {
 impl Connection {
     /// Speaks HTTP/1 on a new connection.
     pub fn new(stream: Stream) -> Self {
-        Connection { stream, input: Input::new(), sending: None, body: Body::Ended, keeps: true }
+        Connection { stream, input: Input::default(), sending: None, body: Body::Ended, keeps: true }
     }
 
     /// Whether another request can be sent; notices a close that has arrived.

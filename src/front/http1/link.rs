@@ -89,7 +89,7 @@ impl Link {
     pub fn new(stream: Stream) -> Arc<Self> {
         Arc::new(Link(Mutex::new(Shared {
             stream: Some(stream),
-            input: Input::new(),
+            input: Input::default(),
             body: Rest::Ended,
             held: false,
             broken: false,
@@ -229,6 +229,10 @@ impl Shared {
     fn let_go(&mut self) {
         self.held = false;
         self.reader = None;
+        if self.input.buffer.is_empty() {
+            // What comes next is small again.
+            self.input.reset();
+        }
         self.tell();
     }
 

@@ -4,7 +4,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -16,12 +16,14 @@ pub struct Patience {
     /// Since when it is waited for, when it is.
     since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Whom the timer wakes.
+    wakes: Option<Waker>,
 }
 
 impl Patience {
     /// Each request may take `limit`.
     pub fn new(limit: Duration) -> Self {
-        Patience { limit, since: None, timer: None }
+        Patience { limit, since: None, timer: None, wakes: None }
     }
 
     /// The request is here.
@@ -33,6 +35,10 @@ impl Patience {
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let until = *self.since.get_or_insert_with(Instant::now) + self.limit;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if !timer.is_elapsed() && self.wakes.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        self.wakes = Some(cx.waker().clone());
         while timer.as_mut().poll(cx).is_ready() {
             if until <= Instant::now() {
                 return Poll::Ready(());

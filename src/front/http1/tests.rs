@@ -354,7 +354,7 @@ async fn echoed(text: &str, cuts: &[usize]) -> Vec<String> {
         }
         // Not before it has answered: to go away is to want no answer.
         let mut answers = [0; 1000];
-        while let Ok(Ok(1..)) = timeout(QUIET, far.read(&mut answers)).await {}
+        while let Ok(Ok(1..)) = timeout(SILENCE, far.read(&mut answers)).await {}
         drop(far);
     };
     let ((mut told, over), ()) = tokio::join!(serving, sending);
@@ -430,4 +430,4 @@ async fn said(far: &mut UnixStream, end: &str) -> String {
 
 const PATIENCE: Duration = Duration::from_millis(200);
 /// How long nothing is said when nothing more is to come.
-const QUIET: Duration = Duration::from_millis(20);
+const SILENCE: Duration = Duration::from_millis(20);

@@ -29,6 +29,10 @@ impl Ask for Asking {
         self.0.core.id.clone()
     }
 
+    fn is_stopping(&self) -> bool {
+        self.0.core.is_stopping()
+    }
+
     fn mint(&self, upstream: &Name) -> RequestId {
         self.0.asker.mint(upstream)
     }
