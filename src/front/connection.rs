@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -33,11 +33,15 @@ use crate::wire::{
 
 impl<A: Ask> Front<A> {
     /// Serves one connection until it ends, or until `drain` is done and its last request is answered.
-    pub async fn serve(self: Arc<Self>, socket: Socket, peer: Peer, drain: impl Future<Output = ()>) {
+    pub async fn serve(
+        self: Arc<Self>,
+        socket: Socket,
+        peer: Peer,
+        mut drain: Pin<&mut impl Future<Output = ()>>,
+    ) {
         let connections = self.ask.connections();
         let over = connections.fetch_add(1, Ordering::Relaxed) >= self.settings.max_connections;
         let _open = Open(connections);
-        let mut drain = std::pin::pin!(drain);
         let opened = tokio::select! {
             biased;
             // Boxed, as all that a usual connection does not need for long: it would keep the room of it.
@@ -95,7 +99,11 @@ impl<A: Ask> Front<A> {
                 Next::Over(Over::Closed | Over::Drained) => return connection.close().await,
                 Next::Over(over) => return Err(over),
             };
-            let response = connection.answered(self.answer(request, caller, over)).await?;
+            let response = {
+                // In a scope of its own: its room is also that of what follows.
+                let answer = pin!(self.answer(request, caller, over));
+                connection.answered(answer).await?
+            };
             if !connection.send(response, !self.ask.is_stopping()).await? {
                 return connection.close().await;
             }
@@ -163,7 +171,7 @@ impl<A: Ask> Front<A> {
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             .serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
+        let mut connection = pin!(connection);
         if over {
             // What was sent already is answered, by a refusal; more is not taken.
             connection.as_mut().graceful_shutdown();

@@ -8,7 +8,7 @@
 use std::{
     future::{Future, poll_fn},
     io,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -197,9 +197,11 @@ impl Connection {
     ///
     /// # Errors
     /// When the caller goes away first; then nobody wants the answer.
-    pub async fn answered<F: Future>(&mut self, answer: F) -> Result<F::Output, Over> {
-        let mut answer = pin!(answer);
-        poll_fn(|cx| {
+    pub fn answered<F: Future>(
+        &mut self,
+        mut answer: Pin<&mut F>,
+    ) -> impl Future<Output = Result<F::Output, Over>> {
+        poll_fn(move |cx| {
             if self.has_body {
                 // What is read of it now is read by this task.
                 self.link.lock().is_awake();
@@ -210,7 +212,6 @@ impl Connection {
             self.poll_go(cx)?;
             self.poll_gone(cx).map(Err)
         })
-        .await
     }
 
     /// Tells the caller to send the body, once somebody reads it.

@@ -178,9 +178,14 @@ impl Client {
             Front::new(rules, opening, config::bytes(settings.max_buffered), Asking(Arc::clone(self)));
         let mut connections = JoinSet::new();
         listen::accept(listener, self.core.stopping(), |stream, peer| {
-            let drain = self.core.stopping();
+            let (front, client) = (Arc::clone(&front), Arc::clone(self));
+            let serving = async move {
+                // Made here: what is handed over takes the room of it twice.
+                let drain = std::pin::pin!(client.core.stopping());
+                front.serve(stream, peer, drain).await;
+            };
             // A task's cell is aligned to 128 bytes, which the allocator has at hand only in small sizes.
-            connections.spawn(Box::pin(Arc::clone(&front).serve(stream, peer, drain)));
+            connections.spawn(Box::pin(serving));
             while connections.try_join_next().is_some() {}
         })
         .await;

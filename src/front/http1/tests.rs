@@ -1,6 +1,7 @@
 use std::{
     convert::Infallible,
     future::Future,
+    pin::pin,
     task::{Context, Waker},
     time::Duration,
 };
@@ -65,7 +66,7 @@ async fn an_answer_is_given_up_when_its_caller_goes() {
             drop(far);
             std::future::pending::<()>().await;
         };
-        assert!(matches!(connection.answered(never).await, Err(Over::Gone)), "{request_text}");
+        assert!(matches!(connection.answered(pin!(never)).await, Err(Over::Gone)), "{request_text}");
     }
 }
 
@@ -124,7 +125,7 @@ async fn a_caller_is_told_to_send_the_body_when_somebody_reads_it() {
         said(&mut far, "body").await
     };
     let answering = async {
-        let body = connection.answered(async { reading.await.unwrap() }).await.unwrap();
+        let body = connection.answered(pin!(async { reading.await.unwrap() })).await.unwrap();
         connection.send(answer(body), true).await.unwrap()
     };
     let (said, keeps) = tokio::join!(caller, answering);
@@ -388,7 +389,7 @@ async fn serve(mut connection: Connection) -> (Vec<String>, Over) {
                 |body| String::from_utf8_lossy(&body.to_bytes()).into_owned(),
             )
         };
-        let body = match connection.answered(answering).await {
+        let body = match connection.answered(pin!(answering)).await {
             Ok(body) => body,
             Err(over) => return (told, over),
         };
