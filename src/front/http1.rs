@@ -1,9 +1,9 @@
 //! HTTP/1 to callers (RFC 9112). A connection, its requests and their responses are driven by one task.
 //!
 //! `head` reads what a request says, `link` are the bytes that the connection shares with whoever reads a request's
-//! body, `writing` is how a response is written and `output` what of it is not out; `patience` is for callers that
-//! take their time, `switched` for those that go on with another protocol. While an answer is waited for, and while
-//! a connection is idle, it holds no buffer.
+//! body, `writing` and `lines` are how a response is written and `output` what of it is not out; `patience` is for
+//! callers that take their time, `switched` for those that go on with another protocol. While an answer is waited for,
+//! and while a connection is idle, it holds no buffer.
 
 use std::{
     future::{Future, poll_fn},
@@ -26,6 +26,7 @@ use super::{
 };
 
 mod head;
+mod lines;
 mod link;
 mod output;
 mod patience;

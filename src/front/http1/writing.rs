@@ -1,14 +1,12 @@
 //! A response as HTTP/1 has it: its head, and how its body is framed (RFC 9112 sections 4 to 7).
 
-use std::{
-    cell::RefCell,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 
-use super::output::{Output, SMALL};
+use super::{
+    lines::{LINE_END, Lines, write_hexadecimal},
+    output::{Output, SMALL},
+};
 use crate::{
     framing::{digits, has_word, may_trail},
     wire::Headers,
@@ -68,52 +66,19 @@ pub fn write_head(
     let mut small = output.small(fields + body + ADDED);
     let mut head = Lines { bytes: small.bytes(), title_case: exchange.title_case };
     head.status(exchange.version, status);
-    let has_body = !exchange.to_head && may_have_body(status);
-    let mut framing = None;
-    let mut trailers = Vec::new();
-    let mut keeps = exchange.keeps && status != StatusCode::SWITCHING_PROTOCOLS;
-    let (mut has_date, mut has_connection) = (false, false);
+    let mut said =
+        Said { keeps: exchange.keeps && status != StatusCode::SWITCHING_PROTOCOLS, ..Said::default() };
     for (name, value) in headers {
-        match *name {
-            header::CONTENT_LENGTH => {
-                let told = digits(value.as_bytes()).filter(|_| framing.is_none());
-                let Some(told) = told.filter(|&told| tells(exchange, status, length, told)) else { continue };
-                framing = Some(Framing::Length(if let Length::Known(known) = length { known } else { told }));
-            }
-            // That is how the hop before this one framed it.
-            header::TRANSFER_ENCODING => continue,
-            header::CONNECTION => {
-                has_connection = true;
-                keeps &= !has_word(value.as_bytes(), "close");
-            }
-            header::DATE => has_date = true,
-            header::TRAILER if exchange.version == Version::HTTP_10 || !has_body => continue,
-            header::TRAILER => trailers.extend(names(value)),
-            _ => {}
+        if said.hear(exchange, status, length, name, value) {
+            head.field(name, value.as_bytes());
         }
-        head.field(name, value.as_bytes());
     }
-    let framing = framing.unwrap_or_else(|| match length {
-        Length::Unknown if !has_body => Framing::Length(0),
-        Length::Unknown if exchange.version == Version::HTTP_10 => Framing::UntilClose,
-        Length::Unknown => {
-            head.field(&header::TRANSFER_ENCODING, b"chunked");
-            Framing::Chunked(trailers)
-        }
-        Length::Known(length @ 1..) => {
-            if may_have_body(status) {
-                head.number(&header::CONTENT_LENGTH, length);
-            }
-            Framing::Length(length)
-        }
-        Length::None | Length::Known(0) => {
-            if has_body {
-                head.number(&header::CONTENT_LENGTH, 0);
-            }
-            Framing::Length(0)
-        }
-    });
-    let framing = if has_body { framing } else { Framing::Length(0) };
+    let Said { length: told, trailers, has_date, has_connection, mut keeps } = said;
+    let framing = match told {
+        Some(length) => Framing::Length(length),
+        None => head.framing(exchange, status, length, trailers),
+    };
+    let framing = if has_body(exchange, status) { framing } else { Framing::Length(0) };
     keeps &= framing != Framing::UntilClose;
     match (keeps, exchange.version) {
         _ if has_connection => {}
@@ -126,6 +91,89 @@ pub fn write_head(
     }
     head.bytes.extend_from_slice(LINE_END);
     (framing, keeps)
+}
+
+/// What headers say that the rest of the head depends on.
+#[derive(Default)]
+struct Said {
+    /// The length of the body.
+    length: Option<u64>,
+    trailers: Vec<HeaderName>,
+    has_date: bool,
+    has_connection: bool,
+    keeps: bool,
+}
+
+impl Said {
+    /// Takes note of a header; says whether it is one that is written.
+    fn hear(
+        &mut self,
+        exchange: &Exchange,
+        status: StatusCode,
+        length: Length,
+        name: &HeaderName,
+        value: &HeaderValue,
+    ) -> bool {
+        match *name {
+            header::CONTENT_LENGTH => {
+                let told = digits(value.as_bytes()).filter(|_| self.length.is_none());
+                let Some(told) = told.filter(|&told| tells(exchange, status, length, told)) else {
+                    return false;
+                };
+                self.length = Some(if let Length::Known(known) = length { known } else { told });
+            }
+            // That is how the hop before this one framed it.
+            header::TRANSFER_ENCODING => return false,
+            header::CONNECTION => {
+                self.has_connection = true;
+                self.keeps &= !has_word(value.as_bytes(), "close");
+            }
+            header::DATE => self.has_date = true,
+            header::TRAILER if exchange.version == Version::HTTP_10 || !has_body(exchange, status) => {
+                return false;
+            }
+            header::TRAILER => self.trailers.extend(names(value)),
+            _ => {}
+        }
+        true
+    }
+}
+
+impl Lines<'_> {
+    /// Tells how the body is framed, when headers have not.
+    fn framing(
+        &mut self,
+        exchange: &Exchange,
+        status: StatusCode,
+        length: Length,
+        trailers: Vec<HeaderName>,
+    ) -> Framing {
+        match length {
+            Length::Unknown if !has_body(exchange, status) => Framing::Length(0),
+            Length::Unknown if exchange.version == Version::HTTP_10 => Framing::UntilClose,
+            Length::Unknown => {
+                self.field(&header::TRANSFER_ENCODING, b"chunked");
+                Framing::Chunked(trailers)
+            }
+            Length::Known(length @ 1..) => {
+                if may_have_body(status) {
+                    self.number(&header::CONTENT_LENGTH, length);
+                }
+                Framing::Length(length)
+            }
+            Length::None | Length::Known(0) => {
+                if has_body(exchange, status) {
+                    self.number(&header::CONTENT_LENGTH, 0);
+                }
+                Framing::Length(0)
+            }
+        }
+    }
+}
+
+/// Whether a body follows the head, if there is one.
+fn has_body(exchange: &Exchange, status: StatusCode) -> bool {
+    !exchange.to_head && may_have_body(status)
 }
 
 /// Whether a `Content-Length` header tells the truth of a body. One that answers HEAD tells what GET would bring.
@@ -208,100 +256,8 @@ impl Framing {
     }
 }
 
-/// The lines of a head.
-struct Lines<'a> {
-    bytes: &'a mut Vec<u8>,
-    title_case: bool,
-}
-
-impl Lines<'_> {
-    fn status(&mut self, version: Version, status: StatusCode) {
-        if version != Version::HTTP_10 && status == StatusCode::OK {
-            self.bytes.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
-            return;
-        }
-        let version: &[u8] = if version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " };
-        self.bytes.extend_from_slice(version);
-        self.bytes.extend_from_slice(status.as_str().as_bytes());
-        self.bytes.push(b' ');
-        self.bytes.extend_from_slice(status.canonical_reason().unwrap_or("<none>").as_bytes());
-        self.bytes.extend_from_slice(LINE_END);
-    }
-
-    fn field(&mut self, name: &HeaderName, value: &[u8]) {
-        self.name(name);
-        self.bytes.extend_from_slice(value);
-        self.bytes.extend_from_slice(LINE_END);
-    }
-
-    fn number(&mut self, name: &HeaderName, number: u64) {
-        self.name(name);
-        write_decimal(number, self.bytes);
-        self.bytes.extend_from_slice(LINE_END);
-    }
-
-    fn date(&mut self) {
-        self.name(&header::DATE);
-        write_date(self.bytes);
-        self.bytes.extend_from_slice(LINE_END);
-    }
-
-    fn name(&mut self, name: &HeaderName) {
-        let from = self.bytes.len();
-        self.bytes.extend_from_slice(name.as_str().as_bytes());
-        if self.title_case {
-            let mut begins = true;
-            for byte in &mut self.bytes[from..] {
-                if begins {
-                    byte.make_ascii_uppercase();
-                }
-                begins = *byte == b'-';
-            }
-        }
-        self.bytes.extend_from_slice(b": ");
-    }
-}
-
-fn write_decimal(mut number: u64, into: &mut Vec<u8>) {
-    let mut text = [0; 20];
-    let mut at = text.len();
-    loop {
-        at -= 1;
-        text[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    into.extend_from_slice(&text[at..]);
-}
-
-fn write_hexadecimal(number: usize, into: &mut Vec<u8>) {
-    let digits = (usize::BITS - number.leading_zeros()).div_ceil(4).max(1);
-    for digit in (0..digits).rev() {
-        let digit = (number >> (4 * digit)) & 0xf;
-        into.push(b"0123456789abcdef"[digit]);
-    }
-}
-
-/// Writes the date (RFC 9110 section 6.6.1), which is made once a second.
-fn write_date(into: &mut Vec<u8>) {
-    thread_local! {
-        static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
-    }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    DATE.with_borrow_mut(|(second, date)| {
-        if *second != now || date.is_empty() {
-            *second = now;
-            *date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now));
-        }
-        into.extend_from_slice(date.as_bytes());
-    });
-}
-
 /// What tells a caller to send the body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-const LINE_END: &[u8] = b"\r\n";
 /// What trailers follow.
 const LAST_CHUNK: &[u8] = b"0\r\n";
 /// The end of a body that breaks off.
@@ -432,17 +388,6 @@ mod tests {
         framing.write(Bytes::from("defgh"), &mut output);
         assert!(framing.is_done() && framing.end(&exchange(), None, &mut output));
         assert_eq!(written(&mut output), "abcde");
-    }
-
-    #[test]
-    fn numbers_are_written_as_numbers_are() {
-        for number in [0, 1, 9, 10, 15, 16, 255, 256, 4095, 65_535, 1 << 40, usize::MAX] {
-            let (mut decimal, mut hexadecimal) = (Vec::new(), Vec::new());
-            write_decimal(number as u64, &mut decimal);
-            write_hexadecimal(number, &mut hexadecimal);
-            assert_eq!(decimal, number.to_string().into_bytes());
-            assert_eq!(hexadecimal, format!("{number:x}").into_bytes());
-        }
     }
 
     /// A head without its date and its last line.
