@@ -61,10 +61,10 @@ impl<A: Ask> Front<A> {
         };
         let why = match caller.version {
             Version::HTTP_2 => {
-                let end = Box::pin(self.serve_http2(stream, caller, over, drain)).await;
+                let end = Box::pin(self.serve_http2(stream, caller.clone(), over, drain)).await;
                 end.err().map(|error| error.to_string())
             }
-            _ => self.serve_http1(stream, caller, over, drain).await.err().map(|over| over.to_string()),
+            _ => self.serve_http1(stream, &caller, over, drain).await.err().map(|over| over.to_string()),
         };
         // What goes wrong on a caller's connection is the caller's business; it has had its answer.
         if let Some(error) = why {
@@ -75,7 +75,7 @@ impl<A: Ask> Front<A> {
     async fn serve_http1(
         self: &Arc<Self>,
         stream: Stream,
-        caller: Caller,
+        caller: &Caller,
         over: bool,
         drain: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), Over> {
@@ -101,7 +101,7 @@ impl<A: Ask> Front<A> {
             };
             let response = {
                 // In a scope of its own: its room is also that of what follows.
-                let answer = pin!(self.answer(request, caller, over));
+                let answer = pin!(self.answer(request, caller.clone(), over));
                 connection.answered(answer).await?
             };
             if !connection.send(response, !self.ask.is_stopping()).await? {
@@ -140,7 +140,7 @@ impl<A: Ask> Front<A> {
     }
 
     /// The answer to a request that is not one; its connection is closed.
-    fn refuse(&self, caller: Caller, fault: Fault) -> Response<Held> {
+    fn refuse(&self, caller: &Caller, fault: Fault) -> Response<Held> {
         let id = self.ask.mint(&self.nowhere());
         tracing::debug!(%id, peer = %caller.peer, code = %fault.code, detail = %fault.detail, "request refused unread");
         self.ask.refused(&fault);
@@ -157,7 +157,7 @@ impl<A: Ask> Front<A> {
         drain: impl Future<Output = ()>,
     ) -> hyper::Result<()> {
         let service = service_fn(|request: http::Request<Incoming>| {
-            let front = Arc::clone(self);
+            let (front, caller) = (Arc::clone(self), caller.clone());
             let request = Request::from(request);
             async move { Ok::<_, Infallible>(http::Response::from(front.answer(request, caller, over).await)) }
         });

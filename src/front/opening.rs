@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     config::Trusted,
-    wire::headers::{Caller, Peer},
+    wire::headers::{Caller, Introduction, Peer},
 };
 
 /// How connections open.
@@ -83,8 +83,13 @@ impl Opening {
     /// # Errors
     /// When it does not come to a first request.
     pub async fn open(&self, mut socket: Socket, peer: Peer) -> Result<Opened, Unopened> {
-        let mut caller =
-            Caller { peer, trusted: self.trusts(peer), tls: self.tls.is_some(), version: Version::HTTP_11 };
+        let mut caller = Caller {
+            peer,
+            trusted: self.trusts(peer),
+            tls: self.tls.is_some(),
+            version: Version::HTTP_11,
+            introduction: Introduction::default(),
+        };
         // Anybody else could only lie; he is who he seems to be.
         if self.proxy_protocol && caller.trusted {
             let header = timeout(self.patience, proxy::read(&mut socket)).await;

@@ -97,12 +97,13 @@ impl<A: Ask> Front<A> {
             return Box::pin(Arc::clone(self).at_session(Arc::clone(sessions), request, caller)).await;
         }
         let method = request.head.method.clone();
+        let peer = caller.peer;
         let checked = if over { Err(self.too_many()) } else { self.checked(request, caller) };
         let to = checked.as_ref().ok().and_then(|asked| asked.to.as_ref().ok());
         let upstream = to.map_or_else(|| self.nowhere(), |to| to.upstream.clone());
         let id = self.ask.mint(&upstream);
         // Told when it is dropped: also when the caller goes away and this future with it.
-        let mut told = Told::new(Arc::clone(&self.ask), id.clone(), upstream, method.clone(), caller.peer);
+        let mut told = Told::new(Arc::clone(&self.ask), id.clone(), upstream, method.clone(), peer);
         let outcome = match checked {
             Ok(asked) => self.relay(asked, &mut told).await,
             Err(fault) => Err(fault),

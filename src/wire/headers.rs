@@ -5,9 +5,13 @@ use std::{fmt, net::IpAddr};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Version, header, header::InvalidHeaderName};
 
+mod introduction;
 mod list;
 
+pub use introduction::Introduction;
 pub use list::Headers;
+
+use introduction::Introduced;
 
 /// Headers that concern one connection only (RFC 9110 §7.6.1), besides those that `Connection` names.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -32,7 +36,7 @@ pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key
 const RESERVED_PREFIX: &str = "x-relay-";
 
 /// Who talks to the client agent, as far as it can be believed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Caller {
     /// The other end of the connection.
     pub peer: Peer,
@@ -42,6 +46,8 @@ pub struct Caller {
     pub tls: bool,
     /// The HTTP version the caller spoke.
     pub version: Version,
+    /// How it is introduced to origins.
+    pub introduction: Introduction,
 }
 
 /// The other end of a caller's connection: a node of RFC 7239 §6.
@@ -231,72 +237,23 @@ fn is_forwarding(name: &HeaderName) -> bool {
 /// `Forwarded` (RFC 7239) and its older relatives. What a trusted proxy said is continued; for
 /// anybody else it starts here.
 fn add_forwarding(headers: &mut Headers, caller: &Caller) {
-    let scheme = if caller.tls { "https" } else { "http" };
     let host = headers.get(header::HOST).cloned();
-    let address = text_of(caller.peer);
-    let before_host = match caller.peer {
-        Peer::Address(IpAddr::V6(_)) => ["for=\"[", &address, "]\";proto=", scheme],
-        Peer::Address(IpAddr::V4(_)) | Peer::Unknown => ["for=", &address, ";proto=", scheme],
-    };
-    let mut element = String::with_capacity(ROOM + host.as_ref().map_or(0, HeaderValue::len));
-    element.extend(before_host);
-    if let Some(host) = host.as_ref().and_then(|h| h.to_str().ok()) {
-        element.push_str(";host=");
-        push_quoted(&mut element, host);
-    }
-    for (name, element) in [(header::FORWARDED, element), (X_FORWARDED_FOR, address)] {
-        if let Some(element) = value(element) {
-            append_to_list(headers, name, element);
-        }
-    }
+    let scheme = if caller.tls { "https" } else { "http" };
+    let Introduced { element, address } = caller.introduction.of(caller.peer, scheme, host.as_ref());
+    append_to_list(headers, header::FORWARDED, element);
+    append_to_list(headers, X_FORWARDED_FOR, address);
     headers.set_default(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     if let Some(host) = host {
         headers.set_default(X_FORWARDED_HOST, host);
     }
 }
 
-/// An address as text. IPv4 by hand: it comes with every request, and formatting each octet took as long as all
-/// the rest of its headers.
-fn text_of(peer: Peer) -> String {
-    let Peer::Address(IpAddr::V4(v4)) = peer else { return peer.to_string() };
-    let mut text = String::with_capacity("255.255.255.255".len());
-    for octet in v4.octets() {
-        if !text.is_empty() {
-            text.push('.');
-        }
-        for (power, next) in [(100, 1000), (10, 100), (1, 10)] {
-            if u16::from(octet) >= power || power == 1 {
-                text.push(char::from(b'0' + (u16::from(octet) % next / power) as u8));
-            }
-        }
-    }
-    text
-}
-
-/// What an element of `Forwarded` takes besides the host.
-const ROOM: usize = 96;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The scheme the caller used.
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// The host the caller asked for.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-
-/// A `Forwarded` value: bare when it is a token, quoted otherwise (a port's colon is no token).
-fn push_quoted(out: &mut String, value: &str) {
-    if value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-') {
-        out.push_str(value);
-        return;
-    }
-    out.push('"');
-    for c in value.chars() {
-        if c == '"' || c == '\\' {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out.push('"');
-}
 
 /// What it came by, and our pseudonym.
 fn add_via(headers: &mut Headers, version: Version) {
@@ -424,10 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_written_as_usual() {
-        for text in ["0.0.0.0", "192.0.2.7", "255.255.255.255", "10.100.20.109", "::1", "2001:db8::7"] {
-            assert_eq!(text_of(Peer::Address(text.parse().unwrap())), text);
-        }
+    fn an_address_of_ipv6_is_written_as_usual() {
         let caller = Caller { peer: Peer::Address("2001:db8::7".parse().unwrap()), ..stranger() };
         let kept = for_origin(map(&[("host", "inner")]), &caller);
         assert_eq!(kept["forwarded"], "for=\"[2001:db8::7]\";proto=http;host=inner");
@@ -487,6 +441,7 @@ mod tests {
             trusted: false,
             tls: false,
             version: Version::HTTP_11,
+            introduction: Introduction::default(),
         }
     }
 

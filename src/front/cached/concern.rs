@@ -106,7 +106,7 @@ impl Asked {
             url: self.url.clone(),
             body: None,
             upgrade: None,
-            caller: self.caller,
+            caller: self.caller.clone(),
             named: self.named,
             to: self.to.clone(),
         })
