@@ -107,11 +107,15 @@ async fn keep_claims(server: &str, size: usize) -> Result<()> {
     let client = async_nats::connect(server).await.context("cannot connect to NATS")?;
     let subjects = Subjects::new("relay".parse()?);
     let mut digests: BTreeMap<ProcessId, u64> = BTreeMap::new();
-    for claim in claims(size) {
+    for (count, claim) in claims(size).enumerate() {
         let digest = digests.entry(claim.upstream_id.clone()).or_default();
         *digest = digest.wrapping_add(claim.hash());
         let subject = subjects.route(&claim.upstream_target, &claim.upstream_id, &claim.route);
         client.publish(subject, codec::encode(&claim)).await?;
+        if count % BURST == BURST - 1 {
+            client.flush().await?;
+            tokio::time::sleep(BREATH).await;
+        }
     }
     announce(&client, &subjects, &digests).await?;
     println!("claimed");
@@ -131,6 +135,10 @@ async fn announce(client: &Client, subjects: &Subjects, digests: &BTreeMap<Proce
     Ok(())
 }
 
+/// Claims at once, and what is waited after them: agents do not all come in the same millisecond, and the queue of a
+/// client agent holds 64 Ki messages.
+const BURST: usize = 4096;
+const BREATH: Duration = Duration::from_millis(10);
 const ROUNDS: usize = 15;
 const LOOKUPS: usize = 20_000;
 const HEARTBEAT: Duration = Duration::from_secs(2);

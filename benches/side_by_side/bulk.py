@@ -12,7 +12,7 @@ import load
 import systems
 import tools
 from processes import Failed, resident_kb, tell
-from rounds import attempt, rotated, spread
+from rounds import attempt, shuffled, spread
 
 DIRECTIONS = ("down", "up")
 CONNECTIONS = (1, 8)
@@ -34,7 +34,7 @@ def measure(bench):
     rates = {system.name: {cell: [] for cell in CELLS} for system in started}
     small = {system.name: {"alone": [], "beside": []} for system in started if system.name in BESIDE_SYSTEMS}
     for number in range(bench.rounds):
-        order = rotated(started, number)
+        order = shuffled(started, number)
         for cell in CELLS:
             for system in order:
                 seen = attempt(lambda: move(bench, system, *cell))

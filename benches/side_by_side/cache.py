@@ -22,7 +22,7 @@ def run(ours, relay, how_many, seconds):
     results = {system.name: {} for system in found}
     for number in range(how_many):
         for cell in CELLS:
-            for system in rounds.rotated(found, number):
+            for system in rounds.shuffled(found, number):
                 check_hit(system, cell[0])
                 seen = rounds.attempt(lambda: load.measure(ours, wrk, system, *cell, seconds))
                 results[system.name].setdefault(cell, []).append(seen)

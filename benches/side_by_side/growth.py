@@ -10,7 +10,7 @@ import load
 import surroundings
 from processes import Failed, tell
 from report import aligned, ratio, tenth, whole, wrong
-from rounds import WARM_UP_SECONDS, attempt, rotated, summary
+from rounds import WARM_UP_SECONDS, attempt, shuffled, summary
 
 BODY, CONNECTIONS = "200 B", 64
 SIZES = {"upstreams": (1, 10, 100), "agents": (1, 10, 100), "routes": (1, 100, 10_000),
@@ -66,7 +66,7 @@ def measure_rounds(bench, kind, places, until):
     seen = {size: [] for size in places}
     for number in range(bench.rounds):
         began = time.monotonic()
-        for size in rotated(list(places), number):
+        for size in shuffled(list(places), number):
             seen[size].append(attempt(lambda: check(bench, kind, size, places[size])))
             tell(f"round {number + 1}/{bench.rounds}  {size:>6} {kind:<16}  {brief(seen[size][-1])}")
         # The next one takes as long.

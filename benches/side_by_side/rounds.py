@@ -4,6 +4,7 @@ Within a round the systems follow each other in every cell, so that a drift of t
 each round begins with another system.
 """
 
+import random
 import statistics
 
 import load
@@ -75,9 +76,8 @@ def run(runners, rounds, seconds):
     for runner in runners:
         attempt(runner.warm_up)
     for number in range(rounds):
-        order = rotated(runners, number)
         for cell in CELLS:
-            for runner in order:
+            for runner in shuffled(runners, f"{number} {cell}"):
                 if runner.covers(*cell):
                     seen = attempt(lambda: runner.measure(*cell, seconds))
                     results[runner.name].setdefault(cell, []).append(seen)
@@ -93,9 +93,10 @@ def attempt(measurement):
         return {"failed": str(failure)}
 
 
-def rotated(items, by):
-    by %= len(items) or 1
-    return items[by:] + items[:by]
+def shuffled(items, seed):
+    """In another order each time, the same in each run: what a system leaves behind, a processor that was told to slow
+    down, would otherwise always be met by the same next one."""
+    return random.Random(seed).sample(items, len(items))
 
 
 def brief(seen):

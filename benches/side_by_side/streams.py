@@ -13,7 +13,7 @@ import bulk
 import load
 import systems
 from processes import Failed, Processes, tell
-from rounds import attempt, rotated
+from rounds import attempt, shuffled
 
 EVENT_REQUESTS = 400
 SOCKETS = 1000
@@ -79,7 +79,7 @@ def first_events(bench):
     pair = [systems.start_direct(bench.ours, bench.port), bench.start_relay()]
     results = {system.name: [] for system in pair}
     for number in range(bench.rounds):
-        for system in rotated(pair, number):
+        for system in shuffled(pair, number):
             seen, _ = bench.run(system, "events", requests=EVENT_REQUESTS)
             results[system.name].append({"plain_us": seen["plain"]["p50_us"],
                                          "first_event_us": seen["first_event"]["p50_us"]})
@@ -134,7 +134,7 @@ def calls(bench):
     results = {system.name: {concurrent: [] for concurrent in CALLS} for system in pair}
     for number in range(bench.rounds):
         for concurrent in CALLS:
-            for system in rotated(pair, number):
+            for system in shuffled(pair, number):
                 seen = attempt(lambda: call(bench, system, concurrent))
                 results[system.name][concurrent].append(seen)
                 tell(f"round {number + 1}/{bench.rounds}  gRPC, {concurrent:>2} calls  {system.name:<8} "
