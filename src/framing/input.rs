@@ -96,7 +96,7 @@ impl Input {
 }
 
 /// How much is read at once in the beginning: a small message.
-const LEAST: usize = 8 * 1024;
+const LEAST: usize = 16 * 1024;
 /// How much is read at once while much comes fast.
 const MOST: usize = 128 * 1024;
 
