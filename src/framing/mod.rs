@@ -17,9 +17,10 @@ pub fn blank_line(bytes: &[u8], searched: usize) -> Option<usize> {
     })
 }
 
-/// Whether `list`, whose elements are separated by commas, has `word`, in whatever case.
-pub fn has_word(list: &[u8], word: &str) -> bool {
-    list.split(|&byte| byte == b',').any(|told| told.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+/// Whether the last of `codings`, the value of a `Transfer-Encoding` header, is the chunked one.
+pub fn is_chunked(codings: &[u8]) -> bool {
+    let last = codings.rsplit(|&byte| byte == b',').next().unwrap_or_default();
+    last.trim_ascii().eq_ignore_ascii_case(b"chunked")
 }
 
 /// A number of decimal digits alone, without a sign.

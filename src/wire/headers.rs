@@ -139,13 +139,12 @@ pub fn set(headers: &mut Headers, name: HeaderName, value: &str) {
 
 /// Whether `Connection` names `option`.
 pub fn has_option(headers: &Headers, option: &str) -> bool {
-    let values = headers.get_all(header::CONNECTION);
-    values.flat_map(list).any(|name| name.eq_ignore_ascii_case(option.as_bytes()))
+    headers.get_all(header::CONNECTION).any(|value| has_word(value.as_bytes(), option))
 }
 
 /// Whether the caller can take trailers: the one thing in `TE` that is meant for the origin as well.
 pub fn wants_trailers(headers: &Headers) -> bool {
-    headers.get_all(header::TE).flat_map(list).any(|name| name.eq_ignore_ascii_case(b"trailers"))
+    headers.get_all(header::TE).any(|value| has_word(value.as_bytes(), "trailers"))
 }
 
 /// Whether it is gRPC, whose streams may be silent for as long as they like.
@@ -154,8 +153,9 @@ pub fn is_grpc(headers: &Headers) -> bool {
     content.is_some_and(|content| content.starts_with(b"application/grpc"))
 }
 
-fn list(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    value.as_bytes().split(|&b| b == b',').map(<[u8]>::trim_ascii)
+/// Whether `list`, whose elements are separated by commas, has `word`, in whatever case.
+pub fn has_word(list: &[u8], word: &str) -> bool {
+    list.split(|&byte| byte == b',').any(|told| told.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
 }
 
 /// The address of whoever is behind the trusted proxies that a request came through: the last of

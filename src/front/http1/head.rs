@@ -10,10 +10,13 @@ use crate::{
     framing::{
         blank_line,
         body::{Body, Chunks},
-        digits, has_word,
+        digits, is_chunked,
     },
     front::message::{Head, Target},
-    wire::{Headers, headers},
+    wire::{
+        Headers,
+        headers::{self, has_word},
+    },
 };
 
 /// A request's head.
@@ -172,8 +175,7 @@ impl Said {
                 };
             }
             header::TRANSFER_ENCODING => {
-                let last = value.rsplit(|&byte| byte == b',').next().unwrap_or_default();
-                self.chunked = Some(last.trim_ascii().eq_ignore_ascii_case(b"chunked"));
+                self.chunked = Some(is_chunked(value));
             }
             header::CONNECTION => {
                 self.closes |= has_word(value, "close");

@@ -8,8 +8,8 @@ use super::{
     output::{Output, SMALL},
 };
 use crate::{
-    framing::{digits, has_word, may_trail},
-    wire::Headers,
+    framing::{digits, may_trail},
+    wire::{Headers, headers::has_word},
 };
 
 /// What the request says of its response.

@@ -10,10 +10,10 @@ use crate::{
     framing::{
         blank_line,
         body::{self, Body, Chunks},
-        digits, has_word,
+        digits, is_chunked,
     },
     origin::answer::Said,
-    wire::Headers,
+    wire::{Headers, headers::has_option},
 };
 
 /// The head of a final response.
@@ -131,8 +131,8 @@ fn parse(bytes: Bytes, to_head: bool) -> Result<Next, Malformed> {
     let mut closes = false;
     for field in parsed.headers.iter() {
         if status != StatusCode::SWITCHING_PROTOCOLS && field.name.eq_ignore_ascii_case("connection") {
-            // Most origins say one of these every time, and it concerns nobody else. It is left out at once:
-            // to take it out of a map in order is to build another.
+            // Most origins say one of these every time, and it concerns nobody else. It is left out at
+            // once, before somebody reads which headers it names.
             let says = |word: &str| field.value.eq_ignore_ascii_case(word.as_bytes());
             closes |= says("close");
             if says("keep-alive") || says("close") {
@@ -150,7 +150,7 @@ fn parse(bytes: Bytes, to_head: bool) -> Result<Next, Malformed> {
         && version == Version::HTTP_11
         && status != StatusCode::SWITCHING_PROTOCOLS
         && !matches!(body, Body::UntilClose)
-        && !headers.get_all(header::CONNECTION).any(|value| has_word(value.as_bytes(), "close"));
+        && !has_option(&headers, "close");
     Ok(Next::Final(Head { said: Said { status, version, headers }, body, keeps }))
 }
 
@@ -166,10 +166,8 @@ fn framing(
     if to_head || bodiless.contains(&status) {
         return Ok((Body::Ended, true));
     }
-    let chunked = headers.get_all(header::TRANSFER_ENCODING).next_back().map(|coding| {
-        let last = coding.as_bytes().rsplit(|&byte| byte == b',').next().unwrap_or_default();
-        last.trim_ascii().eq_ignore_ascii_case(b"chunked")
-    });
+    let last = headers.get_all(header::TRANSFER_ENCODING).next_back();
+    let chunked = last.map(|codings| is_chunked(codings.as_bytes()));
     if let Some(chunked) = chunked {
         if version == Version::HTTP_10 {
             return Err(Malformed::Framing);
