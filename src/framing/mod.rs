@@ -1,7 +1,7 @@
 //! HTTP/1 messages as bytes (RFC 9112), as far as requests and responses have it in common: `input` is what has been
 //! read of them, `body` finds where they end. What their heads say is left to whoever reads them.
 
-use http::{HeaderName, header};
+use http::{HeaderName, HeaderValue, header};
 
 pub mod body;
 pub mod input;
@@ -21,6 +21,11 @@ pub fn blank_line(bytes: &[u8], searched: usize) -> Option<usize> {
 pub fn is_chunked(codings: &[u8]) -> bool {
     let last = codings.rsplit(|&byte| byte == b',').next().unwrap_or_default();
     last.trim_ascii().eq_ignore_ascii_case(b"chunked")
+}
+
+/// How long these fields are when they are written, each with its line end.
+pub fn size<'a>(fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>) -> usize {
+    fields.map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
 }
 
 /// A number of decimal digits alone, without a sign.

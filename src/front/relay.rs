@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     cache::fill::Follower,
+    framing::size,
     proto::{
         exchange::Answer,
         flow::FIRST_WINDOW,
@@ -312,8 +313,7 @@ impl<A: Ask> Front<A> {
                 "CONNECT is not relayed: a request goes to the upstream's origin",
             ));
         }
-        let size: usize =
-            head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        let size = size(head.headers.iter());
         let limit = self.settings.max_header_bytes;
         if size > limit {
             let detail =

@@ -8,7 +8,7 @@ use super::{
     output::{Output, SMALL},
 };
 use crate::{
-    framing::{digits, may_trail},
+    framing::{digits, may_trail, size},
     wire::{Headers, headers::has_word},
 };
 
@@ -58,7 +58,7 @@ pub fn write_head(
     length: Length,
     output: &mut Output,
 ) -> (Framing, bool) {
-    let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let fields = size(headers.iter());
     let body = match length {
         Length::Known(length) if length <= SMALL as u64 => length as usize,
         Length::Known(_) | Length::None | Length::Unknown => 0,

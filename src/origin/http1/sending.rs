@@ -14,7 +14,7 @@ use http_body::Frame;
 use tokio::io::AsyncWrite;
 
 use crate::{
-    framing::may_trail,
+    framing::{may_trail, size},
     origin::{
         outgoing::{BodyCut, Go, Measured, Payload, Request},
         stream::Stream,
@@ -258,11 +258,6 @@ fn begin(
     begun.extend_from_slice(LINE_END);
     begun.extend_from_slice(small);
     begun.into()
-}
-
-/// How long these fields are when they are written.
-fn size<'a>(fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>) -> usize {
-    fields.map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
 }
 
 fn write<'a>(fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>, into: &mut Vec<u8>) {
