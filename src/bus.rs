@@ -22,13 +22,16 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 
+mod batching;
 mod kv;
 mod outbox;
 mod refusals;
 pub mod store;
 
+pub use batching::Batching;
+use batching::Publication;
 pub use kv::{Entry, Kv, KvError};
-use outbox::{Outbox, Publication};
+use outbox::Outbox;
 
 /// How to reach NATS and who we are there.
 #[derive(Debug, Clone, Default)]
@@ -157,7 +160,7 @@ impl Bus {
     /// # Errors
     /// [`Full`] when the queue towards the server is full or the payload is over the server's limit.
     pub fn publish(&self, subject: String, payload: Bytes) -> Result<(), Full> {
-        self.push(Subject::from(subject), None, payload)
+        self.push(Subject::from(subject), None, payload, Batching::Never)
     }
 
     /// Publishes with a reply subject. NATS answers there when nobody is subscribed.
@@ -165,14 +168,35 @@ impl Bus {
     /// # Errors
     /// As [`Bus::publish`].
     pub fn ask(&self, subject: String, reply: String, payload: Bytes) -> Result<(), Full> {
-        self.push(Subject::from(subject), Some(Subject::from(reply)), payload)
+        self.ask_batched(Batching::Never, subject, reply, payload)
     }
 
-    fn push(&self, subject: Subject, reply: Option<Subject>, payload: Bytes) -> Result<(), Full> {
+    /// [`Bus::ask`], in one message with others where `batching` allows it. Nobody who is subscribed to it then answers
+    /// on one reply subject for all of them ([`subjects::numbers`](crate::wire::subjects::numbers)).
+    ///
+    /// # Errors
+    /// As [`Bus::publish`].
+    pub fn ask_batched(
+        &self,
+        batching: Batching,
+        subject: String,
+        reply: String,
+        payload: Bytes,
+    ) -> Result<(), Full> {
+        self.push(Subject::from(subject), Some(Subject::from(reply)), payload, batching)
+    }
+
+    fn push(
+        &self,
+        subject: Subject,
+        reply: Option<Subject>,
+        payload: Bytes,
+        batching: Batching,
+    ) -> Result<(), Full> {
         if payload.len() > self.max_payload() {
             return Err(Full);
         }
-        self.outbox.publish(Publication { subject, reply, payload })
+        self.outbox.publish(Publication { subject, reply, payload, batching })
     }
 
     /// Subscribes to a subject.

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use relay::wire::{
     Ack, Address, CacheStats, CacheVerb, Claim, Here, Hold, Job, JobId, Kind, Lease, Lost, Meet, News, Purge,
-    Purged, Refused, Reply, Session, StreamMessage, Subjects, Word, allow::MAX_ALLOW, codec, job::JobKey,
-    show, subjects,
+    Purged, Refused, Reply, Session, StreamMessage, Subjects, Word, allow::MAX_ALLOW, batch, codec,
+    job::JobKey, show, subjects,
 };
 
 #[path = "protocol/hostile.rs"]
@@ -22,6 +22,7 @@ fn the_bytes_of_every_message_are_those_of_the_reference() {
     for (name, bytes) in messages() {
         assert_eq!(hex(&bytes), dump(name), "{name}");
     }
+    assert_eq!(hex(&batch_of_replies()), dump("batch"));
 }
 
 #[test]
@@ -35,6 +36,9 @@ fn the_dumps_of_the_reference_read_as_what_they_say() {
     assert_eq!(codec::decode::<Ack>(&read("held")).unwrap(), held());
     assert_eq!(codec::decode_request(&read("streamed request")).unwrap(), streamed_request());
     assert_eq!(codec::decode_reply(&read("switched")).unwrap(), switched());
+    let mut replies = Vec::new();
+    batch::each(&read("batch"), |_, message| replies.push(codec::decode_reply(&message).unwrap())).unwrap();
+    assert_eq!(replies, [reply(), another_reply()]);
     let said = |name: &str| StreamMessage::decode(&read(name)).unwrap();
     assert_eq!(said("frame"), frame());
     assert_eq!(said("last frame"), last_frame());
@@ -160,6 +164,24 @@ fn every_private_subject_says_what_it_is_about() {
     assert_eq!(relay.address(&agent(), &claimed), Some(Address::Refused { upstream: "hello" }));
     assert_eq!(relay.announced("relay.here.hello.agent.GFSuTE5gD7rq"), Some((hello(), agent())));
     assert_eq!(relay.announced("relay.gone.hello.agent.GFSuTE5gD7rq"), Some((hello(), agent())));
+}
+
+#[test]
+fn the_reply_subject_of_a_batch_is_about_all_of_its_requests() {
+    let relay = subjects();
+    let mut subject = relay.of_request(Kind::Ack, &at_client());
+    subjects::also(&mut subject, &relay.of_request(Kind::Ack, &another_reply().client_req_id));
+    assert_eq!(subject, "relay.ack.client.oCDzi4CCel1n.hello.23b5b45000000002-57c1ab8100000003");
+    let about = relay.address(&client(), &subject);
+    let Some(Address::Batch { kind: Kind::Ack, upstream: "hello", numbers }) = about else {
+        panic!("{about:?}")
+    };
+    let numbers: Vec<_> = subjects::numbers(numbers).collect();
+    assert_eq!(numbers, [at_client().number(), another_reply().client_req_id.number()]);
+    for (at, id) in [(0, Some(at_client())), (1, Some(another_reply().client_req_id)), (2, None)] {
+        assert_eq!(relay.nth_id_of(Kind::Ack, &subject, at), id);
+    }
+    assert_eq!(relay.address(&client(), &subject.replace(".ack.", ".body.")), None);
 }
 
 #[test]

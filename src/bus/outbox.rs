@@ -6,14 +6,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use async_nats::{Client, Subject};
-use bytes::Bytes;
+use async_nats::Client;
 use tokio::{
     sync::{Notify, oneshot},
     task::yield_now,
 };
 
-use super::Full;
+use super::{
+    Full,
+    batching::{Batches, Publication},
+};
 
 /// What waits to be sent.
 #[derive(Default)]
@@ -22,20 +24,10 @@ pub struct Outbox {
     filled: Notify,
 }
 
-enum Item {
+pub(super) enum Item {
     Publication(Publication),
     /// Somebody wants to know when all before it is on its way.
     Flush(oneshot::Sender<()>),
-}
-
-/// A message to be published.
-pub struct Publication {
-    /// Where to.
-    pub subject: Subject,
-    /// Where an answer goes.
-    pub reply: Option<Subject>,
-    /// The bytes.
-    pub payload: Bytes,
 }
 
 impl Outbox {
@@ -57,12 +49,13 @@ impl Outbox {
 
     /// Sends all that comes, as long as it is polled.
     pub async fn run(self: Arc<Self>, client: Client) {
-        let mut batch = Vec::new();
+        let mut gathered = Vec::new();
+        let mut batches = Batches::default();
         loop {
             self.filled.notified().await;
             self.gather().await;
-            mem::swap(&mut batch, &mut *self.queue());
-            for item in batch.drain(..) {
+            mem::swap(&mut gathered, &mut *self.queue());
+            for item in batches.of(gathered.drain(..), client.max_payload()) {
                 send(&client, item).await;
             }
         }
@@ -102,10 +95,10 @@ impl Outbox {
 /// for good: how large a message may be was looked at before.
 async fn send(client: &Client, item: Item) {
     match item {
-        Item::Publication(Publication { subject, reply: Some(reply), payload }) => {
+        Item::Publication(Publication { subject, reply: Some(reply), payload, .. }) => {
             client.publish_with_reply(subject, reply, payload).await.ok();
         }
-        Item::Publication(Publication { subject, reply: None, payload }) => {
+        Item::Publication(Publication { subject, reply: None, payload, .. }) => {
             client.publish(subject, payload).await.ok();
         }
         Item::Flush(flushed) => {
@@ -128,17 +121,22 @@ const ENOUGH: usize = 48;
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::bus::Batching;
+
+    fn publication() -> Publication {
+        Publication { subject: "a".into(), reply: None, payload: Bytes::new(), batching: Batching::Never }
+    }
 
     #[tokio::test]
     async fn it_waits_while_there_is_more_to_come_and_no_longer() {
         let outbox = Arc::new(Outbox::default());
         let publish = |count: usize| {
             for _ in 0..count {
-                let publication = Publication { subject: "a".into(), reply: None, payload: Bytes::new() };
-                outbox.publish(publication).expect("there is room");
+                outbox.publish(publication()).expect("there is room");
             }
         };
         publish(1);
@@ -155,8 +153,7 @@ mod tests {
     #[tokio::test]
     async fn more_than_it_holds_is_refused() {
         let outbox = Outbox::default();
-        let publish =
-            || outbox.publish(Publication { subject: "a".into(), reply: None, payload: Bytes::new() });
+        let publish = || outbox.publish(publication());
         assert!((0..MAX_WAITING).all(|_| publish().is_ok()));
         assert_eq!(publish(), Err(Full));
     }

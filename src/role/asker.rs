@@ -15,7 +15,7 @@ use super::{
     shell::{Driver, Shell},
 };
 use crate::{
-    bus::{Message, Subscription},
+    bus::{Batching, Message, Subscription},
     front::http::Answered,
     proto::{
         exchange::{self, Answer, Command, Exchanges, Input},
@@ -26,7 +26,9 @@ use crate::{
     stream::{self, Streams},
     wire::{
         Ack, Code, Fault, Here, Kind, Lost, Name, ProcessId, Reply, Request, RequestId, Side, StreamMessage,
-        Target, Word, codec, ids::Numbers, subjects::Address,
+        Target, Word, batch, codec,
+        ids::Numbers,
+        subjects::{self, Address},
     },
 };
 
@@ -188,9 +190,16 @@ impl Asker {
     pub fn on_message(&self, address: &Address<'_>, message: &Message) {
         match address {
             Address::Request { kind, number, .. } => self.on_request_message(*kind, *number, message),
+            Address::Batch { kind: Kind::Ack, numbers, .. } if message.nobody => {
+                subjects::numbers(numbers).for_each(|number| self.feed(Input::NobodyGotIt { number }));
+            }
             Address::Lost { broker } => self.on_lost(broker.clone(), message),
             Address::Probe { upstream, agent } => self.on_probe(upstream, agent.clone(), message),
-            Address::Renewal | Address::Probed { .. } | Address::Refused { .. } | Address::Ready => {}
+            Address::Batch { .. }
+            | Address::Renewal
+            | Address::Probed { .. }
+            | Address::Refused { .. }
+            | Address::Ready => {}
         }
     }
 
@@ -288,11 +297,9 @@ impl Asker {
                 self.core.accept(message, own)
             }
             (Kind::Resp, false) => {
-                // Boxed at once: it is handed on several times.
-                let reply = codec::decode_reply(&message.payload).map(Box::new);
-                let own = reply
-                    .map(|reply| is_about(&reply.client_req_id).then_some(Input::Reply { number, reply }));
-                self.core.accept(message, own)
+                let read = batch::each(&message.payload, |at, payload| self.on_reply(message, at, &payload));
+                self.core.accept(message, read.map(Some));
+                None
             }
             _ => None,
         };
@@ -301,7 +308,28 @@ impl Asker {
         }
     }
 
-    fn publish(&self, id: &RequestId, upstream: &Name, payload: Bytes) -> Option<Input<Caller>> {
+    fn on_reply(&self, message: &Message, at: usize, payload: &Bytes) {
+        let subjects = &self.core.subjects;
+        // Boxed at once: it is handed on several times.
+        let reply = codec::decode_reply(payload).map(Box::new);
+        let own = reply.map(|reply| {
+            let (subject, id) = (&message.subject, &reply.client_req_id);
+            // The subject has the id of the first.
+            let own = if at == 0 { subjects.is_about(subject, id) } else { subjects.is_beside(subject, id) };
+            own.then_some(Input::Reply { number: id.number(), reply })
+        });
+        if let Some(input) = self.core.accept(message, own) {
+            self.feed(input);
+        }
+    }
+
+    fn publish(
+        &self,
+        id: &RequestId,
+        upstream: &Name,
+        payload: Bytes,
+        refused: bool,
+    ) -> Option<Input<Caller>> {
         let max = self.core.bus.max_payload();
         if payload.len() > max {
             let detail = format!(
@@ -312,7 +340,9 @@ impl Asker {
         }
         let subject = self.core.subjects.req(upstream);
         let reply = self.core.subjects.of_request(Kind::Ack, id);
-        match self.core.bus.ask(subject, reply, payload) {
+        // What one agent had no room for is spread over the others.
+        let batching = if refused { Batching::Never } else { Batching::Subject { most: REQUESTS } };
+        match self.core.bus.ask_batched(batching, subject, reply, payload) {
             Ok(()) => None,
             Err(full) => Some(failed(id, Code::ClientFull, full.to_string())),
         }
@@ -329,7 +359,9 @@ impl Shell for Asker {
     fn perform(&self, command: Command<Caller>) -> Option<Input<Caller>> {
         let core = &self.core;
         match command {
-            Command::Publish { id, upstream, payload } => return self.publish(&id, &upstream, payload),
+            Command::Publish { id, upstream, payload, refused } => {
+                return self.publish(&id, &upstream, payload, refused);
+            }
             Command::Hold(hold) => core.ask(
                 core.subjects.hold(&hold.upstream_target),
                 core.subjects.of_request(Kind::Hold, &hold.client_req_id),
@@ -362,6 +394,9 @@ fn failed(id: &RequestId, code: Code, detail: String) -> Input<Caller> {
     let reply = Reply::error(id.clone(), &Fault::new(code, Side::Client, detail));
     Input::Reply { number: id.number(), reply: Box::new(reply) }
 }
+
+/// Requests in one message at most: it goes to one agent, whatever the others have to do.
+const REQUESTS: usize = 4;
 
 /// Abandons a request whose caller goes away before its answer.
 struct Waiting<'a> {

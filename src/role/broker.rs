@@ -261,6 +261,7 @@ impl Role for Broker {
                 });
             }
             Address::Request { .. }
+            | Address::Batch { .. }
             | Address::Probed { .. }
             | Address::Lost { .. }
             | Address::Refused { .. }

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    bus::{Bus, Credentials, Event, Message},
+    bus::{Batching, Bus, Credentials, Event, Message},
     config::{Admin, Listen, Process},
     front::{admin, listen},
     role::{
@@ -152,6 +152,13 @@ impl Core {
     /// Publishes a message whose "no responders" matters, or counts that it could not.
     pub fn ask(&self, subject: String, reply: String, payload: Bytes) {
         if self.bus.ask(subject, reply, payload).is_err() {
+            self.metrics.drop_message("queue_full");
+        }
+    }
+
+    /// [`Core::ask`], perhaps in one message with others.
+    pub fn ask_batched(&self, batching: Batching, subject: String, reply: String, payload: Bytes) {
+        if self.bus.ask_batched(batching, subject, reply, payload).is_err() {
             self.metrics.drop_message("queue_full");
         }
     }

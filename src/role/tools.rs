@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 
 use super::signals::Signals;
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     wire::show,
 };
 
-/// Prints the message on standard input as text. What is not a relay message is passed through, so that
+/// Prints the message on standard input as text, a batch of them a line each. What is not a relay message is passed through, so that
 /// `nats sub '>'` can be translated too.
 ///
 /// # Errors
@@ -29,7 +30,8 @@ pub fn decode(settings: &Decode) -> anyhow::Result<()> {
     let mut payload = Vec::new();
     input.read_to_end(&mut payload).context("cannot read standard input")?;
     let mut out = std::io::stdout().lock();
-    match show::to_json(&payload, settings.full) {
+    let payload = Bytes::from(payload);
+    match show::to_lines(&payload, settings.full) {
         Some(text) => writeln!(out, "{text}")?,
         None => out.write_all(&payload)?,
     }

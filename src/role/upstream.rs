@@ -20,7 +20,10 @@ use super::{
 use crate::{
     bus::{Event, Message, Subscription},
     config::Upstream as Settings,
-    wire::{Kind, Name, subjects::Address},
+    wire::{
+        Kind, Name,
+        subjects::{self, Address},
+    },
 };
 
 mod call;
@@ -140,6 +143,7 @@ impl Role for Agent {
 
     fn on_message(&self, address: Address<'_>, message: &Message) {
         let (Address::Request { upstream, .. }
+        | Address::Batch { upstream, .. }
         | Address::Probed { upstream }
         | Address::Refused { upstream }) = address
         else {
@@ -151,9 +155,13 @@ impl Role for Agent {
             Address::Request { kind: Kind::Resp, number, .. } if message.nobody => {
                 member.on_reply_unheard(number);
             }
+            Address::Batch { kind: Kind::Resp, numbers, .. } if message.nobody => {
+                subjects::numbers(numbers).for_each(|number| member.on_reply_unheard(number));
+            }
             Address::Probed { .. } => member.on_probe(message),
             Address::Refused { .. } => member.on_refused(message),
             Address::Request { .. }
+            | Address::Batch { .. }
             | Address::Probe { .. }
             | Address::Renewal
             | Address::Lost { .. }

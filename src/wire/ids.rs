@@ -147,6 +147,12 @@ pub(super) fn cut(text: &str) -> Option<(&str, &str)> {
     Some((&text[..dot], &text[dot + 1..]))
 }
 
+/// What is before the last dot, and what is after it.
+pub fn cut_last(text: &str) -> Option<(&str, &str)> {
+    let dot = text.bytes().rposition(|b| b == b'.')?;
+    Some((&text[..dot], &text[dot + 1..]))
+}
+
 /// The number at the end of a request id; only its canonical form (lower-case hexadecimal without
 /// leading zeros) is a number, so that one request has one spelling.
 pub fn parse_number(token: &str) -> Option<u64> {

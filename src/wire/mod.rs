@@ -5,6 +5,7 @@
 //! together.
 
 pub mod allow;
+pub mod batch;
 pub mod cache;
 pub mod codec;
 pub mod fault;
@@ -20,6 +21,7 @@ pub mod subjects;
 pub mod target;
 
 pub use allow::Allow;
+pub use batch::Batch;
 pub use cache::{CacheStats, Purge, Purged};
 pub use fault::{Code, Fault, Side};
 pub use headers::Headers;

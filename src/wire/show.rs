@@ -3,8 +3,11 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
+
+use super::batch;
 
 /// A MessagePack map as JSON, or `None` when `payload` is not one. Unless `full`, long bodies are cut and
 /// the values of headers that carry credentials are hidden.
@@ -17,6 +20,14 @@ pub fn to_json(payload: &[u8], full: bool) -> Option<String> {
         hide(fields);
     }
     serde_json::to_string(&value).ok()
+}
+
+/// The messages of a payload as JSON, a line each, or `None` when it has none. Otherwise as [`to_json`].
+pub fn to_lines(payload: &Bytes, full: bool) -> Option<String> {
+    let mut lines = Vec::new();
+    batch::each(payload, |_, message| lines.push(to_json(&message, full))).ok()?;
+    let lines: Vec<String> = lines.into_iter().collect::<Option<_>>()?;
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 fn hide(fields: &mut Map<String, Value>) {
@@ -153,6 +164,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn each_message_of_a_batch_has_a_line() {
+        let mut batch = batch::Batch::with_room(0);
+        batch.add(b"\x81\xa1v\x01");
+        assert_eq!(to_lines(&b"\x81\xa1v\x01"[..].into(), false).unwrap(), "{\"v\":1}");
+        batch.add(b"\x81\xa1v\x02");
+        assert_eq!(to_lines(&batch.finish(), false).unwrap(), "{\"v\":1}\n{\"v\":2}");
+    }
+
     fn is_hidden(message: &impl serde::Serialize) {
         let payload = rmp_serde::to_vec_named(message).unwrap();
         let short = to_json(&payload, false).unwrap();
@@ -170,8 +190,17 @@ mod tests {
 
     #[test]
     fn what_is_not_a_message_is_not_shown_as_one() {
-        for other in [&b"hello"[..], b"", b"\x93\x01\x02\x03", &[0xdc, 0xff, 0xff], &[0x91; 200]] {
+        for other in [
+            &b"hello"[..],
+            b"",
+            b"\x90",
+            b"\x91\xa1v",
+            b"\x93\x01\x02\x03",
+            &[0xdc, 0xff, 0xff],
+            &[0x91; 200],
+        ] {
             assert_eq!(to_json(other, true), None, "{other:?}");
+            assert_eq!(to_lines(&other.into(), true), None, "{other:?}");
         }
     }
 }

@@ -8,7 +8,7 @@
 mod jobs;
 
 use super::{
-    ids::{LONGEST_NUMBER, Name, ProcessId, RequestId, cut, parse_number, push_number},
+    ids::{LONGEST_NUMBER, Name, ProcessId, RequestId, cut, cut_last, parse_number, push_number},
     route::Route,
     session::SessionId,
 };
@@ -166,6 +166,16 @@ pub enum Address<'a> {
         upstream: &'a str,
         /// The request's number here.
         number: u64,
+    },
+    /// `<kind>.<realm>.<process>.<upstream>.<n>-<n>…`: several requests, that were or were answered in one message.
+    /// Only NATS's word that nobody heard them is sent there.
+    Batch {
+        /// Which kind of subject.
+        kind: Kind,
+        /// The upstream token.
+        upstream: &'a str,
+        /// The requests' numbers here, in their order.
+        numbers: &'a str,
     },
     /// `lease.<realm>.<process>.<upstream>.renew`: a client agent renews its leases here.
     Renewal,
@@ -356,6 +366,9 @@ impl Subjects {
             Kind::Lease if rest.ends_with(".lost") => {
                 Some(Address::Lost { broker: rest.strip_suffix(".lost")?.parse().ok()? })
             }
+            Kind::Ack | Kind::Resp if tail.contains(ALSO) => {
+                Some(Address::Batch { kind, upstream: first, numbers: tail })
+            }
             Kind::Req | Kind::Ack | Kind::Resp | Kind::Body | Kind::Hold | Kind::Lease | Kind::Meet => {
                 let number = parse_number(tail)?;
                 Some(Address::Request { kind, upstream: first, number })
@@ -382,10 +395,25 @@ impl Subjects {
         about == Some(id.as_str())
     }
 
+    /// Whether a private subject ends with an id of the same process and upstream as `id`, so that both may be
+    /// in one message.
+    pub fn is_beside(&self, subject: &str, id: &RequestId) -> bool {
+        let rest = subject.strip_prefix(self.prefix.as_str()).and_then(|rest| rest.strip_prefix('.'));
+        let about = rest.and_then(cut).map(|(_, about)| about);
+        about.and_then(cut_last).map(|(start, _)| start) == cut_last(id.as_str()).map(|(start, _)| start)
+    }
+
     /// The request id of `<kind>.<id>`.
     pub fn id_of(&self, kind: Kind, subject: &str) -> Option<RequestId> {
         let rest = subject.strip_prefix(self.prefix.as_str())?.strip_prefix('.')?;
         rest.strip_prefix(kind.as_str())?.strip_prefix('.')?.parse().ok()
+    }
+
+    /// The id at `at` of `<kind>.<id>`, which may stand for several requests.
+    pub fn nth_id_of(&self, kind: Kind, subject: &str, at: usize) -> Option<RequestId> {
+        let (start, numbers) = cut_last(subject)?;
+        let number = numbers.split(ALSO).nth(at)?;
+        self.id_of(kind, &format!("{start}.{number}"))
     }
 
     /// The upstream of `<kind>.<upstream>`.
@@ -429,6 +457,17 @@ impl Subjects {
     }
 }
 
+/// Lets the subject of one request stand for another one of the same process and upstream too.
+pub fn also(subject: &mut String, other: &str) {
+    subject.push(ALSO);
+    subject.push_str(cut_last(other).map_or("", |(_, number)| number));
+}
+
+/// The numbers of an [`Address::Batch`]; those that are none are left out.
+pub fn numbers(list: &str) -> impl Iterator<Item = u64> {
+    list.split(ALSO).filter_map(parse_number)
+}
+
 /// `$KV.<bucket>.<key>`: where a record of a key-value bucket is written.
 pub fn record(bucket: &str, key: &str) -> String {
     format!("$KV.{bucket}.{key}")
@@ -445,3 +484,5 @@ pub fn is_inbox(subject: &str) -> bool {
 }
 
 const INBOX: &str = "_INBOX";
+/// What is between the numbers of several requests.
+const ALSO: char = '-';

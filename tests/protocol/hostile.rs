@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use relay::{
     proto::flow::{Flow, Heard},
     wire::{
-        Address, End, Headers, Kind, Name, ProcessId, Reply, Request, RequestId, StreamMessage, Word, codec,
-        message::VERSION, show,
+        Address, End, Headers, Kind, Name, ProcessId, Reply, Request, RequestId, StreamMessage, Word, batch,
+        codec, message::VERSION, show,
     },
 };
 
@@ -168,6 +168,9 @@ proptest! {
             }
             relay.upstream_of(kind, &subject);
         }
+        for at in 0..3 {
+            relay.nth_id_of(Kind::Ack, &subject, at);
+        }
         relay.kind(&subject);
     }
 
@@ -282,8 +285,10 @@ fn read_as_everything(bytes: &[u8]) {
         // Right or wrong, an answer is all that is asked for.
         read_as(name, bytes).ok();
     }
-    show::to_json(bytes, false);
-    show::to_json(bytes, true);
+    let payload = Bytes::copy_from_slice(bytes);
+    show::to_lines(&payload, false);
+    show::to_lines(&payload, true);
+    batch::each(&payload, |_, message| assert!(message.len() <= payload.len())).ok();
 }
 
 /// The same message up to the field `name`, whose value is `value`; then nothing.

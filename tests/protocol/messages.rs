@@ -5,7 +5,9 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use relay::wire::{
     Ack, CacheStats, Claim, Code, End, Fault, Headers, Here, Hold, Job, JobId, JobState, Known, Lease, Lost,
     Meet, Name, News, ProcessId, Purge, Purged, Refused, Reply, Request, RequestId, Route, Session,
-    SessionId, SessionState, Side, State, StreamMessage, Subjects, Word, codec,
+    SessionId, SessionState, Side, State, StreamMessage, Subjects, Word,
+    batch::Batch,
+    codec,
     job::{Content, Hop, JobKey, Logged},
     message::VERSION,
     session::{Role, Say, SessionKind, Token, upstream},
@@ -128,6 +130,21 @@ pub fn reply() -> Reply {
         upstream_id: Some(agent()),
         upstream_req_id: Some(at_agent()),
         ..Reply::response(at_client(), StatusCode::CREATED, headers, Bytes::from_static(b"hello"))
+    }
+}
+
+pub fn batch_of_replies() -> Bytes {
+    let mut batch = Batch::with_room(0);
+    [reply(), another_reply()].iter().for_each(|reply| batch.add(&codec::encode(reply)));
+    batch.finish()
+}
+
+pub fn another_reply() -> Reply {
+    let at_client = RequestId::new(&client(), &hello(), 0x57c1_ab81_0000_0003);
+    Reply {
+        upstream_id: Some(agent()),
+        upstream_req_id: Some(RequestId::new(&agent(), &hello(), 0xf01c_64f9_0000_0003)),
+        ..Reply::response(at_client, StatusCode::NO_CONTENT, Headers::new(), Bytes::new())
     }
 }
 

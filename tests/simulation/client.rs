@@ -88,7 +88,7 @@ impl Client {
     fn perform(&mut self, core: &mut Core) {
         while let Some(command) = self.machine.poll_command() {
             match command {
-                Command::Publish { id, upstream, payload } => {
+                Command::Publish { id, upstream, payload, .. } => {
                     core.effects.push(Effect::Sent { number: id.number() });
                     core.ask(core.subjects.req(&upstream), core.subjects.of_request(Kind::Ack, &id), payload);
                 }

@@ -110,6 +110,8 @@ pub enum Command<C> {
         upstream: Name,
         /// Its bytes.
         payload: Bytes,
+        /// Whether an agent has refused it.
+        refused: bool,
     },
     /// Publish on `relay.hold.<upstream>`; "no responders" comes back as [`Input::NoBroker`].
     Hold(Hold),

@@ -128,6 +128,7 @@ impl<C> Exchange<C> {
             id: self.request.client_req_id.clone(),
             upstream: self.request.upstream_target.clone(),
             payload: self.request.payload.clone(),
+            refused: self.refusals > 0,
         }
     }
 

@@ -59,7 +59,7 @@ mod tests {
         let mut client = Client::new();
         let request = client.open_streamed(Method::PUT);
         client.ack(&request, State::Draining);
-        assert_eq!(client.does(), ["publish", "publish"]);
+        assert_eq!(client.does(), ["publish", "publish alone"]);
         client.gone(&request, 1);
         assert_eq!(client.does().last().unwrap(), "answer: agent_gone, seen");
     }

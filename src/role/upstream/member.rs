@@ -12,7 +12,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::{callee::Callee, queue::Queue};
 use crate::{
-    bus::{Message, Subscription},
+    bus::{Batching, Message, Subscription},
     config::{Member as Settings, Switch},
     proto::{
         claims::{Claims, Row, Standing},
@@ -25,7 +25,8 @@ use crate::{
     },
     stream::{self, Streams, Told},
     wire::{
-        Claim, Code, Fault, Here, Kind, Name, Refused, Reply, Request, Side, StreamMessage, codec,
+        Claim, Code, Fault, Here, Kind, Name, Refused, Reply, Request, Side, StreamMessage, batch,
+        codec::{self, Malformed},
         ids::{ByNumber, Numbers},
     },
 };
@@ -226,9 +227,22 @@ impl Member {
     }
 
     pub(super) fn on_request(&self, message: &Message) {
-        let read = codec::decode_request(&message.payload).map(Box::new);
+        let mut heard = 0;
+        let read = batch::each(&message.payload, |at, payload| {
+            heard = at + 1;
+            self.on_one_request(message, at, &payload);
+        });
         if let Err(malformed) = &read {
-            self.refuse_malformed(message, &malformed.to_string());
+            // Nor can what follows be read.
+            (heard..).find(|&at| !self.refuse_malformed(message, at, malformed));
+        }
+        self.core.accept(message, read.map(Some));
+    }
+
+    fn on_one_request(&self, message: &Message, at: usize, payload: &Bytes) {
+        let read = codec::decode_request(payload).map(Box::new);
+        if let Err(malformed) = &read {
+            self.refuse_malformed(message, at, malformed);
         }
         let own = read.map(|request| is_own(&request, &self.name).then_some(Input::Request(request)));
         if let Some(input) = self.core.accept(message, own) {
@@ -236,17 +250,19 @@ impl Member {
         }
     }
 
-    /// Whoever asked in words this agent does not understand gets told so, if its reply subject is one.
-    fn refuse_malformed(&self, message: &Message, why: &str) {
+    /// Whoever asked in words this agent does not understand gets told so, if its reply subject is one. False when it
+    /// has no request `at` that place.
+    fn refuse_malformed(&self, message: &Message, at: usize, why: &Malformed) -> bool {
         let subject = message.reply.as_ref().map(|reply| reply.as_str()).unwrap_or_default();
-        let Some(id) = self.core.subjects.id_of(Kind::Ack, subject) else { return };
+        let Some(id) = self.core.subjects.nth_id_of(Kind::Ack, subject, at) else { return false };
         if id.upstream() != self.name.as_str() {
-            return;
+            return false;
         }
         let detail = format!("the upstream agent could not read the request: {why}");
         let fault = Fault::new(Code::BadMessage, Side::Upstream, detail);
         let reply = Reply::error(id.clone(), &fault);
         self.core.publish(self.core.subjects.of_request(Kind::Resp, &id), codec::encode(&reply));
+        true
     }
 
     async fn answer_who(self: Arc<Self>, mut questions: Subscription) {
@@ -423,7 +439,12 @@ impl Shell for Member {
                     self.failed.inc();
                 }
                 let unheard = core.subjects.of_own(Kind::Resp, &core.id, &self.name, number);
-                core.ask(core.subjects.of_request(Kind::Resp, &to), unheard, payload);
+                core.ask_batched(
+                    Batching::Addressee,
+                    core.subjects.of_request(Kind::Resp, &to),
+                    unheard,
+                    payload,
+                );
             }
             Command::Join { turn } => self.join(turn),
             Command::Leave => self.queue.want(false),
