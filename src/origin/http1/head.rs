@@ -4,13 +4,13 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderValue, StatusCode, Version, header};
 
 use crate::{
     framing::{
         blank_line,
         body::{self, Body, Chunks},
-        digits, is_chunked,
+        digits, is_chunked, name,
     },
     origin::answer::Said,
     wire::{Headers, headers::has_option},
@@ -139,8 +139,7 @@ fn parse(bytes: Bytes, to_head: bool) -> Result<Next, Malformed> {
                 continue;
             }
         }
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        let name = name.map_err(|_| Malformed::Head(httparse::Error::HeaderName))?;
+        let name = name(field.name.as_bytes()).map_err(|_| Malformed::Head(httparse::Error::HeaderName))?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
         headers.append(name, value.map_err(|_| Malformed::Head(httparse::Error::HeaderValue))?);
     }

@@ -48,13 +48,26 @@ impl<'a> Reader<'a> {
     /// Bytes, or a text as bytes.
     #[inline]
     pub fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+        let (length, rest) = match self.rest {
+            [short @ 0xa0..=0xbf, rest @ ..] => (short & 0x1f, rest),
+            [0xc4 | 0xd9, length, rest @ ..] => (*length, rest),
+            _ => return self.long_bytes(),
+        };
+        let (taken, rest) = rest.split_at_checked(usize::from(length)).ok_or_else(cut)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    /// Those whose length takes more than a byte, and what is none.
+    #[cold]
+    fn long_bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let length = match self.byte()? {
-            short @ 0xa0..=0xbf => usize::from(short & 0x1f),
-            0xc4 | 0xd9 => usize::from(self.byte()?),
-            0xc5 | 0xda => self.length(2)?,
-            0xc6 | 0xdb => self.length(4)?,
+            0xc4 | 0xd9 => 1,
+            0xc5 | 0xda => 2,
+            0xc6 | 0xdb => 4,
             _ => return Err(expected("a text or bytes")),
         };
+        let length = self.length(length)?;
         self.take(length)
     }
 
