@@ -195,10 +195,14 @@ impl Cluster {
                 names.len() == 2 && info["connect_urls"].as_array().is_some_and(|urls| urls.len() == 3)
             };
             eventually_async("the server knows the others", || async {
-                !process.is_running() || (!process.lines(MONITOR).is_empty() && knows_all().await)
+                !self.is_running() || (!process.lines(MONITOR).is_empty() && knows_all().await)
             })
             .await;
         }
+        self.is_running()
+    }
+
+    fn is_running(&self) -> bool {
         self.servers.iter().all(|(_, _, process)| process.is_running())
     }
 
