@@ -1,12 +1,7 @@
 //! HTTP/1 messages as bytes (RFC 9112), as far as requests and responses have it in common: `input` is what has been
 //! read of them, `body` finds where they end. What their heads say is left to whoever reads them.
 
-use http::{
-    HeaderName, HeaderValue,
-    header::{self, InvalidHeaderName},
-};
-
-use crate::wire::headers;
+use http::{HeaderName, HeaderValue, header};
 
 pub mod body;
 pub mod input;
@@ -20,22 +15,6 @@ pub fn blank_line(bytes: &[u8], searched: usize) -> Option<usize> {
         [b'\r', b'\n', ..] => Some(from + at + 3),
         _ => None,
     })
-}
-
-/// The name of a header, in whatever case.
-///
-/// # Errors
-/// When it is not a token.
-pub fn name(text: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
-    let mut lower = [0; LONG_NAME];
-    let Some(known) = lower.get_mut(..text.len()) else { return HeaderName::from_bytes(text) };
-    known.copy_from_slice(text);
-    // All of the room: its length is known to the compiler, which needs a few vectors for it.
-    lower.make_ascii_lowercase();
-    match &lower[..text.len()] {
-        b"connection" => Ok(header::CONNECTION),
-        lower => headers::name(lower),
-    }
 }
 
 /// Whether the last of `codings`, the value of a `Transfer-Encoding` header, is the chunked one.
@@ -75,6 +54,3 @@ pub fn may_trail(name: &HeaderName) -> bool {
     ]
     .contains(name)
 }
-
-/// Names up to this length are looked up.
-const LONG_NAME: usize = 64;

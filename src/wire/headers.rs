@@ -28,6 +28,8 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Headers that this file adds to a request.
 const ADDED: usize = 5;
+/// Names up to this length are looked up in any case.
+const LONG_NAME: usize = 64;
 
 /// What tells a server that a request is one that it had before.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -97,6 +99,22 @@ pub fn name(text: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
         b"x-forwarded-proto" => X_FORWARDED_PROTO,
         other => HeaderName::from_bytes(other)?,
     })
+}
+
+/// The name of a header, in whatever case.
+///
+/// # Errors
+/// When it is not a token.
+pub fn name_in_any_case(text: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
+    let mut lower = [0; LONG_NAME];
+    let Some(known) = lower.get_mut(..text.len()) else { return HeaderName::from_bytes(text) };
+    known.copy_from_slice(text);
+    // All of the room: its length is known to the compiler, which needs a few vectors for it.
+    lower.make_ascii_lowercase();
+    match &lower[..text.len()] {
+        b"connection" => Ok(header::CONNECTION),
+        lower => name(lower),
+    }
 }
 
 /// The headers of a request that may pass on.

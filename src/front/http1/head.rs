@@ -10,10 +10,13 @@ use crate::{
     framing::{
         blank_line,
         body::{Body, Chunks},
-        digits, is_chunked, name,
+        digits, is_chunked,
     },
     front::message::{Head, Target},
-    wire::{Headers, headers::has_word},
+    wire::{
+        Headers,
+        headers::{has_word, name_in_any_case},
+    },
 };
 
 /// A request's head.
@@ -120,7 +123,7 @@ fn parse(bytes: &Bytes) -> Result<Option<(usize, Asked)>, Refusal> {
     let mut headers = Headers::with_capacity(parsed.headers.len() + ROOM);
     let mut said = Said::default();
     for field in parsed.headers.iter() {
-        let name = name(field.name.as_bytes()).map_err(|_| Refusal::Malformed)?;
+        let name = name_in_any_case(field.name.as_bytes()).map_err(|_| Refusal::Malformed)?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
         let value = value.map_err(|_| Refusal::Malformed)?;
         if said.hear(&name, value.as_bytes()) {

@@ -10,10 +10,13 @@ use crate::{
     framing::{
         blank_line,
         body::{self, Body, Chunks},
-        digits, is_chunked, name,
+        digits, is_chunked,
     },
     origin::answer::Said,
-    wire::{Headers, headers::has_option},
+    wire::{
+        Headers,
+        headers::{has_option, name_in_any_case},
+    },
 };
 
 /// The head of a final response.
@@ -139,7 +142,8 @@ fn parse(bytes: Bytes, to_head: bool) -> Result<Next, Malformed> {
                 continue;
             }
         }
-        let name = name(field.name.as_bytes()).map_err(|_| Malformed::Head(httparse::Error::HeaderName))?;
+        let name = name_in_any_case(field.name.as_bytes())
+            .map_err(|_| Malformed::Head(httparse::Error::HeaderName))?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
         headers.append(name, value.map_err(|_| Malformed::Head(httparse::Error::HeaderValue))?);
     }
