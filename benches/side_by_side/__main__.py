@@ -23,6 +23,7 @@ report, stream_report
 verdict     the targets
 """
 
+import contextlib
 import json
 import pathlib
 import shutil
@@ -79,9 +80,8 @@ def measure(asked, ours):
     """Everything one run saw."""
     wrk = tools.find("wrk")
     facts = {"machine": tools.machine(), "rounds": asked.rounds, "seconds": asked.seconds, "unavailable": {}}
-    runners = start_all(asked, ours, wrk, facts["unavailable"])
-    tell_duration(asked, runners)
-    results = rounds.run(runners, asked.rounds, asked.seconds)
+    tell_duration(asked)
+    results = rounds.run(lambda: started(asked, ours, wrk, facts["unavailable"]), asked.rounds, asked.seconds)
     medians = rounds.medians(results)
     opened = part("open", asked, lambda relay: open_requests.run(ours, relay, asked.open_requests))
     streamed = measure_streams(asked, ours)
@@ -107,8 +107,18 @@ def part(name, asked, measurement):
         return {"failed": str(failure)}
 
 
+@contextlib.contextmanager
+def started(asked, ours, wrk, unavailable):
+    """All systems, until they have been measured."""
+    before = ours.count()
+    try:
+        yield start_all(asked, ours, wrk, unavailable)
+    finally:
+        ours.stop_from(before)
+
+
 def start_all(asked, ours, wrk, unavailable):
-    wanted = [key for key in SHOWN if key in asked.only]
+    wanted = wanted_systems(asked)
     origin = systems.start_origin(ours) if any(key != "floor" for key in wanted) else None
     runners = []
     for key in wanted:
@@ -121,6 +131,10 @@ def start_all(asked, ours, wrk, unavailable):
             ours.stop_from(before)
             runners.append(rounds.BrokenRunner(SHOWN[key], str(failure)))
     return runners
+
+
+def wanted_systems(asked):
+    return [key for key in SHOWN if key in asked.only]
 
 
 def start_one(key, asked, ours, wrk, origin):
@@ -166,11 +180,12 @@ def relay_binary(asked):
     return asked.relay or tools.build("--bin", "relay")
 
 
-def tell_duration(asked, runners):
-    floor = any(runner.name == rounds.FloorRunner.name for runner in runners)
-    seconds = rounds.seconds_needed(len(runners) - floor, floor, asked.rounds, asked.seconds)
-    if runners:
-        tell(f"measuring {', '.join(runner.name for runner in runners)}: about {seconds / 60:.1f} minutes")
+def tell_duration(asked):
+    wanted = wanted_systems(asked)
+    floor = "floor" in wanted
+    seconds = rounds.seconds_needed(len(wanted) - floor, floor, asked.rounds, asked.seconds)
+    if wanted:
+        tell(f"measuring {', '.join(SHOWN[key] for key in wanted)}: about {seconds / 60:.1f} minutes")
 
 
 def versions(asked):

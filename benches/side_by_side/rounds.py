@@ -1,7 +1,8 @@
 """The matrix: every system, 1, 64 and 256 connections, both bodies, in interleaved rounds.
 
-Within a round the systems follow each other in every cell, so that a drift of the machine meets all alike;
-each round begins with another system.
+Within a round the systems follow each other in every cell, so that a drift of the machine meets all alike, and
+each cell begins with another system. For each round they are started anew: where the memory of a process happens to
+be makes a difference of a tenth for as long as it runs.
 """
 
 import random
@@ -70,20 +71,27 @@ class BrokenRunner:
         raise Failed(self._reason)
 
 
-def run(runners, rounds, seconds):
-    """{system: {cell: [measurement per round]}}; a failed measurement is {"failed": reason}."""
-    results = {runner.name: {} for runner in runners}
-    for runner in runners:
-        attempt(runner.warm_up)
+def run(started, rounds, seconds):
+    """{system: {cell: [measurement per round]}}; a failed measurement is {"failed": reason}. `started()` has the
+    runners of systems that run for as long as it is open."""
+    results = {}
     for number in range(rounds):
-        for cell in CELLS:
-            for runner in shuffled(runners, f"{number} {cell}"):
-                if runner.covers(*cell):
-                    seen = attempt(lambda: runner.measure(*cell, seconds))
-                    results[runner.name].setdefault(cell, []).append(seen)
-                    where = f"{cell[0]:>6}  {cell[1]:>3} conns  {runner.name:<10}"
-                    tell(f"round {number + 1}/{rounds}  {where} {brief(seen)}")
+        with started() as runners:
+            for runner in runners:
+                results.setdefault(runner.name, {})
+                attempt(runner.warm_up)
+            one_round(f"{number + 1}/{rounds}", runners, seconds, results)
     return results
+
+
+def one_round(number, runners, seconds, results):
+    for cell in CELLS:
+        for runner in shuffled(runners, f"{number} {cell}"):
+            if runner.covers(*cell):
+                seen = attempt(lambda: runner.measure(*cell, seconds))
+                results[runner.name].setdefault(cell, []).append(seen)
+                where = f"{cell[0]:>6}  {cell[1]:>3} conns  {runner.name:<10}"
+                tell(f"round {number}  {where} {brief(seen)}")
 
 
 def attempt(measurement):
@@ -108,7 +116,7 @@ def brief(seen):
 
 def seconds_needed(http_systems, floor, rounds, seconds):
     each = seconds + 0.15
-    return http_systems * (WARM_UP_SECONDS + rounds * len(CELLS) * each) + floor * rounds * len(FLOOR) * (each + 0.4)
+    return http_systems * rounds * (WARM_UP_SECONDS + len(CELLS) * each) + floor * rounds * len(FLOOR) * (each + 0.4)
 
 
 def medians(results):
