@@ -158,9 +158,9 @@ def status(port, path):
 def start_nats(ours, port, jetstream=False):
     binary = tools.find("nats-server")
     # As `relay up` and the documentation have it for a server beside agents: Go's scheduler wakes its other threads
-    # for every message, which costs more than they do.
+    # for every message, which costs more than they do, and collects what is small anyway.
     stored = ["--jetstream", "--store_dir", ours.subfolder("jetstream")] if jetstream else []
-    nats = ours.start("nats-server", [binary, "--addr", "127.0.0.1", "--port", port, *stored], {"GOMAXPROCS": "1"})
+    nats = ours.start("nats-server", [binary, "--addr", "127.0.0.1", "--port", port, *stored], {"GOMAXPROCS": "1", "GOGC": "400"})
     wait_for(lambda: connects(port), [nats], "nats-server")
     return nats
 

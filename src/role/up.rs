@@ -237,9 +237,12 @@ impl PrivateNats {
         }
         let quiet = |command: &mut Command| {
             // Go's scheduler wakes its other threads for every message, which costs more than they do: a quarter of
-            // the server's time beside agents on two cores.
-            if std::env::var_os("GOMAXPROCS").is_none() {
-                command.env("GOMAXPROCS", "1");
+            // the server's time beside agents on two cores. Its memory is small, and most of it short-lived: collecting
+            // it a quarter as often gives large bodies a tenth more speed.
+            for (name, value) in [("GOMAXPROCS", "1"), ("GOGC", "400")] {
+                if std::env::var_os(name).is_none() {
+                    command.env(name, value);
+                }
             }
             let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             // Ctrl-C in a terminal goes to the whole group; the server must outlive the requests in flight.
