@@ -118,7 +118,8 @@ impl Open {
             return false;
         }
         let (batch, reply) = self.batch.get_or_insert_with(|| {
-            let mut batch = Batch::with_room(ROOM);
+            // It grows as it is filled: a thousand of them may wait for a server that is away.
+            let mut batch = Batch::with_room(2 * (first.payload.len() + next.payload.len()));
             batch.add(&first.payload);
             (batch, first_reply.to_string())
         });
