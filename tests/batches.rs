@@ -170,21 +170,11 @@ fn ask(bus: &Bus, numbers: &str, batch: Bytes) {
 
 /// Waits for an answer of an agent: it follows all that the agent has published before.
 async fn probe(bus: &Bus, agent: &Role) {
-    let line = agent.says("connected to NATS id=").await;
-    let agent = line.split("id=").nth(1).unwrap().split(' ').next().unwrap();
+    let agent = agent.process_id().await;
     let reply = format!("relay.probe.{}.hello.{agent}", asker());
     let mut answers = listen(bus, &reply).await;
     bus.ask(format!("relay.probe.{agent}.hello"), reply, Bytes::new()).unwrap();
     within(Duration::from_secs(20), "an answer", answers.next()).await.unwrap();
-}
-
-/// Subscribes, and waits until that is in force.
-async fn listen(bus: &Bus, subject: &str) -> Subscription {
-    let subscription = bus.subscribe(subject.to_owned()).await.unwrap();
-    let mut own = bus.subscribe("test.ready".into()).await.unwrap();
-    bus.publish("test.ready".into(), Bytes::new()).unwrap();
-    own.next().await;
-    subscription
 }
 
 fn request(number: u64) -> Request {

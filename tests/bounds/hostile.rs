@@ -18,13 +18,13 @@ async fn garbage_on_every_subject_is_counted_and_traffic_goes_on() {
     let gate = watch::Sender::new(false);
     let relay = Relay::to(Origin::gated(&gate).await).client(&["--patience", "50ms"]).start().await;
     let bus = relay.nats.connect().await;
-    let mut requests = listen(&bus).await;
+    let mut requests = listen(&bus, "relay.req.hello").await;
     let broker = relay.broker.as_ref().unwrap();
     // A request in flight, so that there is something to disturb.
     let attack = async {
         relay.client.counts("relay_requests_held", "", 1.0).await;
-        let client = process_id(&relay.client).await;
-        let (agent, broker_id) = (process_id(&relay.agent).await, process_id(broker).await);
+        let client = relay.client.process_id().await;
+        let (agent, broker_id) = (relay.agent.process_id().await, broker.process_id().await);
         let number = request_number(&mut requests).await;
         for payload in payloads() {
             for subject in subjects(&client, &agent, &broker_id, &number) {
@@ -108,10 +108,10 @@ async fn an_answer_under_another_requests_subject_is_not_taken() {
     let gate = watch::Sender::new(false);
     let relay = Relay::to(Origin::gated(&gate).await).client(&["--patience", "50ms"]).start().await;
     let bus = relay.nats.connect().await;
-    let mut requests = listen(&bus).await;
+    let mut requests = listen(&bus, "relay.req.hello").await;
     let attack = async {
         relay.client.counts("relay_requests_held", "", 1.0).await;
-        let client: ProcessId = process_id(&relay.client).await.parse().unwrap();
+        let client: ProcessId = relay.client.process_id().await.parse().unwrap();
         let number = u64::from_str_radix(&request_number(&mut requests).await, 16).unwrap();
         let other: Name = "other".parse().unwrap();
         // Who may speak for `other` only, by its NATS permissions, answers a request for `hello`.
@@ -147,16 +147,6 @@ async fn announcements_of_agents_that_do_not_exist_lead_requests_nowhere() {
     bus.flush().await;
     broker.counts("relay_agents", "", 200.0).await;
     problem(client.get("/").await).await.is(503, "no_agent", "broker");
-}
-
-/// Hears every request, as `nats sub` does.
-async fn listen(bus: &Bus) -> Subscription {
-    let requests = bus.subscribe("relay.req.hello".into()).await.unwrap();
-    // A round trip: from then on the subscription is in force.
-    let mut own = bus.subscribe("test.ready".into()).await.unwrap();
-    bus.publish("test.ready".into(), Bytes::new()).unwrap();
-    own.next().await;
-    requests
 }
 
 async fn publish(bus: &Bus, subject: &str, payload: &Bytes) {
@@ -222,12 +212,6 @@ fn subjects(client: &str, agent: &str, broker: &str, number: &str) -> Vec<String
         }
     }
     subjects
-}
-
-/// The id a process gave itself, as its log tells it.
-async fn process_id(role: &Role) -> String {
-    let line = role.says("connected to NATS id=").await;
-    line.split("id=").nth(1).unwrap().split(' ').next().unwrap().to_owned()
 }
 
 /// The number of the next request, in hexadecimal; whoever may read the subjects can see it.

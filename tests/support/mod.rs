@@ -32,7 +32,7 @@ pub mod wait;
 pub use caller::{Problem, Raw, RawAnswer, http, problem};
 pub use distance::Distance;
 pub use load::Load;
-pub use nats::Nats;
+pub use nats::{Nats, listen};
 pub use origin::{Origin, Seen, answer};
 pub use process::Process;
 pub use roles::{Relay, Role};

@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddr, process::Command};
 
-use relay::bus::{Bus, Credentials, Event};
+use relay::bus::{Bus, Credentials, Event, Subscription};
 use tempfile::TempDir;
 
 use super::{
@@ -108,4 +108,13 @@ impl Nats {
         tokio::spawn(async move { while events.recv().await.is_some() {} });
         bus
     }
+}
+
+/// Subscribes, and waits until that is in force.
+pub async fn listen(bus: &Bus, subject: &str) -> Subscription {
+    let subscription = bus.subscribe(subject.to_owned()).await.unwrap();
+    let mut own = bus.subscribe("test.ready".into()).await.unwrap();
+    bus.publish("test.ready".into(), bytes::Bytes::new()).unwrap();
+    own.next().await;
+    subscription
 }

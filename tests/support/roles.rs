@@ -99,6 +99,12 @@ impl Role {
         self.page("/metrics").await.1
     }
 
+    /// The id a process gave itself, as its log tells it.
+    pub async fn process_id(&self) -> String {
+        let line = self.says("connected to NATS id=").await;
+        line.split("id=").nth(1).unwrap().split(' ').next().unwrap().to_owned()
+    }
+
     /// The sum of the samples of one metric whose labels contain `labels`.
     pub async fn metric(&self, name: &str, labels: &str) -> f64 {
         let text = self.metrics().await;
