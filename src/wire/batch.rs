@@ -19,10 +19,10 @@ impl Batch {
         Batch { bytes, count: 0 }
     }
 
-    /// Adds a message of at most [`LONGEST`] bytes.
+    /// Adds a message of at most 65,535 bytes.
     ///
     /// # Panics
-    /// When it is longer, or the batch has 65,535 already.
+    /// When it is longer, or the batch has as many already.
     pub fn add(&mut self, message: &[u8]) {
         let length = u16::try_from(message.len()).expect("long messages go alone");
         self.bytes.push(BYTES);
@@ -68,8 +68,6 @@ fn is_list(payload: &[u8]) -> bool {
     matches!(payload, [0x90..=0x9f | 0xdc | 0xdd, ..])
 }
 
-/// Longer messages do not go into a batch, in bytes.
-pub const LONGEST: usize = u16::MAX as usize;
 /// A list whose length takes two bytes.
 const EMPTY_LIST: [u8; 3] = [0xdc, 0, 0];
 /// Bytes whose length takes two bytes.
