@@ -160,7 +160,8 @@ def start_nats(ours, port, jetstream=False):
     # As `relay up` and the documentation have it for a server beside agents: Go's scheduler wakes its other threads
     # for every message, which costs more than they do, and collects what is small anyway.
     stored = ["--jetstream", "--store_dir", ours.subfolder("jetstream")] if jetstream else []
-    nats = ours.start("nats-server", [binary, "--addr", "127.0.0.1", "--port", port, *stored], {"GOMAXPROCS": "1", "GOGC": "400"})
+    command = [binary, "--addr", "127.0.0.1", "--port", port, *stored]
+    nats = ours.start("nats-server", command, {"GOMAXPROCS": "1", "GOGC": "400"})
     wait_for(lambda: connects(port), [nats], "nats-server")
     return nats
 
