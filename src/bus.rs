@@ -103,8 +103,6 @@ pub struct Message {
 /// Messages to one subscription.
 pub struct Subscription {
     messages: async_nats::Subscriber,
-    /// Messages so far.
-    arrived: u64,
     /// The last message of a pause.
     kept: Option<async_nats::Message>,
 }
@@ -206,7 +204,7 @@ impl Bus {
     pub async fn subscribe(&self, subject: String) -> anyhow::Result<Subscription> {
         let messages = self.client.subscribe(subject.clone()).await;
         let messages = messages.with_context(|| format!("cannot subscribe to {subject}"))?;
-        Ok(Subscription { messages, arrived: 0, kept: None })
+        Ok(Subscription { messages, kept: None })
     }
 
     /// Joins the queue group of a subject: each message reaches one member.
@@ -216,7 +214,7 @@ impl Bus {
     pub async fn join(&self, subject: String) -> anyhow::Result<Subscription> {
         let messages = self.client.queue_subscribe(subject.clone(), QUEUE_GROUP.to_owned()).await;
         let messages = messages.with_context(|| format!("cannot subscribe to {subject}"))?;
-        Ok(Subscription { messages, arrived: 0, kept: None })
+        Ok(Subscription { messages, kept: None })
     }
 
     /// Waits until everything published so far is on its way to the server, but not for a server that is
@@ -257,11 +255,7 @@ impl Subscription {
     pub async fn next(&mut self) -> Option<Message> {
         let message = match self.kept.take() {
             Some(kept) => kept,
-            None => {
-                let message = self.messages.next().await?;
-                self.arrived += 1;
-                message
-            }
+            None => self.messages.next().await?,
         };
         Some(Message {
             subject: message.subject,
@@ -276,21 +270,22 @@ impl Subscription {
         tokio::time::sleep(pause).await;
         let mut kept = None;
         while let Some(Some(message)) = self.messages.next().now_or_never() {
-            self.arrived += 1;
             kept = Some(message);
         }
         self.kept = kept;
     }
 
-    /// Asks NATS for `more` messages and then no more; [`Subscription::next`] ends after them. Both sides
-    /// count, so nothing is lost of what NATS has already sent, as long as it is no more than that.
-    pub async fn end_after(&mut self, more: u64) {
+    /// Tells NATS to send nothing more. What it has sent already still arrives, all of it before what is sent to this
+    /// process from now on; then [`Subscription::end`] ends it.
+    pub async fn stop(&mut self) {
+        // Who ends a subscription in async-nats 0.51 has it forget the subscription at once (in its `drain` too), and
+        // loses what is on its way. It waits for as many messages as it is told to, though; and what a server can't
+        // count to is no count to it, but the plain word to end the subscription.
         // It can only fail when the connection is closed, which ends the subscription too.
-        self.messages.unsubscribe_after(self.arrived + more).await.ok();
+        self.messages.unsubscribe_after(u64::MAX).await.ok();
     }
 
-    /// Ends now. What NATS has sent and is not here yet is lost: async-nats 0.51 forgets the subscription
-    /// before the server knows of it, in its `drain` too.
+    /// Ends it now. What NATS has sent and is not here yet is lost.
     pub async fn end(&mut self) {
         // As above.
         self.messages.drain().await.ok();

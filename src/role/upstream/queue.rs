@@ -1,10 +1,6 @@
 //! A member's place in its queue group: taken, kept, and left without losing a message.
 
-use std::{
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
@@ -122,55 +118,39 @@ impl Member {
     }
 
     async fn read_requests(self: Arc<Self>, mut requests: Subscription, mut stay: watch::Receiver<bool>) {
-        let taken = self.take_until(&mut requests, stay.wait_for(|stay| !*stay)).await;
         // Without NATS nothing is on its way.
-        if taken.is_some() && self.core.bus.is_connected() {
+        if self.take_until(&mut requests, stay.wait_for(|stay| !*stay)).await && self.core.bus.is_connected()
+        {
             self.leave(requests).await;
         }
     }
 
-    /// Takes requests until `end`: how many it took, or nothing when no more can come.
-    async fn take_until(&self, requests: &mut Subscription, end: impl Future) -> Option<u64> {
+    /// Takes requests until `end`; false when no more can come.
+    async fn take_until(&self, requests: &mut Subscription, end: impl Future) -> bool {
         let mut end = pin!(end);
-        let mut taken = 0;
         loop {
             tokio::select! {
                 biased;
-                message = requests.next() => self.on_request(&message?),
-                _ = &mut end => return Some(taken),
+                message = requests.next() => match message {
+                    Some(message) => self.on_request(&message),
+                    None => return false,
+                },
+                _ = &mut end => return true,
             }
-            taken += 1;
         }
     }
 
-    /// Leaves the queue group without losing what NATS has already sent: whoever asked would wait in vain,
-    /// and may not ask anybody else. So NATS is asked for some more messages and then none, which both
-    /// sides count. What comes during a round trip tells how many are on their way; where none come for a
-    /// while none are, most likely, and the subscription can end.
+    /// Leaves the queue group without losing what NATS has already sent: whoever asked would wait in vain, and may not
+    /// ask anybody else.
     async fn leave(&self, mut requests: Subscription) {
-        let started = Instant::now();
+        requests.stop().await;
         let round_trip = timeout(LONGEST_ROUND_TRIP, self.core.round_trip());
-        let Some(arrived) = self.take_until(&mut requests, round_trip).await else { return };
-        let silence = (started.elapsed() * 10).clamp(SILENCE, LONGEST_ROUND_TRIP);
-        for more in [2 * arrived + SLACK, 1] {
-            requests.end_after(more).await;
-            while let Ok(message) = timeout(silence, requests.next()).await {
-                match message {
-                    Some(message) => self.on_request(&message),
-                    None => return,
-                }
-            }
-        }
-        requests.end().await;
-        while let Ok(Some(message)) = timeout(LONGEST_ROUND_TRIP, requests.next()).await {
-            self.on_request(&message);
+        if self.take_until(&mut requests, round_trip).await {
+            requests.end().await;
+            self.take_until(&mut requests, pending::<()>()).await;
         }
     }
 }
 
-/// How long no request may come until none is on its way: so long at least, and ten round trips.
-const SILENCE: Duration = Duration::from_millis(50);
 /// How long to wait for NATS when leaving.
-const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(1);
-/// Messages that may be on their way beyond what a round trip tells.
-const SLACK: u64 = 64;
+const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(5);
