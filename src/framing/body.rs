@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 
-use super::blank_line;
+use super::{LINE_END, blank_line};
 
 /// What is wrong with a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -185,7 +185,6 @@ fn trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Malformed> {
     Ok(Some(trailers))
 }
 
-const LINE_END: &[u8] = b"\r\n";
 /// What most often follows the last chunk with data.
 const LAST: &[u8] = b"\r\n0\r\n\r\n";
 /// A chunk's size and its extensions at most.

@@ -6,6 +6,9 @@ use http::{HeaderName, HeaderValue, header};
 pub mod body;
 pub mod input;
 
+/// The end of a line.
+pub const LINE_END: &[u8] = b"\r\n";
+
 /// Where the first empty line ends, given that none ends within the first `searched` bytes.
 pub fn blank_line(bytes: &[u8], searched: usize) -> Option<usize> {
     // The line end before the empty line may have been searched already.

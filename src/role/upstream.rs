@@ -28,6 +28,7 @@ use crate::{
 
 mod call;
 mod callee;
+mod claims;
 mod health;
 mod member;
 mod queue;

@@ -7,6 +7,8 @@ use std::{
 
 use http::{HeaderName, StatusCode, Version, header};
 
+use crate::framing::LINE_END;
+
 /// The lines of a head.
 pub struct Lines<'a> {
     /// What they are added to.
@@ -104,9 +106,6 @@ fn write_date(into: &mut Vec<u8>) {
         into.extend_from_slice(date.as_bytes());
     });
 }
-
-/// The end of a line.
-pub const LINE_END: &[u8] = b"\r\n";
 
 #[cfg(test)]
 mod tests {

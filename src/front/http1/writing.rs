@@ -4,11 +4,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 
 use super::{
-    lines::{LINE_END, Lines, write_hexadecimal},
+    lines::{Lines, write_hexadecimal},
     output::{Output, SMALL},
 };
 use crate::{
-    framing::{digits, may_trail, size},
+    framing::{LINE_END, digits, may_trail, size},
     wire::{Headers, headers::has_word},
 };
 

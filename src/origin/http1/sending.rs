@@ -14,7 +14,7 @@ use http_body::Frame;
 use tokio::io::AsyncWrite;
 
 use crate::{
-    framing::{may_trail, size},
+    framing::{LINE_END, may_trail, size},
     origin::{
         outgoing::{BodyCut, Go, Measured, Payload, Request},
         stream::Stream,
@@ -269,7 +269,6 @@ fn write<'a>(fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>, in
     }
 }
 
-const LINE_END: &[u8] = b"\r\n";
 /// Up to how many bytes a body is copied behind its head.
 const SMALL: usize = 4 * 1024;
 /// As many pieces are gathered before they are written.

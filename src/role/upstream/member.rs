@@ -1,7 +1,7 @@
 //! One upstream of an agent: takes requests from its queue group, issues them to the origin, claims its routes.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, RwLock, Weak},
+    sync::{Arc, Mutex, RwLock, Weak},
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,7 @@ use crate::{
     bus::{Batching, Message, Subscription},
     config::{Member as Settings, Switch},
     proto::{
-        claims::{Claims, Row, Standing},
+        claims::{Claims, Row},
         serving::{self, Command, Condition, Input, Serving},
     },
     role::{
@@ -25,7 +25,7 @@ use crate::{
     },
     stream::{self, Streams, Told},
     wire::{
-        Claim, Code, Fault, Here, Kind, Name, Refused, Reply, Request, Side, StreamMessage, batch,
+        Code, Fault, Here, Kind, Name, Reply, Request, Side, StreamMessage, batch,
         codec::{self, Malformed},
         ids::{ByNumber, Numbers},
     },
@@ -39,7 +39,7 @@ pub struct Member {
     driver: Driver<Serving>,
     pub(super) calls: Mutex<ByNumber<AbortHandle>>,
     pub(super) streams: Arc<Streams>,
-    claims: Mutex<Claims>,
+    pub(super) claims: Mutex<Claims>,
     pub(super) queue: Queue,
     /// Requests answered, and those of them with an error.
     answered: Counter,
@@ -324,51 +324,6 @@ impl Member {
             let here = self.here(self.driver.with(|serving| serving.here()));
             self.core.publish(reply.to_string(), codec::encode(&here));
         }
-    }
-
-    /// A client agent refuses a claim.
-    pub fn on_refused(&self, message: &Message) {
-        let read = codec::decode::<Refused>(&message.payload);
-        let own = read.map(|refused| (refused.upstream_target == self.name).then_some(refused));
-        let Some(refused) = self.core.accept(message, own) else { return };
-        let (news, said) = self.claims().refused(&refused, Instant::now());
-        if let Some(news) = news {
-            self.tell_of_route(&news);
-        }
-        self.publish_claims(said.as_slice());
-    }
-
-    fn tell_of_route(&self, Row { route, standing, .. }: &Row) {
-        let upstream = &self.name;
-        match standing {
-            Standing::Served => tracing::info!(%upstream, "route {route} is served again"),
-            Standing::Taken { by } => {
-                tracing::warn!(%upstream, "route {route} is not served: upstream '{by}' claimed it first");
-            }
-            Standing::Refused { why } => tracing::warn!(%upstream, "route {route} is not served: {why}"),
-        }
-    }
-
-    fn claim_all(&self) {
-        let claims = self.claims().all(Instant::now());
-        self.publish_claims(&claims);
-    }
-
-    fn claim_contested(&self) {
-        let (said, news) = self.claims().beat(Instant::now());
-        self.publish_claims(&said);
-        news.iter().for_each(|news| self.tell_of_route(news));
-    }
-
-    fn publish_claims(&self, claims: &[Claim]) {
-        for claim in claims {
-            let subject = self.core.subjects.route(&self.name, &self.core.id, &claim.route);
-            self.core.publish(subject, codec::encode(claim));
-        }
-    }
-
-    fn claims(&self) -> MutexGuard<'_, Claims> {
-        self.claims.lock().expect("no panic while routes are claimed")
     }
 
     /// What it says of itself, with its routes and the hosts that it calls.
