@@ -25,6 +25,10 @@ use super::{
 };
 use crate::wire::Headers;
 
+mod purge;
+
+pub use purge::Selector;
+
 /// One cache. `W` is how somebody who waits is told.
 pub struct Cache<W> {
     entries: unsync::Cache<Key, Resource, Weigh, RandomState, CountEvictions>,
@@ -102,21 +106,6 @@ pub struct Released<W> {
     pub waiters: Vec<W>,
     /// What.
     pub with: Resolution,
-}
-
-/// What a purge is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Selector {
-    /// One URL.
-    Url(Key),
-    /// Every URL that begins so.
-    Prefix(Key),
-    /// Everything at a host.
-    Host(String),
-    /// Everything with a tag.
-    Tag(String),
-    /// Everything.
-    All,
 }
 
 enum Resource {
@@ -427,19 +416,6 @@ impl<W> Cache<W> {
             }
         }
     }
-
-    /// Forgets what `selector` names, and what is being fetched of it; says how many responses were stored.
-    pub fn purge(&mut self, selector: &Selector) -> u64 {
-        for (key, flights) in &mut self.flights {
-            flights.iter_mut().for_each(|flight| flight.purge(selector, key));
-        }
-        if let Selector::Url(key) = selector {
-            return self.entries.remove(key).map_or(0, |(_, resource)| resource.len());
-        }
-        let before = self.len();
-        self.entries.retain(|key, resource| !selector.names(key, resource));
-        before - self.len()
-    }
 }
 
 fn hit(stored: &Stored, stale: bool, refresh: Option<Ticket>) -> Found {
@@ -482,50 +458,6 @@ impl<W> Flight<W> {
             State::Arriving(_) => Vec::new(),
         }
     }
-
-    fn is_purged_for(&self, head: &Head) -> bool {
-        self.is_purged || self.tags.iter().any(|tag| head.tags.iter().any(|other| **other == **tag))
-    }
-
-    fn purge(&mut self, selector: &Selector, key: &Key) {
-        match (selector, &self.state) {
-            (Selector::Tag(tag), State::Asked(_)) if self.tags.len() < MOST_TAGS => {
-                self.tags.push(tag.clone());
-            }
-            (Selector::Tag(_), State::Asked(_)) => self.is_purged = true,
-            (Selector::Tag(tag), State::Arriving(fill)) => {
-                self.is_purged |= fill.head.tags.iter().any(|other| **other == **tag);
-            }
-            (Selector::Url(_) | Selector::Prefix(_) | Selector::Host(_) | Selector::All, _) => {
-                self.is_purged |= selector.names_key(key);
-            }
-        }
-    }
-}
-
-impl Selector {
-    fn names(&self, key: &Key, resource: &Resource) -> bool {
-        match (self, resource) {
-            (Selector::Tag(tag), Resource::Variants(variants)) => {
-                let mut tags = variants.iter().flat_map(|variant| variant.stored.head.tags.iter());
-                tags.any(|other| **other == **tag)
-            }
-            (Selector::Tag(_), Resource::Passes(_)) => false,
-            (Selector::Url(_) | Selector::Prefix(_) | Selector::Host(_) | Selector::All, _) => {
-                self.names_key(key)
-            }
-        }
-    }
-
-    fn names_key(&self, key: &Key) -> bool {
-        match self {
-            Selector::Url(url) => key == url,
-            Selector::Prefix(prefix) => key.as_str().starts_with(prefix.as_str()),
-            Selector::Host(host) => key.is_at(host),
-            Selector::Tag(_) => false,
-            Selector::All => true,
-        }
-    }
 }
 
 impl Drop for Count {
@@ -561,8 +493,6 @@ impl Lifecycle<Key, Resource> for CountEvictions {
 const PASSES: Duration = Duration::from_secs(120);
 /// Variants of one URL at most.
 const MOST_VARIANTS: usize = 64;
-/// Tags that are remembered for one that is being fetched.
-const MOST_TAGS: usize = 64;
 /// What an entry takes besides what is in it.
 const PER_ENTRY: u64 = 256;
 /// What a head may take besides its body.
