@@ -1,8 +1,12 @@
 //! A member's place in its queue group: taken, kept, and left without losing a message.
 
-use std::{future::pending, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use super::member::Member;
 use crate::{bus::Subscription, proto::serving::Input, role::shell::Shell};
@@ -145,12 +149,13 @@ impl Member {
     async fn leave(&self, mut requests: Subscription) {
         requests.stop().await;
         let round_trip = timeout(LONGEST_ROUND_TRIP, self.core.round_trip());
-        if self.take_until(&mut requests, round_trip).await {
+        if self.take_until(&mut requests, round_trip).await && self.core.bus.is_connected() {
             requests.end().await;
-            self.take_until(&mut requests, pending::<()>()).await;
+            // Which it does at once, unless NATS goes away in this moment.
+            self.take_until(&mut requests, sleep(LONGEST_ROUND_TRIP)).await;
         }
     }
 }
 
 /// How long to wait for NATS when leaving.
-const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(5);
+const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(2);
