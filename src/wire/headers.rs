@@ -83,6 +83,7 @@ pub fn name(text: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
         b"accept-language" => header::ACCEPT_LANGUAGE,
         b"authorization" => header::AUTHORIZATION,
         b"cache-control" => header::CACHE_CONTROL,
+        b"connection" => header::CONNECTION,
         b"content-length" => header::CONTENT_LENGTH,
         b"content-type" => header::CONTENT_TYPE,
         b"cookie" => header::COOKIE,
@@ -111,10 +112,7 @@ pub fn name_in_any_case(text: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
     known.copy_from_slice(text);
     // All of the room: its length is known to the compiler, which needs a few vectors for it.
     lower.make_ascii_lowercase();
-    match &lower[..text.len()] {
-        b"connection" => Ok(header::CONNECTION),
-        lower => name(lower),
-    }
+    name(&lower[..text.len()])
 }
 
 /// The headers of a request that may pass on.
