@@ -133,6 +133,11 @@ impl Head {
         }
     }
 
+    /// Whether a purge of `tag` is for it.
+    pub fn has_tag(&self, tag: &str) -> bool {
+        self.tags.iter().any(|own| **own == *tag)
+    }
+
     /// Bytes it takes.
     pub fn size(&self) -> usize {
         let headers: usize =

@@ -36,7 +36,7 @@ impl<W> Cache<W> {
 impl<W> Flight<W> {
     /// Whether a purge concerned what came.
     pub(super) fn is_purged_for(&self, head: &Head) -> bool {
-        self.is_purged || self.tags.iter().any(|tag| head.tags.iter().any(|other| **other == **tag))
+        self.is_purged || self.tags.iter().any(|tag| head.has_tag(tag))
     }
 
     fn purge(&mut self, selector: &Selector, key: &Key) {
@@ -46,7 +46,7 @@ impl<W> Flight<W> {
             }
             (Selector::Tag(_), State::Asked(_)) => self.is_purged = true,
             (Selector::Tag(tag), State::Arriving(fill)) => {
-                self.is_purged |= fill.head.tags.iter().any(|other| **other == **tag);
+                self.is_purged |= fill.head.has_tag(tag);
             }
             (Selector::Url(_) | Selector::Prefix(_) | Selector::Host(_) | Selector::All, _) => {
                 self.is_purged |= selector.names_key(key);
@@ -59,8 +59,7 @@ impl Selector {
     fn names(&self, key: &Key, resource: &Resource) -> bool {
         match (self, resource) {
             (Selector::Tag(tag), Resource::Variants(variants)) => {
-                let mut tags = variants.iter().flat_map(|variant| variant.stored.head.tags.iter());
-                tags.any(|other| **other == **tag)
+                variants.iter().any(|variant| variant.stored.head.has_tag(tag))
             }
             (Selector::Tag(_), Resource::Passes(_)) => false,
             (Selector::Url(_) | Selector::Prefix(_) | Selector::Host(_) | Selector::All, _) => {
