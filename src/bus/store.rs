@@ -190,7 +190,7 @@ impl Store {
     /// What is in the way.
     pub async fn last(&self, stream: &str, subject: &str) -> Result<Option<Record>, Trouble> {
         let handle = self.context.get_stream_no_info(stream).await;
-        let handle = handle.map_err(|error| Trouble::Other(chain(&error)))?;
+        let handle = handle.map_err(other)?;
         let asked = format!("$JS.API.DIRECT.GET.{stream}.{subject}");
         match self.unless_denied(&asked, handle.direct_get_last_for_subject(subject)).await? {
             Ok(message) => Ok(Some(Record {
@@ -206,7 +206,7 @@ impl Store {
                 | DirectGetErrorKind::ErrorResponse(async_nats::StatusCode::NO_RESPONDERS, _) => {
                     Err(self.absent())
                 }
-                _ => Err(Trouble::Other(chain(&error))),
+                _ => Err(other(error)),
             },
         }
     }
@@ -219,7 +219,7 @@ impl Store {
         let handle = self.context.get_stream(stream).await.map_err(|_| self.absent())?;
         let asked = format!("$JS.API.STREAM.PURGE.{stream}");
         let removed = async { handle.purge().filter(subject).await };
-        self.unless_denied(&asked, removed).await?.map(drop).map_err(|error| Trouble::Other(chain(&error)))
+        self.unless_denied(&asked, removed).await?.map(drop).map_err(other)
     }
 
     /// Every record of a stream on these subjects, oldest first, no more than `limit` of them.
@@ -234,15 +234,14 @@ impl Store {
     ) -> Result<Vec<Record>, Trouble> {
         let handle = self.context.get_stream(stream).await.map_err(|_| self.absent())?;
         let config = pull::OrderedConfig { filter_subjects: subjects, ..pull::OrderedConfig::default() };
-        let mut consumer =
-            handle.create_consumer(config).await.map_err(|error| Trouble::Other(chain(&error)))?;
-        let pending = consumer.info().await.map_err(|error| Trouble::Other(chain(&error)))?.num_pending;
-        let mut messages = consumer.messages().await.map_err(|error| Trouble::Other(chain(&error)))?;
+        let mut consumer = handle.create_consumer(config).await.map_err(other)?;
+        let pending = consumer.info().await.map_err(other)?.num_pending;
+        let mut messages = consumer.messages().await.map_err(other)?;
         let mut records = Vec::new();
         for _ in 0..pending.min(limit as u64) {
             match timeout(PATIENCE, messages.next()).await {
                 Ok(Some(Ok(message))) => records.extend(record_of(&message)),
-                Ok(Some(Err(error))) => return Err(Trouble::Other(chain(&error))),
+                Ok(Some(Err(error))) => return Err(other(error)),
                 Ok(None) => break,
                 Err(_) => return Err(Trouble::Late),
             }
@@ -266,7 +265,7 @@ impl Store {
             ..pull::Config::default()
         };
         let consumer = handle.create_consumer(config).await;
-        consumer.map(Worklist).map_err(|error| Trouble::Other(chain(&error)))
+        consumer.map(Worklist).map_err(other)
     }
 
     /// What `work` comes to, unless NATS permissions refuse what it needs: the server tells that apart from any
@@ -328,7 +327,7 @@ impl Worklist {
     /// What is in the way.
     pub async fn wait(&self, room: usize, mut take: impl FnMut(Work)) -> Result<usize, Trouble> {
         let batch = self.0.batch().max_messages(room).expires(PULL).messages().await;
-        let mut batch = batch.map_err(|error| Trouble::Other(chain(&error)))?;
+        let mut batch = batch.map_err(other)?;
         let mut taken = 0;
         while let Some(message) = batch.next().await {
             let message = message.map_err(|error| Trouble::Other(error.to_string()))?;
@@ -396,7 +395,7 @@ fn refused_by_server(error: &PublishError) -> Trouble {
         std::error::Error::source(error).and_then(|source| source.downcast_ref::<jetstream::Error>());
     match server {
         Some(server) if is_full(server.error_code()) => Trouble::Full(server.to_string()),
-        _ => Trouble::Other(chain(error)),
+        _ => other(error),
     }
 }
 
@@ -410,6 +409,10 @@ fn is_full(code: ErrorCode) -> bool {
         ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM,
     ]
     .contains(&code)
+}
+
+fn other(error: impl std::error::Error) -> Trouble {
+    Trouble::Other(chain(&error))
 }
 
 /// An error and what caused it, in one line.

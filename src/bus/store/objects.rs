@@ -9,7 +9,7 @@ use async_nats::jetstream::{
 use bytes::Bytes;
 use tokio::{io::AsyncReadExt, time::timeout};
 
-use super::{Keep, Store, Trouble, chain};
+use super::{Keep, Store, Trouble, chain, other};
 
 impl Store {
     /// Creates the object store that is to be there.
@@ -30,7 +30,7 @@ impl Store {
         };
         let subject = format!("$JS.API.STREAM.CREATE.OBJ_{}", keep.name);
         let kept = self.context.create_object_store(config);
-        self.unless_denied(&subject, kept).await?.map(drop).map_err(|error| Trouble::Other(chain(&error)))
+        self.unless_denied(&subject, kept).await?.map(drop).map_err(other)
     }
 
     /// Stores an object.
@@ -70,16 +70,15 @@ impl Store {
     pub async fn get_object(&self, bucket: &str, name: &str, most: usize) -> Result<Option<Bytes>, Trouble> {
         let objects = self.objects(bucket).await?;
         let asked = format!("$JS.API.CONSUMER.CREATE.OBJ_{bucket}");
-        let object = match self.unless_denied(&asked, objects.get(name)).await? {
+        let mut object = match self.unless_denied(&asked, objects.get(name)).await? {
             Ok(object) => object,
             Err(error) if error.kind() == object_store::GetErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Trouble::Other(chain(&error))),
+            Err(error) => return Err(other(error)),
         };
         if object.info().size > most {
             return Err(Trouble::Other(format!("the object {name} has {} bytes", object.info().size)));
         }
         let mut bytes = Vec::with_capacity(object.info().size);
-        let mut object = object;
         match timeout(OBJECT, object.read_to_end(&mut bytes)).await {
             Ok(Ok(_)) => Ok(Some(bytes.into())),
             Ok(Err(error)) => Err(Trouble::Other(error.to_string())),
