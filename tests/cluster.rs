@@ -115,7 +115,7 @@ async fn a_chain_is_kept_on_three_servers_and_outlives_one_of_them() {
     let origin = Origin::gated(&gate).await;
     let flags = ["--name", "hello", "--to", &origin.url()];
     let (client, _agent, _broker) = tokio::join!(
-        Role::spawn(&cluster.url("a"), "client", &["--upstream", "hello"], &[]).ready(),
+        Role::spawn(&cluster.url("a"), "client", &["--upstream", "hello", "--jobs", "on"], &[]).ready(),
         Role::spawn(&cluster.url("b"), "upstream", &flags, &[]).ready(),
         Role::spawn(&cluster.url("b"), "broker", &[], &[]).ready(),
     );

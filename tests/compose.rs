@@ -233,6 +233,8 @@ async fn what_the_compose_file_starts_answers_a_request() {
     assert_eq!(answer.status(), 200);
     let text = answer.text().await.unwrap();
     assert!(text.contains("POST /path?query") && text.ends_with("a body\n"), "{text}");
+    let later = http().get(client.url("/").await).header("prefer", "respond-async, wait=30");
+    assert_eq!(later.send().await.unwrap().headers()["x-relay-job"], "done");
     for process in [&client, &one, &two, &broker] {
         is_healthy(&format!("http://{}", process.admin().await)).await;
     }

@@ -107,7 +107,7 @@ def start(ours, binary):
         ours.start("upstream", [binary, "upstream", *common, "--admin", "off", "--name", "bench", "--to",
                                 f"http://127.0.0.1:{origin}"], systems.QUIET),
         ours.start("client", [binary, "client", *common, "--admin", f"127.0.0.1:{admin}", "--listen",
-                              f"127.0.0.1:{port}", "--upstream", "bench", "--access-log", "off"], systems.QUIET),
+                              f"127.0.0.1:{port}", "--upstream", "bench", "--jobs", "on", "--access-log", "off"], systems.QUIET),
     ]
     system = systems.System("relay", port, processes, nats_url=nats_url, admin_port=admin)
     return systems.ready(system, takes_jobs), admins

@@ -81,7 +81,7 @@ pub struct Client {
     #[arg(long, value_name = "SIZE", default_value = "16MiB")]
     pub cache_object: ByteSize,
     /// Whether requests may ask to be answered later, and start forward chains
-    #[arg(long, value_name = "on|off", default_value = "on")]
+    #[arg(long, value_name = "on|off", default_value = "off")]
     pub jobs: Switch,
     /// Upstreams that forward chains and callbacks may go to, or 'any' [default: those that callers reach anyway]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]

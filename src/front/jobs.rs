@@ -33,6 +33,7 @@ use crate::{
 
 mod chain;
 mod later;
+pub(super) mod off;
 mod page;
 
 /// Where jobs are taken.

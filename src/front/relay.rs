@@ -160,11 +160,14 @@ impl<A: Ask> Front<A> {
     }
 
     async fn relay(self: &Arc<Self>, asked: Box<Asked>, told: &mut Told<A>) -> Result<Outcome, Fault> {
-        match &self.settings.jobs {
-            // Boxed: every other request would take the room of it.
-            Some(desk) if jobs::may_concern(&asked) => Box::pin(self.at_desk(desk, asked, told)).await,
-            Some(_) | None => self.answer_now(asked, told).await,
+        if jobs::may_concern(&asked) {
+            match &self.settings.jobs {
+                // Boxed: every other request would take the room of it.
+                Some(desk) => return Box::pin(self.at_desk(desk, asked, told)).await,
+                None => jobs::off::check(&asked)?,
+            }
         }
+        self.answer_now(asked, told).await
     }
 
     /// Answers from the cache, or passes on.

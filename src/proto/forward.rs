@@ -71,6 +71,11 @@ pub fn read(headers: &mut Headers, max_hops: usize) -> Result<Asked, Fault> {
     Ok(Asked::Forward(Forward { id, errors_to, hops }))
 }
 
+/// Whether the headers ask for more than one request: one of the three lists is there.
+pub fn goes_on(headers: &Headers) -> bool {
+    [TO, QUERY_PARAMS, METHOD].iter().any(|name| headers.contains_key(name))
+}
+
 fn hops(headers: &Headers, max_hops: usize) -> Result<Vec<Hop>, Fault> {
     let [to, params, methods] = [list(headers, &TO)?, list(headers, &QUERY_PARAMS)?, list(headers, &METHOD)?];
     if to.len() != params.len() || to.len() != methods.len() {

@@ -123,6 +123,8 @@ codes! {
         "what the request says of the job it wants to be is wrong";
     ChainLoop = "chain_loop" 508 "proxy_loop_detected" unseen None,
         "there is a chain with this X-Forward-Id already";
+    JobsOff = "jobs_off" 501 "http_request_denied" unseen None,
+        "the request starts a forward chain, and jobs are off at the client agent";
     NoJob = "no_job" 404 "destination_not_found" unseen None,
         "there is no such job, or no longer";
     JobOver = "job_over" 409 "http_request_denied" unseen None,

@@ -40,9 +40,10 @@ pub fn variables(role: &str) -> HashMap<String, String> {
     let mut variables = HashMap::new();
     for line in help.lines() {
         let option = line.trim_start();
-        if option.starts_with('-') {
-            flag =
-                option.split([' ', ',']).find(|word| word.starts_with("--")).unwrap_or_default().to_owned();
+        // The values that a flag may have stand in lines that begin with one hyphen.
+        let named = option.split([' ', ',']).find(|word| word.starts_with("--"));
+        if let Some(named) = named.filter(|_| option.starts_with('-')) {
+            flag = named.to_owned();
         }
         if let Some((_, rest)) = line.split_once("[env: ") {
             let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();

@@ -63,7 +63,7 @@ async fn chains_outlive_all_brokers_and_a_restart_of_nats() {
     let nats = Nats::with(JETSTREAM).await;
     let (one, two) = (says("one").await, says("two").await);
     let agents = [nats.upstream("one", &one.url(), &[]).await, nats.upstream("two", &two.url(), &[]).await];
-    let client = nats.client(&["--upstream", "one", "--forward-to", "any"]).await;
+    let client = nats.client(&["--upstream", "one", "--jobs", "on", "--forward-to", "any"]).await;
     // It sets JetStream up; then there is none.
     nats.broker(&[]).await.kill9();
     let mut pages = Vec::new();

@@ -35,7 +35,7 @@ async fn a_request_is_accepted_at_once_and_its_response_is_kept() {
 async fn a_request_waits_for_an_agent_to_come() {
     let nats = crate::support::Nats::with(crate::stage::JETSTREAM).await;
     let _broker = nats.broker(&[]).await;
-    let client = nats.client(&["--upstream", "one"]).await;
+    let client = nats.client(&["--upstream", "one", "--jobs", "on"]).await;
     let accepted = http().post(client.url("/").await).header("prefer", "respond-async").body("x");
     let accepted = accepted.send().await.unwrap();
     let page = client.get(&location(&accepted)).await;
@@ -124,7 +124,7 @@ async fn an_error_that_is_an_answer_is_the_answer() {
 async fn a_job_ends_with_its_lifetime() {
     let nats = crate::support::Nats::with(crate::stage::JETSTREAM).await;
     let broker = nats.broker(&["--job-lifetime", "1s"]).await;
-    let client = nats.client(&["--upstream", "nobody"]).await;
+    let client = nats.client(&["--upstream", "nobody", "--jobs", "on"]).await;
     let accepted = http().post(client.url("/").await).header("prefer", "respond-async").send().await.unwrap();
     broker.counts("relay_jobs_ended_total", "failed", 1.0).await;
     problem(client.get(&location(&accepted)).await).await.is(504, "job_expired", "broker");

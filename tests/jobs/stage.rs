@@ -26,7 +26,7 @@ impl Stage {
         let nats = Nats::with(JETSTREAM).await;
         let broker = nats.broker(&[QUICK, broker].concat()).await;
         let anywhere: &[&str] = if client.contains(&"--forward-to") { &[] } else { &["--forward-to", "any"] };
-        let client = nats.client(&[&["--upstream", "one"], anywhere, client].concat()).await;
+        let client = nats.client(&[&["--upstream", "one", "--jobs", "on"], anywhere, client].concat()).await;
         let agent = nats.upstream("one", &one.url(), &[]).await;
         Stage { nats, broker, client, one, agents: vec![agent] }
     }

@@ -9,7 +9,7 @@ use crate::{
 
 #[tokio::test]
 async fn without_jetstream_jobs_are_refused_at_once_and_ordinary_requests_go_on() {
-    let relay = Relay::start().await;
+    let relay = Relay::to(Origin::echo().await).client(&["--jobs", "on"]).start().await;
     let started = Instant::now();
     let later = http().get(relay.url("/").await).header("prefer", "respond-async").send().await.unwrap();
     problem(later).await.is(503, "jobs_unavailable", "client").names("without JetStream");
@@ -49,7 +49,8 @@ async fn a_permission_that_is_missing_is_named_at_once() {
     let one = says("one").await;
     let all = ["--name", "one", "--to", &one.url(), "--user", "all", "--password", "all"];
     let _agent = nats.spawn("upstream", &all).ready().await;
-    let client = nats.client(&["--upstream", "one", "--user", "client", "--password", "client"]).await;
+    let user = ["--user", "client", "--password", "client"];
+    let client = nats.client(&[&["--upstream", "one", "--jobs", "on"], &user[..]].concat()).await;
     let started = Instant::now();
     let later = http().get(client.url("/").await).header("prefer", "respond-async").send().await.unwrap();
     problem(later).await.is(503, "jobs_unavailable", "client").names("permissions refuse relay.job.one.");
@@ -58,11 +59,39 @@ async fn a_permission_that_is_missing_is_named_at_once() {
 }
 
 #[tokio::test]
-async fn a_client_agent_may_leave_jobs_alone() {
-    let at = Stage::with(says("one").await, &[], &["--jobs", "off"]).await;
-    let answered = at.later("/").await.body("x").send().await.unwrap();
-    assert_eq!((answered.status().as_u16(), answered.text().await.unwrap()), (200, "one(x)".into()));
-    assert_eq!(at.one.only().value("prefer"), "respond-async");
+async fn a_client_agent_takes_no_jobs_unless_it_is_told_to() {
+    for flags in [&[][..], &["--jobs", "off"]] {
+        let nats = Nats::with(JETSTREAM).await;
+        let one = says("one").await;
+        let (to, flags) = (one.url(), [&["--upstream", "one"], flags].concat());
+        let (_broker, _agent, client) =
+            tokio::join!(nats.broker(&[]), nats.upstream("one", &to, &[]), nats.client(&flags));
+        let url = client.url("/").await;
+        let later = http().post(&url).header("prefer", "respond-async").body("x").send().await.unwrap();
+        assert_eq!((later.status().as_u16(), later.text().await.unwrap()), (200, "one(x)".into()));
+        assert_eq!(one.only().value("prefer"), "respond-async");
+
+        let fixed = [
+            ("x-forward-id", "12345678-1234-1234-1234-1234567890AB"),
+            ("x-forward-errors-to", "http://one/"),
+            ("x-forward-referer", "ORIGIN"),
+        ];
+        let chained =
+            || fixed.iter().fold(http().post(&url), |request, (name, value)| request.header(*name, *value));
+        let lists = chained()
+            .header("x-forward-to", "http://one/next")
+            .header("x-forward-query-params", "")
+            .header("x-forward-method", "POST");
+        problem(lists.send().await.unwrap()).await.is(501, "jobs_off", "client").names("--jobs on");
+        let page = client.get("/.relay/jobs/00000000-0000-4000-8000-000000000000").await;
+        problem(page).await.is(404, "no_job", "client").names("--jobs on");
+        assert_eq!(one.hits(), 1, "neither has been sent anywhere");
+        assert_eq!(
+            chained().send().await.unwrap().status(),
+            200,
+            "the last of a chain is an ordinary request"
+        );
+    }
 }
 
 #[tokio::test]

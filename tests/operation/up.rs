@@ -40,6 +40,16 @@ async fn up_puts_an_origin_of_ones_own_online() {
 }
 
 #[tokio::test]
+async fn up_takes_jobs() {
+    let up = up(&["--listen", "127.0.0.1:0"]);
+    let line = up.says("requests").await;
+    let url = line.split_whitespace().last().unwrap().to_owned();
+    up.says("curl").await;
+    let later = http().get(&url).header("prefer", "respond-async, wait=30").send().await.unwrap();
+    assert_eq!((later.status().as_u16(), later.headers()["x-relay-job"].to_str().unwrap()), (200, "done"));
+}
+
+#[tokio::test]
 async fn up_uses_a_nats_server_of_ones_own() {
     let nats = Nats::start().await;
     let up = up(&["--listen", "127.0.0.1:0", "--server", &nats.url()]);

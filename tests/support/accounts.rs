@@ -37,14 +37,13 @@ impl Accounts {
 
     /// A client agent for `upstream`, which may ask for any, that is ready.
     pub async fn client(&self, upstream: &str) -> Role {
-        self.spawn("client", "client", &["--upstream", upstream]).ready().await
+        self.spawn("client", "client", &["--upstream", upstream, "--jobs", "on"]).ready().await
     }
 
     /// A client agent for `upstream`, which may ask for hello only, that is ready.
     pub async fn limited_client(&self, upstream: &str) -> Role {
-        self.spawn("client", "client_hello", &["--realm", "client-hello", "--upstream", upstream])
-            .ready()
-            .await
+        let flags = ["--realm", "client-hello", "--upstream", upstream, "--jobs", "on"];
+        self.spawn("client", "client_hello", &flags).ready().await
     }
 
     /// Any role as any user, started and not waited for.
