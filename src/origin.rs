@@ -12,6 +12,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 
 use crate::{
     config::{HostHeader, Origin as Settings, OriginUrl},
+    framing::is_bodiless,
     wire::{Code, Fault, Headers, Side},
 };
 
@@ -126,13 +127,17 @@ impl Origin {
                 }
                 None => break,
             };
+            let to_head = request.method == Method::HEAD;
             let head = http2::head(&request, self.connector.scheme())?;
             match connection.head(head, request.payload, request.go.as_ref()).await {
                 Ok(response) => {
                     let (head, body) = response.into_parts();
                     let (status, version) = (head.status, head.version);
                     let said = Said { status, version, headers: head.headers.into() };
-                    return Ok(self.answer(said, Source::Http2(body)));
+                    // A body that must not be there is not read.
+                    let bodiless = to_head || is_bodiless(status);
+                    let source = if bodiless { Source::Ended } else { Source::Http2(body) };
+                    return Ok(self.answer(said, source));
                 }
                 Err(http2::Failure { unsent: Some(body), .. }) if attempt < RETRIES => {
                     request.payload = body;
@@ -230,7 +235,11 @@ impl Origin {
         Ok(self.answer(head, source))
     }
 
-    fn answer(&self, head: Said, source: Source) -> Answer {
+    fn answer(&self, mut head: Said, source: Source) -> Answer {
+        if is_bodiless(head.status) {
+            head.headers
+                .retain(|name, _| *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING);
+        }
         let pause = if is_silent_by_nature(&head.headers) {
             (self.stream_idle, "--stream-idle")
         } else {

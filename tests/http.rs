@@ -7,6 +7,8 @@ mod support;
 mod connections;
 #[path = "http/forwarding.rs"]
 mod forwarding;
+#[path = "http/framing.rs"]
+mod framing;
 #[path = "http/messages.rs"]
 mod messages;
 #[path = "http/targets.rs"]

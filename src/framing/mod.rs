@@ -1,7 +1,7 @@
 //! HTTP/1 messages as bytes (RFC 9112), as far as requests and responses have it in common: `input` is what has been
 //! read of them, `body` finds where they end. What their heads say is left to whoever reads them.
 
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
 pub mod body;
 pub mod input;
@@ -20,10 +20,16 @@ pub fn blank_line(bytes: &[u8], searched: usize) -> Option<usize> {
     })
 }
 
-/// Whether the last of `codings`, the value of a `Transfer-Encoding` header, is the chunked one.
+/// Whether `codings`, the value of the only `Transfer-Encoding` field of a message, is the chunked coding and nothing
+/// else. Another coding would have to be decoded here: it is of this hop alone (RFC 9112 section 6.1).
 pub fn is_chunked(codings: &[u8]) -> bool {
-    let last = codings.rsplit(|&byte| byte == b',').next().unwrap_or_default();
-    last.trim_ascii().eq_ignore_ascii_case(b"chunked")
+    codings.eq_ignore_ascii_case(b"chunked")
+}
+
+/// Whether a response with this status ends with its head and tells no length (RFC 9110 section 8.6, RFC 9112
+/// section 6.1). That of a 304 would be another response's.
+pub fn is_bodiless(status: StatusCode) -> bool {
+    status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
 }
 
 /// How long these fields are when they are written, each with its line end.

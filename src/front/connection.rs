@@ -129,6 +129,12 @@ impl<A: Ask> Front<A> {
                 "this is not an HTTP request that can be read: its first line or a header is malformed"
                     .to_owned(),
             ),
+            Refusal::Coding => (
+                Code::CodingUnsupported,
+                "the request's Transfer-Encoding is not `chunked` alone; send the body in chunks, and other codings \
+                 as Content-Encoding"
+                    .to_owned(),
+            ),
             // It may be an attempt to hide one request in another (RFC 9112 §6.1).
             Refusal::TwoFramings => (
                 Code::BadRequest,
@@ -159,7 +165,8 @@ impl<A: Ask> Front<A> {
         let service = service_fn(|request: http::Request<Incoming>| {
             let (front, caller) = (Arc::clone(self), caller.clone());
             let request = Request::from(request);
-            async move { Ok::<_, Infallible>(http::Response::from(front.answer(request, caller, over).await)) }
+            let method = request.head.method.clone();
+            async move { Ok::<_, Infallible>(front.answer(request, caller, over).await.into_http2(&method)) }
         });
         // As for HTTP/1: what is a little over the limit is read, so that it can be answered.
         let header_bytes = self.settings.max_header_bytes.saturating_mul(2);

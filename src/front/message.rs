@@ -1,10 +1,15 @@
 //! Requests and responses at the listener, whichever version of HTTP the caller speaks.
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, Uri, Version, header, request};
-use hyper::body::Incoming as Http2Body;
+use http_body_util::{Either, Empty};
+use hyper::body::{Body, Incoming as Http2Body};
 
 use super::{http1::OnUpgrade, incoming::Incoming, rendezvous::delivery::Delivery};
-use crate::wire::Headers;
+use crate::{
+    framing::{digits, is_bodiless},
+    wire::Headers,
+};
 
 /// The head of a request.
 #[derive(Debug, Clone)]
@@ -118,12 +123,25 @@ impl<B> Response<B> {
     }
 }
 
-/// For HTTP/2. Nobody is told what of the message of a session goes out by it.
-impl<B> From<Response<B>> for http::Response<B> {
-    fn from(response: Response<B>) -> Self {
-        let mut http = http::Response::new(response.body);
-        *http.status_mut() = response.status;
-        *http.headers_mut() = response.headers.into();
+impl<B: Body<Data = Bytes>> Response<B> {
+    /// The response to a `method` request by HTTP/2, where no connection header frames a body: what must not have one
+    /// (RFC 9110 sections 6.4.1 and 15.3.6) has none, and a length is told once or not at all. Nobody is told what of
+    /// the message of a session goes out by it.
+    pub fn into_http2(self, method: &Method) -> http::Response<Either<B, Empty<Bytes>>> {
+        let Response { status, mut headers, body, delivery: _ } = self;
+        let (bodiless, resets) = (is_bodiless(status), status == StatusCode::RESET_CONTENT);
+        let mut lengths = headers.get_all(header::CONTENT_LENGTH);
+        let is_clear =
+            lengths.next().is_none_or(|told| digits(told.as_bytes()).is_some()) && lengths.next().is_none();
+        drop(lengths);
+        if bodiless || resets || !is_clear {
+            headers.remove(header::CONTENT_LENGTH);
+        }
+        let nothing = bodiless || resets || *method == Method::HEAD;
+        let body = if nothing { Either::Right(Empty::new()) } else { Either::Left(body) };
+        let mut http = http::Response::new(body);
+        *http.status_mut() = status;
+        *http.headers_mut() = headers.into();
         http
     }
 }

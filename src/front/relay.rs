@@ -257,6 +257,7 @@ impl<A: Ask> Front<A> {
         }
         match (answered.reader, answered.writer, on_upgrade) {
             (Some(reader), Some(writer), Some(on_upgrade)) => Ok(upgraded(reply, reader, writer, on_upgrade)),
+            _ if reply.status_code == Some(StatusCode::SWITCHING_PROTOCOLS) => Err(switched_unasked()),
             (Some(reader), _, _) => {
                 let first = reply.body.clone().unwrap_or_default();
                 Ok(Outcome::Streamed(head_of(reply), first, reader))
@@ -368,6 +369,11 @@ impl<A: Ask> Front<A> {
 fn head_of(reply: Reply) -> Response<()> {
     let status = reply.status_code.unwrap_or(StatusCode::BAD_GATEWAY);
     Response::with(status, headers::for_caller(reply.headers, Version::HTTP_11), ())
+}
+
+/// The fault of a 101 to a request that did not ask for it, or with no stream to go on with.
+fn switched_unasked() -> Fault {
+    Fault::new(Code::OriginBroken, Side::Client, "the upstream agent switched protocols unasked")
 }
 
 fn upgraded(mut reply: Reply, reader: Reader, writer: Writer, on_upgrade: OnUpgrade) -> Outcome {

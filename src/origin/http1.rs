@@ -167,7 +167,7 @@ impl Connection {
 
     fn poll_head(&mut self, heads: &mut Heads, cx: &mut Context<'_>) -> Poll<Result<Next, Fault>> {
         loop {
-            if let Some(next) = heads.take(&mut self.input.buffer).map_err(|error| broken(&error))? {
+            if let Some(next) = heads.take(&mut self.input.buffer).map_err(|error| unreadable(&error))? {
                 return Poll::Ready(Ok(next));
             }
             let length = ready!(self.input.poll_fill(&mut self.stream, cx));
@@ -181,6 +181,18 @@ impl Connection {
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         Failure { fault, unsent: None }
+    }
+}
+
+/// The fault of a head that is not read.
+fn unreadable(why: &Malformed) -> Fault {
+    match why {
+        Malformed::Coding => {
+            let detail = "the origin's Transfer-Encoding is not `chunked` alone: let it send other codings as \
+                          Content-Encoding, and only to callers that accept them";
+            Fault::new(Code::OriginCoding, Side::Upstream, detail)
+        }
+        _ => broken(why),
     }
 }
 

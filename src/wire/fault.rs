@@ -145,6 +145,8 @@ codes! {
         "the client agent does not know all routes yet";
     BadExpectation = "bad_expectation" 417 "http_request_error" unseen None,
         "the Expect header asks for something other than 100-continue";
+    CodingUnsupported = "coding_unsupported" 501 "http_request_error" unseen None,
+        "the request's body has a transfer coding other than chunked";
     MethodRefused = "method_refused" 501 "http_request_denied" unseen None,
         "CONNECT is not relayed";
     BodyTooLarge = "body_too_large" 413 "http_request_error" unseen None,
@@ -191,6 +193,8 @@ codes! {
         "TLS with the origin failed";
     OriginBroken = "origin_broken" 502 "http_response_incomplete" seen None,
         "the origin closed the connection or answered with something that is not HTTP";
+    OriginCoding = "origin_coding" 502 "http_response_transfer_coding" seen None,
+        "the origin's response has a transfer coding other than chunked";
     OriginSilent = "origin_silent" 504 "http_response_timeout" seen None,
         "the origin stopped sending its response";
     StreamCut = "stream_cut" 502 "connection_terminated" seen None,

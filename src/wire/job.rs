@@ -292,9 +292,10 @@ impl Hop {
 }
 
 impl Outcome {
-    /// The status; 502 should it be none.
+    /// The status; 502 should it be none that ends an exchange.
     pub fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_GATEWAY)
+        let status = StatusCode::from_u16(self.status).ok();
+        status.filter(|status| !status.is_informational()).unwrap_or(StatusCode::BAD_GATEWAY)
     }
 }
 

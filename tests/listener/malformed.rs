@@ -11,7 +11,7 @@ async fn what_is_not_http_is_told_so_as_a_problem() {
         b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nno colon here\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
-        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\nxx",
+        b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     ] {
         let answer = refused(&relay, request).await;

@@ -47,6 +47,8 @@ pub enum Refusal {
     TooLarge,
     /// It tells the end of its body in two ways.
     TwoFramings,
+    /// Its body has a transfer coding other than the chunked one.
+    Coding,
 }
 
 /// The heads of the requests of one connection.
@@ -146,7 +148,7 @@ fn parse(bytes: &Bytes) -> Result<Option<(usize, Asked)>, Refusal> {
 #[derive(Default)]
 struct Said {
     length: Option<Result<u64, Refusal>>,
-    /// Whether the last coding is the chunked one, when there are codings.
+    /// Whether there is the chunked coding alone, when there are codings.
     chunked: Option<bool>,
     expects: bool,
     closes: bool,
@@ -175,7 +177,7 @@ impl Said {
                 };
             }
             header::TRANSFER_ENCODING => {
-                self.chunked = Some(is_chunked(value));
+                self.chunked = Some(self.chunked.is_none() && is_chunked(value));
             }
             header::CONNECTION => {
                 self.closes |= has_word(value, "close");
@@ -194,8 +196,10 @@ impl Said {
     fn body(&self, version: Version) -> Result<Body, Refusal> {
         match (self.chunked, self.length) {
             (Some(_), Some(_)) => Err(Refusal::TwoFramings),
-            (Some(true), None) if version == Version::HTTP_11 => Ok(Body::Chunked(Chunks::Size)),
-            (Some(_), None) => Err(Refusal::Malformed),
+            // HTTP/1.0 has no transfer codings: the framing is faulty (RFC 9112 section 6.1).
+            (Some(_), None) if version != Version::HTTP_11 => Err(Refusal::Malformed),
+            (Some(true), None) => Ok(Body::Chunked(Chunks::Size)),
+            (Some(false), None) => Err(Refusal::Coding),
             (None, None | Some(Ok(0))) => Ok(Body::Ended),
             (None, Some(Ok(length))) => Ok(Body::Length(length)),
             (None, Some(Err(refusal))) => Err(refusal),
@@ -305,7 +309,7 @@ mod tests {
         assert_eq!(framing("content-length:5\r\nContent-Length: 5\r\n"), Ok((Body::Length(5), 1)));
         let chunked = || Body::Chunked(Chunks::Size);
         assert_eq!(framing("Transfer-Encoding: Chunked\r\n"), Ok((chunked(), 0)));
-        assert_eq!(framing("Transfer-Encoding: gzip , chunked\r\n"), Ok((chunked(), 0)));
+        assert_eq!(framing("Transfer-Encoding:\t chunked \r\n"), Ok((chunked(), 0)));
         let twice = ["Content-Length: 5", "Content-Length: x", "Content-Length: 0"];
         for twice in twice {
             for lines in [
@@ -322,14 +326,44 @@ mod tests {
             "Content-Length: -1\r\n",
             "Content-Length:\r\n",
             "Content-Length: 99999999999999999999\r\n",
-            "Transfer-Encoding: gzip\r\n",
-            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
-            "Transfer-Encoding: xchunked\r\n",
+            "Content-Length: 0x5\r\n",
+            "Content-Length: 5 5\r\n",
+            "Content-Length: 5,\r\n",
+            "Content-Length: 5;x\r\n",
+            "Content-Length: 5\r\nContent-Length:\r\n",
         ] {
             assert_eq!(framing(wrong), Err(Refusal::Malformed), "{wrong}");
         }
-        let old = taken("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n");
-        assert_eq!(old.err(), Some(Refusal::Malformed), "HTTP/1.0 has no chunks");
+        for codings in [
+            "",
+            ",",
+            "gzip",
+            "gzip, chunked",
+            "chunked, gzip",
+            "chunked, chunked",
+            "chunked,",
+            ", chunked",
+            "identity",
+            "identity, chunked",
+            "chunked;x=y",
+            "chunked x",
+            "\"chunked\"",
+            "xchunked",
+            "chunked\r\nTransfer-Encoding: chunked",
+            "chunked\r\nTransfer-Encoding: identity",
+            "gzip\r\nTransfer-Encoding: chunked",
+            "chunked\r\nA: b\r\ntransfer-encoding:",
+        ] {
+            assert_eq!(
+                framing(&format!("Transfer-Encoding: {codings}\r\n")),
+                Err(Refusal::Coding),
+                "{codings}"
+            );
+        }
+        for codings in ["chunked", "gzip"] {
+            let old = taken(&format!("POST / HTTP/1.0\r\nTransfer-Encoding: {codings}\r\n\r\n"));
+            assert_eq!(old.err(), Some(Refusal::Malformed), "HTTP/1.0 has no codings");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{
     output::{Output, SMALL},
 };
 use crate::{
-    framing::{LINE_END, digits, may_trail, size},
+    framing::{LINE_END, digits, is_bodiless, may_trail, size},
     wire::{Headers, headers::has_word},
 };
 
@@ -58,6 +58,8 @@ pub fn write_head(
     length: Length,
     output: &mut Output,
 ) -> (Framing, bool) {
+    // Nothing follows a 205, and that is told (RFC 9110 section 15.3.6).
+    let length = if status == StatusCode::RESET_CONTENT { Length::None } else { length };
     let fields = size(headers.iter());
     let body = match length {
         Length::Known(length) if length <= SMALL as u64 => length as usize,
@@ -129,7 +131,7 @@ impl Said {
                 self.keeps &= !has_word(value.as_bytes(), "close");
             }
             header::DATE => self.has_date = true,
-            header::TRAILER if exchange.version == Version::HTTP_10 || !has_body(exchange, status) => {
+            header::TRAILER if exchange.version == Version::HTTP_10 || !has_content(exchange, status) => {
                 return false;
             }
             header::TRAILER => self.trailers.extend(names(value)),
@@ -156,7 +158,7 @@ impl Lines<'_> {
                 Framing::Chunked(trailers)
             }
             Length::Known(length @ 1..) => {
-                if may_have_body(status) {
+                if !is_bodiless(status) {
                     self.number(&header::CONTENT_LENGTH, length);
                 }
                 Framing::Length(length)
@@ -171,23 +173,24 @@ impl Lines<'_> {
     }
 }
 
+/// Whether something may follow the head.
+fn has_content(exchange: &Exchange, status: StatusCode) -> bool {
+    has_body(exchange, status) && status != StatusCode::RESET_CONTENT
+}
+
 /// Whether a body follows the head, if there is one.
 fn has_body(exchange: &Exchange, status: StatusCode) -> bool {
-    !exchange.to_head && may_have_body(status)
+    !exchange.to_head && !is_bodiless(status)
 }
 
 /// Whether a `Content-Length` header tells the truth of a body. One that answers HEAD tells what GET would bring.
 fn tells(exchange: &Exchange, status: StatusCode, length: Length, told: u64) -> bool {
     match length {
-        Length::None => exchange.to_head || (told == 0 && may_have_body(status)),
+        _ if is_bodiless(status) => false,
+        Length::None => told == 0 || (exchange.to_head && status != StatusCode::RESET_CONTENT),
         Length::Known(known) => known == told || exchange.to_head,
         Length::Unknown => true,
     }
-}
-
-/// Whether a response with this status may have a body, or tell the length of one.
-fn may_have_body(status: StatusCode) -> bool {
-    !status.is_informational() && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
 }
 
 /// The names in a list of them.
@@ -329,6 +332,26 @@ mod tests {
             let (head, framing, keeps) = head(&exchange, status, &[("trailer", "x")], Length::Unknown);
             assert!(!head.contains("transfer-encoding") && !head.contains("trailer"), "{head}");
             assert!(framing.is_done() && keeps);
+        }
+    }
+
+    #[test]
+    fn a_head_without_a_body_tells_no_length_and_a_205_tells_that_it_is_empty() {
+        let fields = [("content-length", "5"), ("transfer-encoding", "chunked"), ("trailer", "x")];
+        for length in [Length::None, Length::Known(5), Length::Unknown] {
+            for to_head in [false, true] {
+                let exchange = Exchange { to_head, ..exchange() };
+                for status in [101, 204, 304] {
+                    let (head, framing, _) = head(&exchange, status, &fields, length);
+                    let framed =
+                        ["content-length", "transfer-encoding", "trailer"].map(|name| head.contains(name));
+                    assert!(framed == [false; 3] && framing.is_done(), "{head}");
+                }
+                let (head, framing, keeps) = head(&exchange, 205, &fields, length);
+                let told = if to_head { "" } else { "content-length: 0\r\n" };
+                assert_eq!(head, format!("HTTP/1.1 205 Reset Content\r\n{told}"));
+                assert!(framing.is_done() && keeps);
+            }
         }
     }
 

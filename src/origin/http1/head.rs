@@ -4,13 +4,13 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderValue, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 
 use crate::{
     framing::{
         blank_line,
         body::{self, Body, Chunks},
-        digits, is_chunked,
+        digits, is_bodiless, is_chunked,
     },
     origin::answer::Said,
     wire::{
@@ -55,6 +55,9 @@ pub enum Malformed {
     /// How its body is framed.
     #[error("it does not tell clearly where its body ends")]
     Framing,
+    /// Its transfer coding.
+    #[error("its Transfer-Encoding is not `chunked` alone")]
+    Coding,
     /// Its body.
     #[error(transparent)]
     Body(#[from] body::Malformed),
@@ -165,20 +168,27 @@ fn framing(
     to_head: bool,
     headers: &mut Headers,
 ) -> Result<(Body, bool), Malformed> {
-    let bodiless = [StatusCode::SWITCHING_PROTOCOLS, StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
-    if to_head || bodiless.contains(&status) {
-        return Ok((Body::Ended, true));
+    if to_head || is_bodiless(status) {
+        // A 204 that tells of a body may be followed by one, which is not to be read as the next response.
+        let tells = |name: HeaderName| headers.get_all(name).any(|value| value != "0");
+        let tells_body = status == StatusCode::NO_CONTENT
+            && (tells(header::TRANSFER_ENCODING) || tells(header::CONTENT_LENGTH));
+        return Ok((Body::Ended, !tells_body));
     }
-    let last = headers.get_all(header::TRANSFER_ENCODING).next_back();
-    let chunked = last.map(|codings| is_chunked(codings.as_bytes()));
-    if let Some(chunked) = chunked {
-        if version == Version::HTTP_10 {
-            return Err(Malformed::Framing);
-        }
-        let lengths = headers.remove(header::CONTENT_LENGTH).is_some();
-        let body = if chunked { Body::Chunked(Chunks::Size) } else { Body::UntilClose };
-        return Ok((body, !lengths));
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING);
+    if let Some(coding) = codings.next() {
+        let chunked = is_chunked(coding.as_bytes()) && codings.next().is_none();
+        return match chunked {
+            _ if version == Version::HTTP_10 => Err(Malformed::Framing),
+            false => Err(Malformed::Coding),
+            true => {
+                drop(codings);
+                let lengths = headers.remove(header::CONTENT_LENGTH).is_some();
+                Ok((Body::Chunked(Chunks::Size), !lengths))
+            }
+        };
     }
+    drop(codings);
     Ok(match length(headers)? {
         None => (Body::UntilClose, true),
         Some(0) => (Body::Ended, true),
@@ -248,15 +258,7 @@ mod tests {
             framing("Content-Length: 5\r\nContent-Length: 5 , 5\r\n"),
             ("length 5".into(), true, told("5"))
         );
-        assert_eq!(framing("Transfer-Encoding: gzip, Chunked\r\n"), ("chunked".into(), true, None));
-        assert_eq!(
-            framing("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"),
-            ("chunked".into(), true, None)
-        );
-        assert_eq!(
-            framing("Transfer-Encoding: chunked, gzip\r\nContent-Length: 5\r\n"),
-            ("until close".into(), false, None)
-        );
+        assert_eq!(framing("Transfer-Encoding: Chunked\r\n"), ("chunked".into(), true, None));
         // Two ends are told: what follows the one may be the rest of the other.
         assert_eq!(
             framing("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
@@ -266,11 +268,41 @@ mod tests {
     }
 
     #[test]
+    fn a_body_with_another_coding_than_chunks_is_not_read() {
+        for codings in [
+            "",
+            "gzip",
+            "gzip, chunked",
+            "chunked, gzip",
+            "chunked, chunked",
+            "chunked,",
+            ",chunked",
+            "identity",
+            "chunked;x=y",
+            "gzip\r\nTransfer-Encoding: chunked",
+            "chunked\r\ntransfer-encoding: chunked",
+            "gzip\r\nContent-Length: 5",
+        ] {
+            let text = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {codings}\r\n\r\n");
+            assert_eq!(parsed(&text, false).err(), Some(Malformed::Coding), "{codings}");
+            assert!(parsed(&text, true).unwrap().body.is_ended(), "there is no body after HEAD");
+        }
+    }
+
+    #[test]
     fn some_responses_have_no_body_whatever_they_tell() {
-        for (status, to_head) in [(204, false), (304, false), (200, true), (404, true)] {
-            let text = format!("HTTP/1.1 {status} X\r\nContent-Length: 9\r\n\r\n");
+        for (status, to_head) in [(304, false), (200, true), (404, true), (204, true)] {
+            let text = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
             let head = parsed(&text, to_head).unwrap();
-            assert!(head.body.is_ended() && head.keeps && head.said.headers["content-length"] == "9");
+            assert!(head.body.is_ended() && head.keeps, "{status}");
+        }
+        for framing in
+            ["Content-Length: 9", "Transfer-Encoding: chunked", "Content-Length: 0\r\nContent-Length: 9"]
+        {
+            let head = final_head(&format!("HTTP/1.1 204 X\r\n{framing}\r\n\r\n"));
+            assert!(head.body.is_ended() && !head.keeps, "what follows may be a body: {framing}");
+            let head = final_head(&format!("HTTP/1.1 304 X\r\n{framing}\r\n\r\n"));
+            assert!(head.body.is_ended() && head.keeps, "it tells of what it is not: {framing}");
         }
     }
 

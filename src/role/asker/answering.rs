@@ -1,5 +1,7 @@
 //! An answer on its way to its caller, with the streams that belong to it.
 
+use http::StatusCode;
+
 use super::{Asker, Caller};
 use crate::{
     front::http::Answered,
@@ -45,7 +47,8 @@ impl Asker {
             Ok((stream, peer)) => {
                 stream.connect(peer);
                 let reader = Some(stream.reader(FIRST_WINDOW));
-                let writer = reply.upgrade.is_some().then(|| stream.writer(FIRST_WINDOW));
+                let switches = reply.status_code == Some(StatusCode::SWITCHING_PROTOCOLS);
+                let writer = switches.then(|| stream.writer(FIRST_WINDOW));
                 stream.settle();
                 Answered { answer: Answer::Response(reply), reader, writer }
             }

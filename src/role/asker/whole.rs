@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use tokio::sync::Semaphore;
 
 use super::Asker;
@@ -48,6 +48,10 @@ impl Asker {
         };
         let ended = answered.reader.is_some().then(|| Ended { asker: self, upstream });
         match answered.answer {
+            Answer::Response(reply) if reply.status_code == Some(StatusCode::SWITCHING_PROTOCOLS) => {
+                let detail = "the upstream agent switched protocols unasked";
+                Err(Fault::new(Code::OriginBroken, Side::Client, detail))
+            }
             Answer::Response(reply) => Ok(Arriving { reply, rest: answered.reader, _ended: ended }),
             Answer::Fault(fault) => Err(fault),
         }
