@@ -44,6 +44,8 @@ pub struct Origin {
     connector: Connector,
     /// What stands before every request target: the configured URL's path, without its last slash.
     base: String,
+    /// Whether the path that is asked for is what keeps callers in: it is below a route's.
+    is_border: bool,
     authority: HeaderValue,
     host_header: HostHeader,
     /// How long it may pause in the middle of a response.
@@ -86,11 +88,18 @@ impl Origin {
         })
     }
 
+    /// The same, behind routes of which some have a path.
+    #[must_use]
+    pub fn below_path(self, is_border: bool) -> Self {
+        Origin { is_border, ..self }
+    }
+
     /// What `connector` connects to, called `authority`, with what `settings` say of any origin.
     fn behind(connector: Connector, authority: HeaderValue, settings: &Settings) -> Self {
         let pool = Pool::new(settings.pool_size, settings.pool_idle, connector.may_multiplex());
         Origin {
             base: String::new(),
+            is_border: false,
             authority,
             host_header: HostHeader::Rewrite,
             idle: settings.idle_timeout,
@@ -205,7 +214,7 @@ impl Origin {
     }
 
     fn request(&self, call: Call) -> Result<Request, Fault> {
-        let target = target::target(&self.base, &call.method, call.url)?;
+        let target = target::target(&self.base, self.is_border, &call.method, call.url)?;
         let mut headers = call.headers;
         outgoing::strip(&mut headers);
         let payload = Payload::new(call.body, &mut headers);

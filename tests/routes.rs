@@ -3,6 +3,8 @@
 
 mod support;
 
+#[path = "routes/border.rs"]
+mod border;
 #[path = "routes/claims.rs"]
 mod claims;
 #[path = "routes/lives.rs"]

@@ -30,12 +30,13 @@ impl<A: Ask> Front<A> {
     /// Where the request with this head goes; `url` is its target in origin form.
     pub(super) fn destination(&self, head: &Head, url: &str) -> Result<Found, Fault> {
         if let Some(upstream) = &self.settings.upstream {
-            return Ok(Found { upstream: upstream.clone(), strip: 0 });
+            return Ok(Found { upstream: upstream.clone(), strip: 0, is_below_path: false });
         }
         let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let path = url.split('?').next().unwrap_or_default();
         match self.ask.seek(host, path) {
             Sought::Found(found) => Ok(found),
+            Sought::Climbs => Err(Fault::new(Code::BadTarget, Side::Client, CLIMBS)),
             Sought::Nowhere => {
                 let (host, path) = (beginning(host, SHOWN), beginning(path, SHOWN));
                 let detail = format!("no upstream has a route for {host}{path}");
@@ -54,6 +55,9 @@ impl<A: Ask> Front<A> {
     }
 }
 
+/// Why a target with a dot segment is refused where its route has a path.
+pub const CLIMBS: &str = "the request target has a '.' or '..' segment, in this or another spelling, which could leave \
+                          the path of its route: write the path without it";
 /// How a caller names the upstream.
 const UPSTREAM: HeaderName = HeaderName::from_static("x-relay-upstream");
 const NOWHERE: &str = "-";

@@ -87,6 +87,8 @@ pub trait Ask: Send + Sync + 'static {
 pub enum Sought {
     /// It has one.
     Found(Found),
+    /// It has one with a path, which a dot segment of its own could lead out of.
+    Climbs,
     /// It has none.
     Nowhere,
     /// Not all routes are known yet.

@@ -302,7 +302,7 @@ impl<A: Ask> Front<A> {
         let named = self.named(&head)?;
         let is_named = named.is_some();
         let to = match named {
-            Some(upstream) => Ok(Found { upstream, strip: 0 }),
+            Some(upstream) => Ok(Found { upstream, strip: 0, is_below_path: false }),
             None => self.destination(&head, &url),
         };
         // Boxed: every open request would take the room of it in each future that it passes through.

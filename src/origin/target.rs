@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use http::{Method, uri::PathAndQuery};
 
-use crate::wire::{Code, Fault, Side};
+use crate::wire::{Code, Fault, Side, dots::has_dot_segment};
 
-/// The target on the origin: `base` and the caller's own path and query, nothing else.
+/// The target on the origin: `base` and the caller's own path and query, nothing else. With `is_border`, a path is what
+/// keeps callers in: a dot segment would lead out of it.
 ///
 /// # Errors
-/// When it could leave the configured origin or is no path.
-pub fn target(base: &str, method: &Method, url: String) -> Result<PathAndQuery, Fault> {
+/// When it could leave the configured origin or path, or is no path.
+pub fn target(base: &str, is_border: bool, method: &Method, url: String) -> Result<PathAndQuery, Fault> {
     let refused = |why: &'static str| Fault::new(Code::BadTarget, Side::Upstream, why);
     if url == "*" && *method == Method::OPTIONS {
         return Ok(PathAndQuery::from_static("*"));
@@ -17,23 +18,15 @@ pub fn target(base: &str, method: &Method, url: String) -> Result<PathAndQuery, 
     if !url.starts_with('/') {
         return Err(refused("the request target must be a path on the origin"));
     }
-    // With a base path, `..` would climb out of what was configured.
-    if !base.is_empty() && has_dot_segment(&url) {
-        return Err(refused("the request target has a '..' segment, which could leave the configured path"));
+    if (is_border || !base.is_empty()) && has_dot_segment(&url) {
+        return Err(refused(
+            "the request target has a '.' or '..' segment, in this or another spelling, which could leave the \
+             configured path: write the path without it",
+        ));
     }
     let path = if base.is_empty() { url } else { [base, &url].concat() };
     PathAndQuery::from_maybe_shared(Bytes::from(path))
         .map_err(|_| refused("the request target is not a valid path"))
-}
-
-fn has_dot_segment(url: &str) -> bool {
-    let path = url.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
-    path.replace("%2e", ".")
-        .replace("%2f", "/")
-        .replace("%5c", "/")
-        .replace('\\', "/")
-        .split('/')
-        .any(|s| s == "..")
 }
 
 #[cfg(test)]
@@ -42,7 +35,8 @@ mod tests {
 
     #[test]
     fn a_target_cannot_leave_the_configured_host() {
-        let get = |url: &str| target("", &Method::GET, url.to_owned()).map(|target| target.to_string());
+        let get =
+            |url: &str| target("", false, &Method::GET, url.to_owned()).map(|target| target.to_string());
         assert_eq!(get("/a?b=c").unwrap(), "/a?b=c");
         // It is a path that begins with two slashes, on the configured host.
         assert_eq!(get("//evil.example/x").unwrap(), "//evil.example/x");
@@ -53,10 +47,22 @@ mod tests {
 
     #[test]
     fn a_target_cannot_climb_out_of_the_configured_path() {
-        let get = |url: &str| target("/base", &Method::GET, url.to_owned()).map(|target| target.to_string());
-        assert_eq!(get("/a/..b/c?x=/../").unwrap(), "/base/a/..b/c?x=/../");
-        for bad in ["/../secret", "/a/%2e%2E/secret", "/a/..%2fsecret", "/..\\secret", "/a/.%2e"] {
-            assert_eq!(get(bad).unwrap_err().code, Code::BadTarget, "{bad:?}");
+        for (base, is_border) in [("/base", false), ("/base", true), ("", true)] {
+            let get = |url: &str| {
+                target(base, is_border, &Method::GET, url.to_owned()).map(|target| target.to_string())
+            };
+            assert_eq!(get("/a/..b/c?x=/../").unwrap(), format!("{base}/a/..b/c?x=/../"));
+            for bad in [
+                "/../secret",
+                "/a/%2e%2E/secret",
+                "/a/..%2fsecret",
+                "/..\\secret",
+                "/a/.%2e",
+                "/..;/a",
+                "/%252e.",
+            ] {
+                assert_eq!(get(bad).unwrap_err().code, Code::BadTarget, "{bad:?}");
+            }
         }
     }
 }

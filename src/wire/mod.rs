@@ -8,6 +8,7 @@ pub mod allow;
 pub mod batch;
 pub mod cache;
 pub mod codec;
+pub mod dots;
 pub mod fault;
 pub mod headers;
 pub mod ids;

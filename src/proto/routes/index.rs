@@ -20,6 +20,8 @@ pub struct Found {
     pub upstream: Name,
     /// How many segments are stripped from the front of its path.
     pub strip: usize,
+    /// Whether the route has a path, which a dot segment could lead out of.
+    pub is_below_path: bool,
 }
 
 /// Routes by host, then by path.
@@ -142,6 +144,7 @@ impl Paths {
                 return claimed.holder().map(|(upstream, strip)| Found {
                     upstream: upstream.clone(),
                     strip: if strip { claimed.route().segments() } else { 0 },
+                    is_below_path: !claimed.route().path().is_empty(),
                 });
             }
             candidate = &candidate[..candidate.rfind('/')?];

@@ -16,6 +16,7 @@ use crate::{
     wire::{
         Claim, Here, Kind, Name, ProcessId, Refused, Subjects, codec,
         codec::Malformed,
+        dots::has_dot_segment,
         message::{VERSION, millis},
     },
 };
@@ -35,6 +36,7 @@ impl Routing {
     /// Which upstream has a route for this host and path.
     pub fn seek(&self, host: &str, path: &str) -> Sought {
         self.driver.with(|routes| match routes.find(host, path) {
+            Some(found) if found.is_below_path && has_dot_segment(path) => Sought::Climbs,
             Some(found) => Sought::Found(found),
             None if routes.is_known() => Sought::Nowhere,
             None => Sought::NotYet,

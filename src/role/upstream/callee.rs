@@ -23,7 +23,8 @@ impl Callee {
         Ok(if settings.is_egress() {
             Callee::Egress(Box::new(Egress::new(&settings.egress, &settings.origin)?))
         } else {
-            Callee::Origin(Box::new(Origin::new(&settings.origin)?))
+            let is_border = settings.route.iter().any(|route| !route.path().is_empty());
+            Callee::Origin(Box::new(Origin::new(&settings.origin)?.below_path(is_border)))
         })
     }
 

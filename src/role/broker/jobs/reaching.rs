@@ -3,7 +3,7 @@
 
 use super::Runner;
 use crate::{
-    front::http::Sought,
+    front::{destination::CLIMBS, http::Sought},
     proto::routes,
     wire::{Code, Fault, Job, Name, Side, Target, target::Host},
 };
@@ -37,11 +37,14 @@ impl Runner {
     fn find(&self, target: &Target) -> Result<Way, Fault> {
         let (host, wanted) = (target.authority(), target.path_and_query());
         let path = wanted.split('?').next().unwrap_or_default();
-        let sought = self.asker.routing().seek(&host, path);
-        if let Sought::Found(found) = sought {
-            let (url, _) = routes::strip(wanted.to_owned(), found.strip);
-            return Ok(Way { upstream: found.upstream, url, host });
-        }
+        let sought = match self.asker.routing().seek(&host, path) {
+            Sought::Found(found) => {
+                let (url, _) = routes::strip(wanted.to_owned(), found.strip);
+                return Ok(Way { upstream: found.upstream, url, host });
+            }
+            Sought::Climbs => return Err(no_way(Code::BadTarget, CLIMBS.to_owned())),
+            sought @ (Sought::Nowhere | Sought::NotYet) => sought,
+        };
         if let Some(upstream) = self.asker.egress_to(target) {
             return Ok(Way { upstream, url: target.to_string(), host });
         }
@@ -56,7 +59,7 @@ impl Runner {
                 let detail = "the broker has just come and does not know all routes yet".to_owned();
                 Err(no_way(Code::NotReady, detail))
             }
-            Sought::Found(_) | Sought::Nowhere => {
+            Sought::Found(_) | Sought::Climbs | Sought::Nowhere => {
                 let detail =
                     format!("{host} is no route, no upstream's name, and no egress agent here may call it");
                 Err(no_way(Code::NoRoute, detail))
