@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 use clap::Args;
+use http::HeaderName;
 
 use super::{Entrance, Mode, Process, Sessions, Switch, Trusted, values::parse_positive};
 use crate::wire::Name;
@@ -92,6 +93,9 @@ pub struct Client {
     /// Size of a job's body at most; a larger one is answered 413
     #[arg(long, value_name = "SIZE", default_value = "16MiB")]
     pub max_job_body: ByteSize,
+    /// Further headers that carry credentials: callers who differ in one never share a job by an Idempotency-Key
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub credential_header: Vec<HeaderName>,
     /// Whether each request is logged
     #[arg(long, value_name = "on|off", default_value = "on")]
     pub access_log: Switch,

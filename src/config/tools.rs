@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
+use http::HeaderName;
 
 use super::{Entrance, HostHeader, Listen, Nats, OriginUrl};
 use crate::{cache::key::Key, wire::Name};
@@ -110,6 +111,9 @@ pub struct Decode {
     /// Print bodies and header values whole; by default credentials are hidden and bodies cut
     #[arg(long)]
     pub full: bool,
+    /// Further headers that carry credentials
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub credential_header: Vec<HeaderName>,
 }
 
 /// Is it ready?

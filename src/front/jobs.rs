@@ -26,12 +26,13 @@ use crate::{
     proto::forward::{self, Forward},
     wire::{
         Code, Fault, Headers, Job, JobId, Name, ProcessId, RequestId, Side, Subjects, codec,
-        headers::{self, set},
+        headers::{self, Credentials, set},
         job::{Content, Outcome as Came, Room},
     },
 };
 
 mod chain;
+mod key;
 mod later;
 pub(super) mod off;
 mod page;
@@ -59,6 +60,8 @@ pub struct Settings {
     pub max_hops: usize,
     /// The upstreams that chains and callbacks may go to; none stands for all.
     pub forward_to: Vec<Name>,
+    /// The headers that tell callers apart.
+    pub credentials: Credentials,
 }
 
 /// What a request wants to be.

@@ -36,7 +36,7 @@ use crate::{
         tls::{self, Tls},
     },
     proto::exchange,
-    wire::{Kind, Name, subjects::Address},
+    wire::{Kind, Name, headers::Credentials, subjects::Address},
 };
 
 mod asking;
@@ -222,6 +222,7 @@ fn desk(settings: &Settings, core: &Core) -> Option<Arc<Desk>> {
             max_body: config::bytes(settings.max_job_body),
             max_hops: settings.max_hops,
             forward_to,
+            credentials: Credentials::with(&settings.credential_header),
         },
     };
     (settings.jobs == Switch::On).then(|| Arc::new(desk))

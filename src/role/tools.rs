@@ -12,7 +12,7 @@ use super::signals::Signals;
 use crate::{
     config::{Decode, Demo, Health},
     front::{demo, listen},
-    wire::show,
+    wire::{headers::Credentials, show},
 };
 
 /// Prints the message on standard input as text, a batch of them a line each. What is not a relay message is passed through, so that
@@ -31,7 +31,8 @@ pub fn decode(settings: &Decode) -> anyhow::Result<()> {
     input.read_to_end(&mut payload).context("cannot read standard input")?;
     let mut out = std::io::stdout().lock();
     let payload = Bytes::from(payload);
-    match show::to_lines(&payload, settings.full) {
+    let hidden = (!settings.full).then(|| Credentials::with(&settings.credential_header));
+    match show::to_lines(&payload, hidden.as_ref()) {
         Some(text) => writeln!(out, "{text}")?,
         None => out.write_all(&payload)?,
     }

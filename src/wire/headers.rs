@@ -5,9 +5,11 @@ use std::{fmt, net::IpAddr};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Version, header, header::InvalidHeaderName};
 
+mod credentials;
 mod introduction;
 mod list;
 
+pub use credentials::Credentials;
 pub use introduction::Introduction;
 pub use list::Headers;
 

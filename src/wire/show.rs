@@ -7,35 +7,36 @@ use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::batch;
+use super::{batch, headers::Credentials};
 
-/// A MessagePack map as JSON, or `None` when `payload` is not one. Unless `full`, long bodies are cut and
-/// the values of headers that carry credentials are hidden.
-pub fn to_json(payload: &[u8], full: bool) -> Option<String> {
+/// A MessagePack map as JSON, or `None` when `payload` is not one. With `hidden`, long bodies are cut and the values
+/// of those headers are left out.
+pub fn to_json(payload: &[u8], hidden: Option<&Credentials>) -> Option<String> {
     let mut reader = rmp_serde::Deserializer::from_read_ref(payload);
     reader.set_max_depth(MAX_DEPTH);
     let mut value = Shown.deserialize(&mut reader).ok()?;
     let Value::Object(fields) = &mut value else { return None };
-    if !full {
-        hide(fields);
+    if let Some(hidden) = hidden {
+        hide(fields, hidden);
     }
     serde_json::to_string(&value).ok()
 }
 
 /// The messages of a payload as JSON, a line each, or `None` when it has none. Otherwise as [`to_json`].
-pub fn to_lines(payload: &Bytes, full: bool) -> Option<String> {
+pub fn to_lines(payload: &Bytes, hidden: Option<&Credentials>) -> Option<String> {
     let mut lines = Vec::new();
-    batch::each(payload, |_, message| lines.push(to_json(&message, full))).ok()?;
+    batch::each(payload, |_, message| lines.push(to_json(&message, hidden))).ok()?;
     let lines: Vec<String> = lines.into_iter().collect::<Option<_>>()?;
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
-fn hide(fields: &mut Map<String, Value>) {
-    if let Some(Value::Array(headers)) = fields.get_mut("headers") {
-        for pair in headers {
+fn hide(fields: &mut Map<String, Value>, hidden: &Credentials) {
+    for pairs in ["headers", "trailers"] {
+        let Some(Value::Array(pairs)) = fields.get_mut(pairs) else { continue };
+        for pair in pairs {
             if let [Value::String(name), value] =
                 pair.as_array_mut().map_or(&mut [][..], |p| p.as_mut_slice())
-                && SECRET.contains(&name.as_str())
+                && hidden.contains(name)
             {
                 *value = "(hidden; --full shows it)".into();
             }
@@ -47,7 +48,7 @@ fn hide(fields: &mut Map<String, Value>) {
         *body = format!("{}… ({} bytes; --full shows all)", beginning(body, SHOWN_BODY), body.len());
     }
     // A job has what it sends and what it was answered within.
-    fields.values_mut().filter_map(Value::as_object_mut).for_each(hide);
+    fields.values_mut().filter_map(Value::as_object_mut).for_each(|fields| hide(fields, hidden));
 }
 
 /// The first `most` bytes of a text, or a few less where they would end within a character.
@@ -129,8 +130,6 @@ impl<'de> Visitor<'de> for Shown {
     }
 }
 
-/// Headers whose values are credentials.
-const SECRET: [&str; 5] = ["authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"];
 const SHOWN_BODY: usize = 1024;
 const MAX_DEPTH: usize = 32;
 
@@ -152,6 +151,7 @@ mod tests {
             v: 1,
             headers: vec![
                 ("authorization", serde_bytes::ByteBuf::from("Bearer x1y2")),
+                ("x-auth-token", serde_bytes::ByteBuf::from("x1y2")),
                 ("accept", "*/*".as_bytes().to_vec().into()),
             ],
             body: serde_bytes::ByteBuf::from("é".repeat(2000)),
@@ -168,16 +168,16 @@ mod tests {
     fn each_message_of_a_batch_has_a_line() {
         let mut batch = batch::Batch::with_room(0);
         batch.add(b"\x81\xa1v\x01");
-        assert_eq!(to_lines(&b"\x81\xa1v\x01"[..].into(), false).unwrap(), "{\"v\":1}");
+        assert_eq!(to_lines(&b"\x81\xa1v\x01"[..].into(), None).unwrap(), "{\"v\":1}");
         batch.add(b"\x81\xa1v\x02");
-        assert_eq!(to_lines(&batch.finish(), false).unwrap(), "{\"v\":1}\n{\"v\":2}");
+        assert_eq!(to_lines(&batch.finish(), None).unwrap(), "{\"v\":1}\n{\"v\":2}");
     }
 
     fn is_hidden(message: &impl serde::Serialize) {
         let payload = rmp_serde::to_vec_named(message).unwrap();
-        let short = to_json(&payload, false).unwrap();
+        let short = to_json(&payload, Some(&Credentials::default())).unwrap();
         assert!(!short.contains("x1y2") && short.contains("*/*") && short.len() < 2000, "{short}");
-        let full = to_json(&payload, true).unwrap();
+        let full = to_json(&payload, None).unwrap();
         assert!(full.contains("x1y2") && full.len() > 4000);
     }
 
@@ -199,8 +199,8 @@ mod tests {
             &[0xdc, 0xff, 0xff],
             &[0x91; 200],
         ] {
-            assert_eq!(to_json(other, true), None, "{other:?}");
-            assert_eq!(to_lines(&other.into(), true), None, "{other:?}");
+            assert_eq!(to_json(other, None), None, "{other:?}");
+            assert_eq!(to_lines(&other.into(), None), None, "{other:?}");
         }
     }
 }

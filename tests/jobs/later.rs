@@ -77,6 +77,33 @@ async fn the_same_key_is_the_same_job() {
 }
 
 #[tokio::test]
+async fn callers_who_differ_in_a_credential_never_share_a_job() {
+    let at = Stage::with(says("one").await, &[], &["--credential-header", "x-tenant"]).await;
+    let ask = async |credentials: &[(&str, &str)]| {
+        let asked = at.later("/pay").await.header("idempotency-key", "k1");
+        let asked = credentials.iter().fold(asked, |asked, (name, value)| asked.header(*name, *value));
+        location(&asked.send().await.unwrap())
+    };
+    let callers: &[&[(&str, &str)]] = &[
+        &[],
+        &[("x-api-key", "alice")],
+        &[("x-api-key", "bob")],
+        &[("authorization", "alice"), ("authorization", "bob")],
+        &[("authorization", "alice")],
+        &[("cookie", "id=alice"), ("cookie", "theme=dark")],
+        &[("cookie", "id=alice"), ("cookie", "theme=light")],
+        &[("x-tenant", "alice")],
+        &[("x-tenant", "bob")],
+    ];
+    let mut jobs = std::collections::BTreeSet::new();
+    for caller in callers {
+        let job = ask(caller).await;
+        assert_eq!(job, ask(caller).await, "the same caller");
+        assert!(jobs.insert(job), "{caller:?} shares the job of another");
+    }
+}
+
+#[tokio::test]
 async fn the_response_is_posted_to_whoever_is_named() {
     let mut at = Stage::start().await;
     let listener = says("listener").await;

@@ -286,8 +286,8 @@ fn read_as_everything(bytes: &[u8]) {
         read_as(name, bytes).ok();
     }
     let payload = Bytes::copy_from_slice(bytes);
-    show::to_lines(&payload, false);
-    show::to_lines(&payload, true);
+    show::to_lines(&payload, Some(&relay::wire::headers::Credentials::default()));
+    show::to_lines(&payload, None);
     batch::each(&payload, |_, message| assert!(message.len() <= payload.len())).ok();
 }
 

@@ -425,7 +425,7 @@ fn text(message: &Message) -> String {
     if message.nobody {
         return format!("{subject} NOBODY");
     }
-    format!("{subject} {}", show::to_json(&message.payload, true).unwrap_or_default())
+    format!("{subject} {}", show::to_json(&message.payload, None).unwrap_or_default())
 }
 
 fn seconds(micros: Micros) -> String {

@@ -3,38 +3,31 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use data_encoding::HEXLOWER;
-use http::{HeaderName, HeaderValue, header};
+use http::HeaderName;
 use http_body_util::{BodyExt, Limited};
-use ring::digest::{self, Digest};
 
-use super::{Desk, PREFERENCE_APPLIED, unavailable};
+use super::{
+    Desk, PREFERENCE_APPLIED,
+    key::{self, Key},
+    unavailable,
+};
 use crate::{
     bus::store::Trouble,
     front::{
         body,
         http::{Ask, Front},
         incoming::Incoming,
-        message::Head,
         relay::{Asked, Outcome},
         served::Told,
     },
     proto::{forward, routes},
     wire::{
         Code, Fault, Headers, Job, JobId, JobState, Name, Side, codec,
-        headers::{self, Caller, IDEMPOTENCY_KEY, set},
+        headers::{self, Caller, set},
         job::{Hop, JobKey},
         message::VERSION,
     },
 };
-
-/// A caller's own name for what it asks.
-struct Key {
-    /// Where it is kept.
-    subject: String,
-    /// What is asked by it.
-    asked: Vec<u8>,
-}
 
 impl<A: Ask> Front<A> {
     /// Takes a request to be answered later.
@@ -54,7 +47,7 @@ impl<A: Ask> Front<A> {
         };
         told.served.bytes_in = body.len() as u64;
         let _share = self.budget.take(body.len())?;
-        let key = key_of(desk, &to.upstream, &head, &url, &body);
+        let key = key::read(&head, &desk.settings.credentials, &url, callback.as_deref(), &body)?;
         let is_repeatable = head.method.is_idempotent() || key.is_some();
         let (url, stripped) = routes::strip(url, to.strip);
         let caller = Caller { version: head.version, ..caller };
@@ -67,9 +60,10 @@ impl<A: Ask> Front<A> {
             repeatable: is_repeatable,
         };
         // One that tells somebody else of its end may go to several.
-        let only = callback.is_none().then_some(to.upstream);
+        let upstream = to.upstream;
+        let only = callback.is_none().then(|| upstream.clone());
         let id = match &key {
-            Some(key) => desk.id_for(key, only).await?,
+            Some(key) => desk.id_for(&upstream, key, only).await?,
             None => JobId::random(only),
         };
         let news = desk.news_of(&id, wait).await;
@@ -118,15 +112,15 @@ impl<A: Ask> Front<A> {
 
 impl Desk {
     /// The id of the job that a key stands for, from the first request with it on.
-    async fn id_for(&self, key: &Key, only: Option<Name>) -> Result<JobId, Fault> {
+    async fn id_for(&self, upstream: &Name, key: &Key, only: Option<Name>) -> Result<JobId, Fault> {
+        let subject = self.subjects.key(upstream, &key.hash);
         let fresh = JobKey { v: VERSION, job_id: JobId::random(only), asked: key.asked.clone() };
-        match self.store.create(&key.subject, codec::encode(&fresh)).await {
+        match self.store.create(&subject, codec::encode(&fresh)).await {
             Ok(_) => return Ok(fresh.job_id),
             Err(Trouble::Changed) => {}
             Err(trouble) => return Err(unavailable(trouble)),
         }
-        let record =
-            self.store.last(&self.subjects.keys_stream(), &key.subject).await.map_err(unavailable)?;
+        let record = self.store.last(&self.subjects.keys_stream(), &subject).await.map_err(unavailable)?;
         let known = record.and_then(|record| codec::decode::<JobKey>(&record.bytes).ok());
         match known {
             Some(known) if known.asked == key.asked => Ok(known.job_id),
@@ -137,30 +131,6 @@ impl Desk {
             None => Err(unavailable(Trouble::Changed)),
         }
     }
-}
-
-/// The key by which a caller knows its request. Whoever has other credentials is another caller: a key is not
-/// secret, and what it leads to is.
-fn key_of(desk: &Desk, upstream: &Name, head: &Head, url: &str, body: &Bytes) -> Option<Key> {
-    let key = head.headers.get(IDEMPOTENCY_KEY)?;
-    let value = |name: HeaderName| head.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
-    let (authorization, cookie) = (value(header::AUTHORIZATION), value(header::COOKIE));
-    let whose = hash(&[key.as_bytes(), authorization, cookie]);
-    let asked = hash(&[head.method.as_str().as_bytes(), url.as_bytes(), value(header::CONTENT_TYPE), body]);
-    Some(Key {
-        subject: desk.subjects.key(upstream, &HEXLOWER.encode(whose.as_ref())),
-        asked: asked.as_ref().to_vec(),
-    })
-}
-
-/// A hash of several texts that none of them can be moved into another's place in.
-fn hash(parts: &[&[u8]]) -> Digest {
-    let mut hash = digest::Context::new(&digest::SHA256);
-    for part in parts {
-        hash.update(&(part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    hash.finish()
 }
 
 /// Where the response is to be posted.
