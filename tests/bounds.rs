@@ -2,6 +2,8 @@
 
 mod support;
 
+#[path = "bounds/agents.rs"]
+mod agents;
 #[path = "bounds/crowd.rs"]
 mod crowd;
 #[path = "bounds/hostile.rs"]

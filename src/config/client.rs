@@ -48,7 +48,7 @@ pub struct Client {
     /// Bodies streamed at once at most; more are answered 503
     #[arg(long, value_name = "N", default_value = "20000", value_parser = parse_positive)]
     pub max_streams: usize,
-    /// How long gRPC and connections that switched protocols may be silent
+    /// How long gRPC, event streams and connections that switched protocols may be silent
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
     pub stream_idle: Duration,
     /// Bytes of whole bodies held in memory at most; more are answered 503
@@ -63,6 +63,9 @@ pub struct Client {
     /// How long a caller may pause while it sends a request's body
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     pub body_timeout: Duration,
+    /// How long a caller may take nothing of what is written to it, before its connection is closed
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub send_timeout: Duration,
     /// Networks of proxies in front whose Forwarded and X-Forwarded-* headers are believed; 'unix' is the UNIX socket
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub trusted_proxy: Vec<Trusted>,

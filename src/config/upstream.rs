@@ -191,6 +191,9 @@ pub struct Origin {
     /// How long the origin may pause in the middle of a response
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     pub idle_timeout: Duration,
+    /// How long the origin may take nothing of a request's body, or of a connection that switched protocols
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub send_timeout: Duration,
     /// How long event streams, gRPC and connections that switched protocols may be silent
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
     pub stream_idle: Duration,

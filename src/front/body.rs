@@ -247,7 +247,7 @@ pub enum Source {
 impl Source {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         match self {
-            Source::Agent(reader) => reader.poll_data(cx),
+            Source::Agent(reader) => reader.poll_lent(cx),
             Source::Cache(follower) => follower.poll_data(cx),
         }
     }

@@ -268,8 +268,25 @@ impl Flow {
         self.sending.stage = Stage::Closed;
     }
 
-    /// Looks whether something should be said, or should have been heard.
-    pub fn tick(&mut self, now: Instant) -> Due {
+    /// Bytes that are granted and not read: they are on their way, or here.
+    pub fn ahead(&self) -> u64 {
+        let receiving = &self.receiving;
+        let until = match receiving.stage {
+            Stage::Open => receiving.granted,
+            // What was granted beyond the end does not come.
+            Stage::Closed | Stage::Ended | Stage::Unused => receiving.bytes,
+        };
+        until.saturating_sub(receiving.read)
+    }
+
+    /// Whether all is sent, and the other side has not said that it has it.
+    pub fn awaits_done(&self) -> bool {
+        self.sending.stage == Stage::Ended
+    }
+
+    /// Looks whether something should be said, or should have been heard. What is said grants a reader as much ahead
+    /// as [`Flow::read`] does, however little that is more: so a slow reader is told from one that stands still.
+    pub fn tick(&mut self, most: u64, now: Instant) -> Due {
         if now.saturating_duration_since(self.heard) >= SILENT {
             return Due::Silent;
         }
@@ -277,6 +294,11 @@ impl Flow {
             return Due::Nothing;
         }
         self.said = now;
+        let receiving = &mut self.receiving;
+        if receiving.stage == Stage::Open && receiving.read > 0 {
+            let allowed = receiving.read + receiving.ahead.window().min(most);
+            receiving.granted = receiving.granted.max(allowed);
+        }
         Due::Say(Word::Position { frames: self.sending.frames, credit: self.receiving.granted })
     }
 }
@@ -285,6 +307,8 @@ impl Flow {
 pub const INLINE: usize = 128 * 1024;
 /// Bytes of a body that may be sent before any credit is given. (Not of a request that expects `100 Continue`.)
 pub const FIRST_WINDOW: u64 = 64 * 1024;
+/// Bytes that every stream may have ahead of its reader, however many there are.
+pub const LEAST_WINDOW: u64 = 16 * 1024;
 /// Bytes that one stream may have ahead of its reader at most.
 pub const LARGEST_WINDOW: u64 = 4 * 1024 * 1024;
 /// Bytes in one frame at most; less where the server's `max_payload` is small. A NATS server reads 64 KiB at a

@@ -53,8 +53,8 @@ pub struct Settings {
     pub routed: bool,
     /// What the exchanges are held to.
     pub rules: exchange::Settings,
-    /// Bodies streamed at once at most.
-    pub max_streams: usize,
+    /// What streamed bodies are held to.
+    pub streams: stream::Limits,
     /// The upstreams whose agents may be asked for outside hosts.
     pub egress: Vec<Name>,
 }
@@ -77,8 +77,7 @@ impl Asker {
     pub fn new(core: &Arc<Core>, settings: Settings) -> Arc<Self> {
         let numbers = Numbers::new(std::hash::RandomState::new());
         let exchanges = Exchanges::new(settings.rules, core.id.clone(), numbers);
-        let streams =
-            Streams::new(core.bus.clone(), core.subjects.clone(), Side::Client, settings.max_streams);
+        let streams = Streams::new(core.bus.clone(), core.subjects.clone(), Side::Client, settings.streams);
         Arc::new(Asker {
             routing: Routing::new(Arc::clone(core)),
             core: Arc::clone(core),

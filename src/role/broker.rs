@@ -19,6 +19,7 @@ use crate::{
         exchange,
         supervision::{self, Command, Input, Supervision},
     },
+    stream,
     wire::{Here, Hold, Kind, Lease, codec, codec::Malformed, ids::Numbers, subjects::Address},
 };
 
@@ -68,11 +69,13 @@ fn asking(settings: &Settings) -> asker::Settings {
             max_in_flight: runs,
             max_per_upstream: runs,
         },
-        max_streams: runs.saturating_mul(2),
+        streams: stream::Limits { streams: runs.saturating_mul(2), stall: settings.jobs.timeout, idle: IDLE },
         egress: settings.jobs.egress.clone(),
     }
 }
 
+/// How long a body may move no byte: it may wait for room in memory meanwhile.
+const IDLE: Duration = Duration::from_secs(3600);
 /// How long a response to a job may take before a broker is asked to watch it.
 const PATIENCE: Duration = Duration::from_millis(250);
 const DRAIN_CHECK: Duration = Duration::from_millis(20);

@@ -36,6 +36,7 @@ use crate::{
         tls::{self, Tls},
     },
     proto::exchange,
+    stream,
     wire::{Kind, Name, headers::Credentials, subjects::Address},
 };
 
@@ -112,7 +113,11 @@ impl Client {
                 only: settings.only.clone(),
                 routed: settings.upstream.is_none(),
                 rules,
-                max_streams: settings.max_streams,
+                streams: stream::Limits {
+                    streams: settings.max_streams,
+                    stall: settings.send_timeout,
+                    idle: settings.stream_idle,
+                },
                 egress: Vec::new(),
             },
         );

@@ -31,6 +31,7 @@ use crate::{
         listen,
     },
     proto::exchange,
+    stream,
     wire::subjects::Address,
 };
 
@@ -130,7 +131,11 @@ impl Socket {
             only: Vec::new(),
             routed: false,
             rules,
-            max_streams: settings.max_in_flight,
+            streams: stream::Limits {
+                streams: settings.max_in_flight,
+                stall: settings.slow_timeout,
+                idle: MAX_TIMEOUT,
+            },
             egress: Vec::new(),
         };
         let asker = Asker::new(&core, asker);

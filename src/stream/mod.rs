@@ -2,15 +2,13 @@
 //!
 //! [`Streams`] is the table of them, fed with what arrives on `relay.body.*`. A [`Stream`] joins a
 //! [`Flow`], which decides, to a [`Reader`] and a [`Writer`], which wait. Memory is
-//! bounded by credit: what a process has granted over all its streams stays within 32 MiB, so a reader
-//! that pauses stops the writer at the other end, and no NATS server takes this process for too slow.
+//! bounded by credit: bytes count from when they are granted until they are written out or dropped, and the
+//! [`Budget`] of the process makes windows smaller the more of them there are. So a reader that pauses stops the
+//! writer at the other end, and no NATS server takes this process for too slow.
 
 use std::{
     future::poll_fn,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, RwLock},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -19,11 +17,14 @@ use http::HeaderMap;
 
 use crate::{
     bus::{Bus, Message},
-    proto::flow::{Due, FIRST_WINDOW, FRAME, Flow, Heard, LARGEST_WINDOW},
+    proto::flow::{Due, FRAME, Flow, Heard},
     wire::{Code, Fault, Kind, RequestId, Side, StreamMessage, Subjects, Word, ids::ByNumber},
 };
 
+mod budget;
 mod gathered;
+mod limits;
+mod loan;
 mod queue;
 mod reader;
 pub mod tunnel;
@@ -31,10 +32,13 @@ mod upload;
 mod writer;
 
 pub use gathered::Gathered;
+pub use limits::Limits;
 pub use reader::Reader;
 pub use upload::Upload;
 pub use writer::{Over, Writer};
 
+use budget::Budget;
+use limits::Moves;
 use queue::Queue;
 
 /// The streams of one process.
@@ -42,7 +46,8 @@ pub struct Streams {
     bus: Bus,
     subjects: Subjects,
     side: Side,
-    limit: AtomicUsize,
+    limits: RwLock<Limits>,
+    budget: Budget,
     table: Mutex<ByNumber<Arc<Stream>>>,
 }
 
@@ -66,6 +71,13 @@ struct State {
     writer: Option<Waker>,
     /// Whether a response has been decided on, so that no direction is opened any more.
     settled: bool,
+    /// Whether that response is whole, so that what is left of the request's body matters to the origin alone.
+    answered: bool,
+    /// Bytes that are read and not given back.
+    lent: u64,
+    /// Bytes of it that the budget counts.
+    counted: u64,
+    moves: Moves,
     progress: Instant,
 }
 
@@ -81,14 +93,24 @@ pub enum Told {
 }
 
 impl Streams {
-    /// No streams yet; at most `limit`.
-    pub fn new(bus: Bus, subjects: Subjects, side: Side, limit: usize) -> Arc<Self> {
-        Arc::new(Streams { bus, subjects, side, limit: AtomicUsize::new(limit), table: Mutex::default() })
+    /// No streams yet; they are held to `limits`.
+    pub fn new(bus: Bus, subjects: Subjects, side: Side, limits: Limits) -> Arc<Self> {
+        let (limits, budget) = (RwLock::new(limits), Budget::default());
+        Arc::new(Streams { bus, subjects, side, limits, budget, table: Mutex::default() })
     }
 
-    /// At most so many from now on.
-    pub fn set_limit(&self, limit: usize) {
-        self.limit.store(limit, Ordering::Relaxed);
+    /// Holds all streams to `limits` from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        *self.limits.write().expect("no panic while limits are written") = limits;
+    }
+
+    fn limits(&self) -> Limits {
+        *self.limits.read().expect("no panic while limits are read")
+    }
+
+    /// Whether so much is granted already that a new body should begin with little.
+    pub fn is_crowded(&self) -> bool {
+        self.budget.is_crowded()
     }
 
     /// Streams that are open.
@@ -110,7 +132,7 @@ impl Streams {
         if let Some(stream) = table.get(&own.number()) {
             return Ok(Arc::clone(stream));
         }
-        let limit = self.limit.load(Ordering::Relaxed);
+        let limit = self.limits().streams;
         if table.len() >= limit {
             let detail = format!("{limit} bodies are streamed, the limit of --max-streams");
             let code = if self.side == Side::Client { Code::ClientFull } else { Code::AgentsFull };
@@ -175,9 +197,9 @@ impl Streams {
 
     fn tick(&self) {
         let open: Vec<_> = self.table().values().cloned().collect();
-        let now = Instant::now();
+        let (now, limits) = (Instant::now(), self.limits());
         for stream in open {
-            stream.tick(now);
+            stream.tick(now, &limits);
         }
     }
 
@@ -187,10 +209,6 @@ impl Streams {
         for stream in open {
             stream.cut(Fault::new(Code::StreamCut, self.side, "the agent was stopped before the body's end"));
         }
-    }
-
-    fn window(&self) -> u64 {
-        (GRANTED / (self.len().max(1) as u64)).clamp(FIRST_WINDOW, LARGEST_WINDOW)
     }
 
     /// Bytes of one frame at most.
@@ -218,6 +236,10 @@ impl State {
             reader: None,
             writer: None,
             settled: false,
+            answered: false,
+            lent: 0,
+            counted: 0,
+            moves: Moves::new(now),
             progress: now,
         }
     }
@@ -256,9 +278,27 @@ impl Stream {
         self.forget_when_over(state);
     }
 
+    /// The request whose body is sent has its whole response, from `peer` if that is known. What is left of the body
+    /// goes there as long as it moves; without a peer it goes nowhere.
+    pub fn settle_answered(&self, peer: Option<&RequestId>) {
+        let mut state = self.state();
+        (state.settled, state.answered) = (true, true);
+        if state.peer.is_none() {
+            state.peer = peer.cloned();
+        }
+        if state.peer.is_none() {
+            state.flow.stop_sending();
+        }
+        state.wake();
+        self.forget_when_over(state);
+    }
+
     /// Receives a body, `granted` bytes of which need no permission.
     pub fn reader(self: &Arc<Self>, granted: u64) -> Reader {
-        self.state().flow.open_receiving(granted);
+        let mut state = self.state();
+        state.flow.open_receiving(granted);
+        self.streams.budget.count(&mut state);
+        drop(state);
         Reader::new(Arc::clone(self))
     }
 
@@ -270,11 +310,19 @@ impl Stream {
 
     /// Lets the other side send, which had to wait for it.
     pub fn let_in(&self) {
-        let window = self.streams.window();
-        let word = self.state().flow.read(0, window, Instant::now());
-        if let Some(word) = word {
-            self.say(word);
+        self.give_back(&mut self.state(), 0);
+    }
+
+    /// `bytes` that were received need no memory here any more: the other side may send as many.
+    fn give_back(&self, state: &mut State, bytes: u64) {
+        let now = Instant::now();
+        if bytes > 0 {
+            state.moves.read(now);
         }
+        if let Some(word) = state.flow.read(bytes, self.streams.budget.window(), now) {
+            self.tell(state, word);
+        }
+        self.streams.budget.count(state);
     }
 
     /// Takes a word of the other side; returns whether the body that is received moved on.
@@ -284,6 +332,7 @@ impl Stream {
         match state.flow.hear(word, now) {
             Heard::Nothing => return false,
             Heard::Data(data) => {
+                state.moves.received(data.len(), now);
                 state.queue.push(data);
                 state.reader.take().into_iter().for_each(Waker::wake);
                 let moved = now.duration_since(state.progress) >= PROGRESS;
@@ -293,6 +342,7 @@ impl Stream {
                 return moved;
             }
             Heard::Last(data, trailers) => {
+                state.moves.received(data.len(), now);
                 state.queue.push(data);
                 state.last = Some(trailers);
                 state.reader.take().into_iter().for_each(Waker::wake);
@@ -319,10 +369,17 @@ impl Stream {
         false
     }
 
-    fn tick(&self, now: Instant) {
+    fn tick(&self, now: Instant, limits: &Limits) {
         let mut state = self.state();
+        if let Some(fault) = state.overdue(self.streams.side, limits, now) {
+            drop(state);
+            self.fail(fault);
+            return;
+        }
         let Some(peer) = state.peer.clone() else { return };
-        match state.flow.tick(now) {
+        let due = state.flow.tick(self.streams.budget.window(), now);
+        self.streams.budget.count(&mut state);
+        match due {
             Due::Nothing => {}
             Due::Say(word) => {
                 drop(state);
@@ -360,11 +417,6 @@ impl Stream {
         self.forget_when_over(state);
     }
 
-    fn say(&self, word: Word) {
-        let state = self.state();
-        self.tell(&state, word);
-    }
-
     fn tell(&self, state: &State, word: Word) {
         if let Some(to) = state.peer.clone() {
             // When the queue to NATS is full, the next position makes it good.
@@ -372,7 +424,8 @@ impl Stream {
         }
     }
 
-    fn forget_when_over(&self, state: MutexGuard<'_, State>) {
+    fn forget_when_over(&self, mut state: MutexGuard<'_, State>) {
+        self.streams.budget.count(&mut state);
         let over = state.is_over();
         drop(state);
         if over {
@@ -412,16 +465,26 @@ impl Stream {
         if let Poll::Ready(over) = self.poll_over(cx) {
             return Poll::Ready(Err(over));
         }
-        let state = self.state();
+        let mut state = self.state();
         match state.flow.room() {
-            0 => Poll::Pending,
-            _ if state.peer.is_none() => Poll::Pending,
-            room => Poll::Ready(Ok(usize::try_from(room).unwrap_or(usize::MAX))),
+            room @ 1.. if state.peer.is_some() => {
+                Poll::Ready(Ok(usize::try_from(room).unwrap_or(usize::MAX)))
+            }
+            _ => {
+                state.moves.starves();
+                Poll::Pending
+            }
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic while a stream is looked at")
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.streams.budget.forget(self.state().counted);
     }
 }
 
@@ -433,8 +496,5 @@ pub fn read(message: &Message) -> Result<StreamMessage, crate::wire::codec::Malf
     StreamMessage::decode(&message.payload)
 }
 
-/// Bytes that one process grants over all its streams, as long as each still gets its first window. A NATS
-/// server cuts off a client that it has 64 MiB for.
-const GRANTED: u64 = 32 * 1024 * 1024;
 const PROGRESS: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(1);

@@ -5,14 +5,13 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 
-use super::{Gathered, Stream};
+use super::{Gathered, State, Stream, loan};
 use crate::wire::{Fault, Side, Word};
 
 /// What is received. Dropping it before its end tells the other side: at a client agent the request is not
@@ -61,19 +60,33 @@ impl Reader {
         Err(too_large())
     }
 
-    /// The next part; `None` at the end.
+    /// The next part, for whoever keeps it or is done with it at once: the other side may send as many bytes again.
+    /// `None` at the end.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        self.poll(cx, |stream, state, data| {
+            stream.give_back(state, data.len() as u64);
+            data
+        })
+    }
+
+    /// The next part, for whoever writes it to a connection: the other side may send as many bytes again once it is
+    /// written, and so dropped. `None` at the end.
+    pub fn poll_lent(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        self.poll(cx, loan::lend)
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&Arc<Stream>, &mut State, Bytes) -> Bytes,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         if self.ended {
             return Poll::Ready(None);
         }
         let mut state = self.stream.state();
         // What came before a cut is passed on first: the caller may have use for it.
         if let Some(data) = state.queue.pop() {
-            let window = self.stream.streams.window();
-            if let Some(word) = state.flow.read(data.len() as u64, window, Instant::now()) {
-                self.stream.tell(&state, word);
-            }
-            return Poll::Ready(Some(Ok(Frame::data(data))));
+            return Poll::Ready(Some(Ok(Frame::data(take(&self.stream, &mut state, data)))));
         }
         if let Some(trailers) = state.last.take() {
             self.ended = true;
@@ -97,7 +110,7 @@ impl Body for Reader {
     type Error = Fault;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        self.get_mut().poll_data(cx)
+        self.get_mut().poll_lent(cx)
     }
 
     fn is_end_stream(&self) -> bool {

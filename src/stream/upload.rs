@@ -59,7 +59,7 @@ impl Body for Upload {
         let upload = self.get_mut();
         match upload.first.take() {
             Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
-            None => upload.reader.poll_data(cx),
+            None => upload.reader.poll_lent(cx),
         }
     }
 

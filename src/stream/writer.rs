@@ -69,7 +69,11 @@ impl Writer {
         while !data.is_empty() {
             let room = poll_fn(|cx| self.stream.poll_room(cx)).await?;
             let part = data.split_to(data.len().min(room).min(self.stream.streams.frame()));
-            let word = self.stream.state().flow.send(part, Instant::now());
+            let word = {
+                let (mut state, now) = (self.stream.state(), Instant::now());
+                state.moves.sent(now);
+                state.flow.send(part, now)
+            };
             self.publish(word).await?;
         }
         Ok(())
@@ -88,7 +92,9 @@ impl Writer {
             if !state.flow.is_sending() {
                 return Err(Over::Stopped);
             }
-            state.flow.finish(trailers, Instant::now())
+            let now = Instant::now();
+            state.moves.sent(now);
+            state.flow.finish(trailers, now)
         };
         self.finished = true;
         self.publish(word).await

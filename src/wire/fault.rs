@@ -171,6 +171,8 @@ codes! {
         "NATS permissions do not let this client agent ask for this upstream";
     EgressRefused = "egress_refused" 403 "http_request_denied" unseen None,
         "the URL is not one that this egress agent may call, or its host has no address that it may call";
+    SendTimeout = "send_timeout" 504 "connection_write_timeout" seen None,
+        "a caller took nothing of its response, or the origin nothing of a request's body, for too long";
     AckTimeout = "ack_timeout" 504 "proxy_internal_response" seen None,
         "an agent was there but did not acknowledge in time";
     ResponseTimeout = "response_timeout" 504 "http_response_timeout" seen None,

@@ -129,7 +129,7 @@ proptest! {
         let (mut received, mut ended) = (0, false);
         for (word, pause) in words {
             now += Duration::from_secs(pause);
-            flow.tick(now);
+            flow.tick(u64::MAX, now);
             match flow.hear(word, now) {
                 Heard::Data(data) => {
                     prop_assert!(!ended);

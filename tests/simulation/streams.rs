@@ -229,9 +229,15 @@ impl World {
         if self.ends[own].gone {
             return;
         }
-        match self.ends[own].flow.tick(self.now) {
+        let end = &mut self.ends[own];
+        match end.flow.tick(self.window, self.now) {
             Due::Nothing => {}
-            Due::Say(word) => self.say(own, word),
+            Due::Say(word) => {
+                if let Word::Position { credit, .. } = word {
+                    end.granted = end.granted.max(credit);
+                }
+                self.say(own, word);
+            }
             Due::Silent => (self.ends[own].gone, self.ends[own].cut) = (true, true),
         }
     }

@@ -218,6 +218,7 @@ impl Section<'_> {
             max_body: None,
             // A request has an end, which comes first.
             idle_timeout: MAX_TIMEOUT,
+            send_timeout: MAX_TIMEOUT,
             stream_idle: MAX_TIMEOUT,
             ca: self.path("ca"),
             cert,

@@ -40,7 +40,7 @@ fn a_lost_last_frame_is_noticed_by_the_senders_position() {
     let first = sender.send(data(1), now);
     receiver.hear(first, now);
     drop(sender.finish(HeaderMap::new(), now));
-    let Due::Say(position) = sender.tick(now + ALIVE) else { panic!("it says nothing") };
+    let Due::Say(position) = sender.tick(0, now + ALIVE) else { panic!("it says nothing") };
     assert!(matches!(receiver.hear(position, now), Heard::Broken(_)));
 }
 
@@ -60,7 +60,7 @@ fn credit_is_given_as_the_body_is_read_and_a_lost_one_is_made_good() {
     receiver.hear(first, now);
     assert_eq!(receiver.read(4, 10, now), None, "too little to speak of");
     assert_eq!(receiver.read(2, 10, now), Some(Word::Credit { bytes: 16 }), "lost");
-    let Due::Say(position) = receiver.tick(now + ALIVE) else { panic!("it says nothing") };
+    let Due::Say(position) = receiver.tick(0, now + ALIVE) else { panic!("it says nothing") };
     assert_eq!(sender.hear(position, now), Heard::Room);
     assert_eq!(sender.room(), 6);
     assert_eq!(sender.hear(Word::Credit { bytes: 12 }, now), Heard::Nothing, "credit never shrinks");
@@ -86,7 +86,7 @@ fn a_lost_done_is_said_again() {
     let (mut sender, mut receiver, now) = pair();
     let last = sender.finish(HeaderMap::new(), now);
     receiver.hear(last, now);
-    let Due::Say(position) = sender.tick(now + ALIVE) else { panic!("it says nothing") };
+    let Due::Say(position) = sender.tick(0, now + ALIVE) else { panic!("it says nothing") };
     assert_eq!(receiver.hear(position, now), Heard::Again(Word::Done));
 }
 
@@ -100,7 +100,7 @@ fn a_lost_credit_is_made_good_after_the_other_direction_has_ended() {
     let data = other.send(data(10), now);
     one.hear(data, now);
     assert!(one.read(10, 10, now).is_some(), "lost");
-    let Due::Say(position) = one.tick(now + ALIVE) else { panic!("it says nothing") };
+    let Due::Say(position) = one.tick(0, now + ALIVE) else { panic!("it says nothing") };
     assert_eq!(other.hear(position, now), Heard::Room);
 }
 
@@ -116,11 +116,11 @@ fn a_cut_after_the_end_does_not_count_as_delivered() {
 #[test]
 fn a_silent_side_is_taken_for_gone() {
     let (mut sender, _, now) = pair();
-    assert!(matches!(sender.tick(now + ALIVE), Due::Say(_)));
-    assert_eq!(sender.tick(now + ALIVE), Due::Nothing, "once is enough");
+    assert!(matches!(sender.tick(0, now + ALIVE), Due::Say(_)));
+    assert_eq!(sender.tick(0, now + ALIVE), Due::Nothing, "once is enough");
     sender.hear(Word::Credit { bytes: 0 }, now + ALIVE);
-    assert!(matches!(sender.tick(now + SILENT), Due::Say(_)));
-    assert_eq!(sender.tick(now + ALIVE + SILENT), Due::Silent);
+    assert!(matches!(sender.tick(0, now + SILENT), Due::Say(_)));
+    assert_eq!(sender.tick(0, now + ALIVE + SILENT), Due::Silent);
 }
 
 #[test]
@@ -129,4 +129,16 @@ fn what_is_not_wanted_any_more_is_not_sent() {
     assert_eq!(sender.hear(Word::Stop, now), Heard::Stopped);
     assert!(sender.is_over());
     assert_eq!(sender.hear(Word::Stop, now), Heard::Nothing);
+}
+
+#[test]
+fn a_position_gives_a_slow_reader_all_the_credit_that_is_due() {
+    let (_, mut receiver, now) = pair();
+    receiver.hear(Word::Frame { seq: 0, data: data(10), end: None }, now);
+    assert_eq!(receiver.read(1, 12, now), None, "too little to tell at once");
+    let due = receiver.tick(12, now + ALIVE);
+    assert_eq!(due, Due::Say(Word::Position { frames: 0, credit: 13 }));
+    assert_eq!(receiver.ahead(), 12);
+    receiver.stop_receiving();
+    assert_eq!(receiver.ahead(), 9, "what was granted beyond the end does not come");
 }

@@ -25,7 +25,7 @@ impl Asker {
             answer => {
                 if let Some(upload) = self.streams.get(number) {
                     match &answer {
-                        Answer::Response(_) => upload.settle(),
+                        Answer::Response(reply) => upload.settle_answered(reply.upstream_req_id.as_ref()),
                         Answer::Fault(fault) => upload.fail(fault.clone()),
                     }
                 }
@@ -53,6 +53,9 @@ impl Asker {
                 Answered { answer: Answer::Response(reply), reader, writer }
             }
             Err(fault) => {
+                if let Some(upload) = self.streams.get(reply.client_req_id.number()) {
+                    upload.fail(fault.clone());
+                }
                 if let Some(to) = reply.upstream_req_id {
                     let cancel = StreamMessage { to, word: Word::Cancel };
                     let subject = self.core.subjects.of_request(Kind::Body, &cancel.to);

@@ -72,10 +72,11 @@ impl Setup {
 impl Member {
     /// A member that has not started.
     pub fn new(core: Arc<Core>, setup: Arc<Setup>) -> Arc<Self> {
-        let Settings { name, max_in_flight, .. } = setup.settings.clone();
+        let name = setup.settings.name.clone();
         let rules = rules(&setup.settings);
         let serving = Serving::new(rules, core.id.clone(), Numbers::new(std::hash::RandomState::new()));
-        let streams = Streams::new(core.bus.clone(), core.subjects.clone(), Side::Upstream, max_in_flight);
+        let limits = streams(&setup.settings);
+        let streams = Streams::new(core.bus.clone(), core.subjects.clone(), Side::Upstream, limits);
         let mut claims = Claims::new(core.id.clone(), name.clone());
         claims.set(&setup.settings.route, setup.settings.strip_prefix == Switch::On, Instant::now());
         Arc::new_cyclic(|this| Member {
@@ -173,7 +174,7 @@ impl Member {
     /// From now on it is as `setup` says; calls that run keep the origin they began with.
     pub fn change(&self, setup: Arc<Setup>) {
         let settings = setup.settings.clone();
-        self.streams.set_limit(settings.max_in_flight);
+        self.streams.set_limits(streams(&settings));
         let before = self.setup();
         *self.setup.write().expect("no panic while a setup is written") = setup;
         let strip = settings.strip_prefix == Switch::On;
@@ -357,6 +358,11 @@ fn rules(settings: &Settings) -> serving::Settings {
         health,
         stand_by: *stand_by == Switch::On,
     }
+}
+
+fn streams(settings: &Settings) -> stream::Limits {
+    let Settings { max_in_flight, origin, .. } = settings;
+    stream::Limits { streams: *max_in_flight, stall: origin.send_timeout, idle: origin.stream_idle }
 }
 
 /// Whether a request's ids belong together, so that the answer goes where the request came from.
