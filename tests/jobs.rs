@@ -13,6 +13,8 @@ mod failing;
 mod later;
 #[path = "jobs/outside.rs"]
 mod outside;
+#[path = "jobs/reaching.rs"]
+mod reaching;
 #[path = "jobs/stage.rs"]
 mod stage;
 #[path = "jobs/unavailable.rs"]

@@ -87,7 +87,7 @@ pub struct Client {
     /// Whether requests may ask to be answered later, and start forward chains
     #[arg(long, value_name = "on|off", default_value = "off")]
     pub jobs: Switch,
-    /// Upstreams that forward chains and callbacks may go to, or 'any' [default: those that callers reach anyway]
+    /// Upstreams that forward chains and callbacks may go to, by name too, or 'any' [default: where routes lead, or the one upstream]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub forward_to: Vec<Name>,
     /// Hops of a forward chain at most

@@ -61,6 +61,8 @@ pub trait Ask: Send + Sync + 'static {
     fn mint(&self, upstream: &Name) -> RequestId;
     /// Which upstream has a route for this host and path.
     fn seek(&self, host: &str, path: &str) -> Sought;
+    /// Whether any route is for this host, whatever its path.
+    fn has_route(&self, host: &str) -> bool;
     /// Gets `request` answered. Dropping the future abandons it.
     fn ask(&self, request: Request) -> impl Future<Output = Answered> + Send;
     /// The streams of the process.

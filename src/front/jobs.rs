@@ -27,7 +27,7 @@ use crate::{
     wire::{
         Code, Fault, Headers, Job, JobId, Name, ProcessId, RequestId, Side, Subjects, codec,
         headers::{self, Credentials, set},
-        job::{Content, Outcome as Came, Room},
+        job::{Content, Outcome as Came, Reach, Room},
     },
 };
 
@@ -36,6 +36,7 @@ mod key;
 mod later;
 pub(super) mod off;
 mod page;
+mod reach;
 
 /// Where jobs are taken.
 pub struct Desk {
@@ -60,6 +61,8 @@ pub struct Settings {
     pub max_hops: usize,
     /// The upstreams that chains and callbacks may go to; none stands for all.
     pub forward_to: Vec<Name>,
+    /// How the URLs of chains and callbacks lead to upstreams.
+    pub reach: Reach,
     /// The headers that tell callers apart.
     pub credentials: Credentials,
 }
@@ -150,13 +153,6 @@ impl Desk {
     /// What a request wants to be. What says so is taken out of its headers.
     fn wanted(&self, asked: &mut Asked) -> Result<Wanted, Fault> {
         let chain = forward::read(&mut asked.head.headers, self.settings.max_hops)?;
-        if let forward::Asked::Forward(forward) = &chain {
-            let most = Room::in_message(self.bus.max_payload()).rest;
-            if forward.hops.iter().map(|hop| hop.url.len() + hop.method.len()).sum::<usize>() > most {
-                let detail = format!("a chain's URLs are over {most} bytes, an eighth of NATS's max_payload");
-                return Err(Fault::new(Code::HeadersTooLarge, Side::Client, detail));
-            }
-        }
         // A connection that changes its protocol is nothing that could be answered later.
         let prefers = if asked.upgrade.is_none() { Preferences::of(&asked.head.headers) } else { None };
         let wait = prefers.as_ref().and_then(|prefers| prefers.wait);
@@ -171,6 +167,23 @@ impl Desk {
             }
             (forward::Asked::Nothing | forward::Asked::Last, _) => Ok(Wanted::Ordinary),
         }
+    }
+
+    /// Checks that there is room in a record for the URLs of a job, and for what introduces its caller.
+    fn check_room<'a>(
+        &self,
+        urls: impl IntoIterator<Item = &'a str>,
+        introduction: &Headers,
+    ) -> Result<(), Fault> {
+        let most = Room::in_message(self.bus.max_payload()).rest;
+        let urls: usize = urls.into_iter().map(|url| url.len() + PER_URL).sum();
+        if urls + Content::size_of(introduction) <= most {
+            return Ok(());
+        }
+        let detail = format!(
+            "a job's URLs and Forwarded headers are over {most} bytes, an eighth of NATS's max_payload"
+        );
+        Err(Fault::new(Code::HeadersTooLarge, Side::Client, detail))
     }
 
     /// News of a job until `wait` is over, when somebody waits.
@@ -266,6 +279,8 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// A job's state, beside what it came to.
 const JOB: HeaderName = HeaderName::from_static("x-relay-job");
+/// Bytes that a URL of a job takes beside its own, about.
+const PER_URL: usize = 16;
 /// How long a caller may wait for a job at most.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 

@@ -130,12 +130,18 @@ fn hop_url(to: &str, params: &str) -> Result<String, Fault> {
 
 /// A hop's whole URL: one that names no path is asked for the chain's.
 pub fn on_path(url: &str, path: &str) -> String {
+    let (host, rest) = url.split_at(host_end(url));
+    if rest.starts_with('/') { url.to_owned() } else { format!("{host}{path}{rest}") }
+}
+
+/// Whether a hop's URL names a path.
+pub fn names_path(url: &str) -> bool {
+    url[host_end(url)..].starts_with('/')
+}
+
+fn host_end(url: &str) -> usize {
     let after = url.find("://").map_or(0, |at| at + 3);
-    let host_end = url[after..].find(['/', '?']).map_or(url.len(), |at| after + at);
-    if url[host_end..].starts_with('/') {
-        return url.to_owned();
-    }
-    format!("{}{path}{}", &url[..host_end], &url[host_end..])
+    url[after..].find(['/', '?']).map_or(url.len(), |at| after + at)
 }
 
 /// The path that a server's `X-Canonical-IRI` names: it may be one, or a whole URL.
@@ -200,7 +206,7 @@ fn listed(names: &[HeaderName]) -> String {
 }
 
 /// A header's name as the documentation writes it.
-fn shown(name: &HeaderName) -> String {
+pub fn shown(name: &HeaderName) -> String {
     let word = |word: &str| match word {
         "id" => "Id".to_owned(),
         word => word[..1].to_ascii_uppercase() + &word[1..],

@@ -163,6 +163,11 @@ impl Routes {
         self.index.find(host, path)
     }
 
+    /// Whether any route is for `host`, whatever its path.
+    pub fn has_host(&self, host: &str) -> bool {
+        self.index.has_host(host)
+    }
+
     /// Whether the agents that are there have had the time to say what they serve.
     pub fn is_known(&self) -> bool {
         self.learning == Learning::Done

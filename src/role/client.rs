@@ -37,7 +37,7 @@ use crate::{
     },
     proto::exchange,
     stream,
-    wire::{Kind, Name, headers::Credentials, subjects::Address},
+    wire::{Kind, Name, headers::Credentials, job::Reach, subjects::Address},
 };
 
 mod asking;
@@ -213,10 +213,12 @@ fn cache(settings: &Settings) -> Option<Arc<Shared>> {
 /// Where jobs are taken, when the settings ask for it.
 fn desk(settings: &Settings, core: &Core) -> Option<Arc<Desk>> {
     let any = settings.forward_to.iter().any(|name| name.as_str() == ANY);
-    let forward_to = match settings.forward_to.as_slice() {
-        _ if any => Vec::new(),
-        [] => settings.upstream.iter().chain(&settings.only).cloned().collect(),
-        named => named.to_vec(),
+    // Without a word of it, a job goes where its caller could go himself: where routes lead, or to the one upstream.
+    let (forward_to, reach) = match (settings.forward_to.as_slice(), &settings.upstream) {
+        (_, _) if any => (Vec::new(), Reach::Names),
+        ([], Some(upstream)) => (vec![upstream.clone()], Reach::Names),
+        ([], None) => (settings.only.clone(), Reach::Routes),
+        (named, _) => (named.to_vec(), Reach::Names),
     };
     let desk = Desk {
         store: core.bus.store(),
@@ -227,6 +229,7 @@ fn desk(settings: &Settings, core: &Core) -> Option<Arc<Desk>> {
             max_body: config::bytes(settings.max_job_body),
             max_hops: settings.max_hops,
             forward_to,
+            reach,
             credentials: Credentials::with(&settings.credential_header),
         },
     };

@@ -132,6 +132,14 @@ pub fn for_origin(headers: Headers, caller: &Caller) -> Headers {
     kept
 }
 
+/// The headers that tell an origin whose request it is and by which way it came: those of [`for_origin`], without the
+/// rest. For requests that are sent on behalf of this one.
+pub fn introduction(headers: Headers, caller: &Caller) -> Headers {
+    let mut kept = for_origin(headers, caller);
+    kept.retain(|name, _| *name == header::VIA || is_forwarding(name));
+    kept
+}
+
 /// Tells the origin what was stripped from the front of the path. A proxy in front may have stripped some, too.
 pub fn add_prefix(headers: &mut Headers, stripped: HeaderValue) {
     let before = headers.get(X_FORWARDED_PREFIX).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -266,7 +274,8 @@ fn add_forwarding(headers: &mut Headers, caller: &Caller) {
     }
 }
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// The addresses that a request came by.
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The scheme the caller used.
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// The host the caller asked for.

@@ -4,13 +4,13 @@
 use std::{fmt, str::FromStr};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
 use super::{
     fault::Fault,
-    headers::Headers,
+    headers::{Headers, X_FORWARDED_FOR},
     ids::{Name, ProcessId},
     message::{Error, VERSION},
 };
@@ -85,6 +85,12 @@ pub struct Job {
     /// The upstreams it may go to; none stands for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<Name>,
+    /// How its URLs lead to upstreams; see [`Job::reach`] for a record that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reach: Option<Reach>,
+    /// The headers that introduce the first caller to the servers that its URLs lead to; see [`Job::introduction`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub introduction: Vec<(String, serde_bytes::ByteBuf)>,
     /// Its requests, in order.
     pub hops: Vec<Hop>,
     /// How many of them are done.
@@ -119,6 +125,16 @@ pub struct Job {
     /// Why its end could not be told to whoever wanted to hear of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub untold: Option<Error>,
+}
+
+/// How the URLs of a job lead to upstreams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reach {
+    /// By a route, host and path, and in no other way.
+    Routes,
+    /// By a route, by an outside host that an egress agent may call, or by an upstream's name as the host.
+    Names,
 }
 
 /// What is to be done with a job.
@@ -246,6 +262,8 @@ impl Job {
             state,
             age: 0,
             only: Vec::new(),
+            reach: None,
+            introduction: Vec::new(),
             hops: Vec::new(),
             done: 0,
             attempts: 0,
@@ -260,6 +278,21 @@ impl Job {
             error: None,
             untold: None,
         }
+    }
+
+    /// How its URLs lead to upstreams. A record of an earlier version that lists upstreams was for those by name, too.
+    pub fn reach(&self) -> Reach {
+        self.reach.unwrap_or(if self.only.is_empty() { Reach::Routes } else { Reach::Names })
+    }
+
+    /// The headers that introduce the first caller. A record without them is of an earlier version, and its caller
+    /// unknown (RFC 7239 §6.2): without any, an origin could take the request for one of its own network.
+    pub fn introduction(&self) -> Headers {
+        if !self.introduction.is_empty() {
+            return to_headers(&self.introduction);
+        }
+        let pairs = [(header::FORWARDED, "for=unknown"), (X_FORWARDED_FOR, "unknown")];
+        pairs.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect()
     }
 
     /// The hop that comes next.
@@ -307,10 +340,7 @@ impl Content {
 
     /// `headers` and a body of `size` bytes that is an object of its own.
     pub fn apart(headers: &Headers, object: Option<String>, size: u64) -> Self {
-        let pair = |(name, value): (&HeaderName, &HeaderValue)| {
-            (name.as_str().to_owned(), serde_bytes::ByteBuf::from(value.as_bytes()))
-        };
-        Content { headers: headers.iter().map(pair).collect(), body: Vec::new(), object, size }
+        Content { headers: to_pairs(headers), body: Vec::new(), object, size }
     }
 
     /// Bytes of `headers` as a record has them, about.
@@ -320,11 +350,23 @@ impl Content {
 
     /// The headers. What can't be one is left out: it was one when it was stored.
     pub fn headers(&self) -> Headers {
-        let pair = |(name, value): &(String, serde_bytes::ByteBuf)| {
-            Some((HeaderName::from_str(name).ok()?, HeaderValue::from_bytes(value).ok()?))
-        };
-        self.headers.iter().filter_map(pair).collect()
+        to_headers(&self.headers)
     }
+}
+
+/// Headers as a record has them.
+pub fn to_pairs(headers: &Headers) -> Vec<(String, serde_bytes::ByteBuf)> {
+    let pair = |(name, value): (&HeaderName, &HeaderValue)| {
+        (name.as_str().to_owned(), serde_bytes::ByteBuf::from(value.as_bytes()))
+    };
+    headers.iter().map(pair).collect()
+}
+
+fn to_headers(pairs: &[(String, serde_bytes::ByteBuf)]) -> Headers {
+    let pair = |(name, value): &(String, serde_bytes::ByteBuf)| {
+        Some((HeaderName::from_str(name).ok()?, HeaderValue::from_bytes(value).ok()?))
+    };
+    pairs.iter().filter_map(pair).collect()
 }
 
 /// What a record has room for, where the NATS server takes messages of `max_payload` bytes: two sets of headers, two
@@ -367,5 +409,17 @@ mod tests {
         {
             assert!(bad.parse::<JobId>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_record_that_does_not_say_how_its_urls_lead_is_held_to_what_it_lists() {
+        let id = JobId::random(None);
+        let client = "client.oCDzi4CCel1n".parse().unwrap();
+        let job = Job::new(id, client, JobState::Running, Content::default());
+        assert_eq!(job.reach(), Reach::Routes);
+        let listed = Job { only: vec!["shop".parse().unwrap()], ..job.clone() };
+        assert_eq!(listed.reach(), Reach::Names);
+        assert_eq!(Job { reach: Some(Reach::Routes), ..listed }.reach(), Reach::Routes);
+        assert_eq!(job.introduction()["x-forwarded-for"], "unknown");
     }
 }

@@ -19,7 +19,10 @@ use crate::{
         jobs,
     },
     wire::{
-        Code, Fault, Headers, Job, JobId, JobState, Side, codec, headers::set, job::Content, message::millis,
+        Code, Fault, Headers, Job, JobId, JobState, Side, codec,
+        headers::{self, Caller, set},
+        job::{Content, to_pairs},
+        message::millis,
     },
 };
 
@@ -36,6 +39,13 @@ impl<A: Ask> Front<A> {
     ) -> Result<Outcome, Fault> {
         let id = JobId { upstream: None, uuid: forward.id };
         let (path, first) = first_url(&asked);
+        let introduction = introduction(&asked);
+        let urls = forward.hops.iter().map(|hop| hop.url.as_str()).chain([forward.errors_to.as_str()]);
+        desk.check_room(urls, &introduction)?;
+        for hop in &forward.hops {
+            self.check_reach(desk, &forward::TO, &hop.url, Some(&path))?;
+        }
+        self.check_reach(desk, &forward::ERRORS_TO, &forward.errors_to, None)?;
         let mut begun = Job::new(id.clone(), desk.process.clone(), JobState::Begun, Content::default());
         begun.pause = millis(self.settings.ttl);
         // Before anything is sent: if nothing can be stored, nothing has happened.
@@ -52,6 +62,8 @@ impl<A: Ask> Front<A> {
         let mut job = taken.keep();
         (job.state, job.pause) = (JobState::Running, 0);
         job.only = desk.settings.forward_to.clone();
+        job.reach = Some(desk.settings.reach);
+        job.introduction = to_pairs(&introduction);
         job.hops = forward.hops;
         job.errors_to = Some(forward.errors_to);
         job.path = path;
@@ -128,6 +140,12 @@ impl Drop for Taken {
             tokio::spawn(self.give_up());
         }
     }
+}
+
+/// What tells the servers of the chain whose it is.
+fn introduction(asked: &Asked) -> Headers {
+    let caller = Caller { version: asked.head.version, ..asked.caller.clone() };
+    headers::introduction(asked.head.headers.clone(), &caller)
 }
 
 /// The path that hops have which name none, and the URL that the first hop hears it comes from.

@@ -24,7 +24,7 @@ use crate::{
     wire::{
         Code, Fault, Headers, Job, JobId, JobState, Name, Side, codec,
         headers::{self, Caller, set},
-        job::{Hop, JobKey},
+        job::{Hop, JobKey, to_pairs},
         message::VERSION,
     },
 };
@@ -41,6 +41,9 @@ impl<A: Ask> Front<A> {
         let Asked { mut head, url, body, caller, to, .. } = *asked;
         let to = to?;
         let callback = take_callback(&mut head.headers)?;
+        if let Some(callback) = &callback {
+            self.check_reach(desk, &CALLBACK, callback, None)?;
+        }
         let body = match body {
             None => Bytes::new(),
             Some(body) => self.whole_body(desk, body).await?,
@@ -51,6 +54,12 @@ impl<A: Ask> Front<A> {
         let is_repeatable = head.method.is_idempotent() || key.is_some();
         let (url, stripped) = routes::strip(url, to.strip);
         let caller = Caller { version: head.version, ..caller };
+        // The request's own headers introduce its caller to the upstream; the callback goes elsewhere.
+        let introduction = match &callback {
+            Some(_) => headers::introduction(head.headers.clone(), &caller),
+            None => Headers::new(),
+        };
+        desk.check_room(callback.as_deref(), &introduction)?;
         let mut kept = headers::for_origin(head.headers, &caller);
         stripped.into_iter().for_each(|prefix| headers::add_prefix(&mut kept, prefix));
         let hop = Hop {
@@ -73,6 +82,8 @@ impl<A: Ask> Front<A> {
         job.callback = callback;
         if job.callback.is_some() {
             job.only = desk.settings.forward_to.clone();
+            job.reach = Some(desk.settings.reach);
+            job.introduction = to_pairs(&introduction);
         }
         match desk.store.create(&desk.subjects.job(&id), codec::encode(&job)).await {
             Ok(_) => self.ask.accepted("request"),

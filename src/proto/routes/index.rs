@@ -52,6 +52,14 @@ impl Index {
         exact.into_iter().chain(below).chain([&self.any]).find_map(|paths| paths.find(&path))
     }
 
+    /// Whether any route is for `host`, whatever its path.
+    pub fn has_host(&self, host: &str) -> bool {
+        let host = normal_host(host);
+        let below = parents(&host).filter_map(|parent| self.below.get(parent));
+        let mut all = self.exact.get(&*host).into_iter().chain(below).chain([&self.any]);
+        all.any(|paths| !paths.by_path.is_empty())
+    }
+
     /// How many routes there are.
     pub fn len(&self) -> usize {
         self.len

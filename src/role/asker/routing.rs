@@ -43,6 +43,11 @@ impl Routing {
         })
     }
 
+    /// Whether any route is for this host, whatever its path.
+    pub fn has_host(&self, host: &str) -> bool {
+        self.driver.with(|routes| routes.has_host(host))
+    }
+
     /// Whether all routes are known.
     pub fn is_known(&self) -> bool {
         self.driver.with(|routes| routes.is_known())

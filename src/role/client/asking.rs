@@ -41,6 +41,10 @@ impl Ask for Asking {
         self.0.asker.routing().seek(host, path)
     }
 
+    fn has_route(&self, host: &str) -> bool {
+        self.0.asker.routing().has_host(host)
+    }
+
     fn ask(&self, request: Request) -> impl Future<Output = Answered> + Send {
         self.0.asker.ask(request)
     }

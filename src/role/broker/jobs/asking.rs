@@ -42,7 +42,8 @@ impl Runner {
         let hop = job.next_hop().ok_or_else(|| internal("a job is running and has no next hop"))?;
         let way = match &hop.upstream {
             Some(upstream) if job.job_id.upstream.as_ref().is_none_or(|only| only == upstream) => {
-                Way { upstream: upstream.clone(), url: hop.url.clone(), host: host_of(&job.input) }
+                let host = host_of(&job.input);
+                Way { upstream: upstream.clone(), url: hop.url.clone(), stripped: None, host }
             }
             Some(upstream) => {
                 let detail = format!("the job may not go to the upstream '{upstream}'");
@@ -55,6 +56,10 @@ impl Runner {
 
     async fn ask(&self, job: &Job, hop: &Hop, way: Way) -> Result<Came, Fault> {
         let mut headers = job.input.headers();
+        // The headers of a single request say already who its caller is.
+        if hop.upstream.is_none() {
+            introduce(job, &way, &mut headers);
+        }
         if job.is_chain() {
             set(&mut headers, forward::ID, &job.job_id.uuid.to_string());
             set(&mut headers, forward::ERRORS_TO, job.errors_to.as_deref().unwrap_or_default());
@@ -87,6 +92,7 @@ impl Runner {
                 set(&mut headers, JOB_ERROR, &one_line(&error.message));
             }
         }
+        introduce(job, &way, &mut headers);
         set(&mut headers, IDEMPOTENCY_KEY, &jobs::key(job));
         self.send(job, way, Method::POST, headers, &content).await
     }
@@ -132,6 +138,14 @@ impl Runner {
             }
         };
         Ok(Came::Answer { outcome, retry_after })
+    }
+}
+
+/// Says whose request it is, as to any origin: without that, an origin would take it for one of its own network.
+fn introduce(job: &Job, way: &Way, headers: &mut Headers) {
+    headers.extend(job.introduction());
+    if let Some(stripped) = &way.stripped {
+        headers::add_prefix(headers, stripped.clone());
     }
 }
 

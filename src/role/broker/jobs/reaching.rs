@@ -1,11 +1,13 @@
-//! Where a URL leads: to a route that somebody registered, to an outside host that some agent may call, or to an
-//! upstream by its name. Nothing else can be reached.
+//! Where a URL leads: to a route that an agent registered, and for a job that may use names, to an outside host that an
+//! egress agent may call, or to an upstream by its name. Nothing else can be reached.
+
+use http::HeaderValue;
 
 use super::Runner;
 use crate::{
     front::{destination::CLIMBS, http::Sought},
     proto::routes,
-    wire::{Code, Fault, Job, Name, Side, Target, target::Host},
+    wire::{Code, Fault, Job, Name, Side, Target, job::Reach, target::Host},
 };
 
 /// A request's way.
@@ -14,6 +16,8 @@ pub(super) struct Way {
     pub upstream: Name,
     /// What its agent is asked for.
     pub url: String,
+    /// What the route strips from the front of the path.
+    pub stripped: Option<HeaderValue>,
     /// The `Host` that the origin gets.
     pub host: String,
 }
@@ -25,7 +29,7 @@ impl Runner {
         let shown = url.split('?').next().unwrap_or_default();
         let target =
             Target::parse(url).map_err(|why| no_way(Code::BadTarget, format!("'{shown}': {why}")))?;
-        let way = self.find(&target)?;
+        let way = self.find(&target, job.reach())?;
         let may = job.only.is_empty() || job.only.contains(&way.upstream);
         if may && job.job_id.upstream.as_ref().is_none_or(|only| *only == way.upstream) {
             return Ok(way);
@@ -34,36 +38,53 @@ impl Runner {
         Err(no_way(Code::NotAllowed, detail))
     }
 
-    fn find(&self, target: &Target) -> Result<Way, Fault> {
+    fn find(&self, target: &Target, reach: Reach) -> Result<Way, Fault> {
         let (host, wanted) = (target.authority(), target.path_and_query());
         let path = wanted.split('?').next().unwrap_or_default();
-        let sought = match self.asker.routing().seek(&host, path) {
+        let is_known = match self.asker.routing().seek(&host, path) {
             Sought::Found(found) => {
-                let (url, _) = routes::strip(wanted.to_owned(), found.strip);
-                return Ok(Way { upstream: found.upstream, url, host });
+                let (url, stripped) = routes::strip(wanted.to_owned(), found.strip);
+                return Ok(Way { upstream: found.upstream, url, stripped, host });
             }
             Sought::Climbs => return Err(no_way(Code::BadTarget, CLIMBS.to_owned())),
-            sought @ (Sought::Nowhere | Sought::NotYet) => sought,
+            Sought::Nowhere => true,
+            Sought::NotYet => false,
         };
+        let by_name = match reach {
+            Reach::Routes => None,
+            Reach::Names => self.find_by_name(target),
+        };
+        if let Some((upstream, url)) = by_name {
+            return Ok(Way { upstream, url, stripped: None, host });
+        }
+        if !is_known {
+            let detail = "the broker is starting and has not received all routes".to_owned();
+            return Err(no_way(Code::NotReady, detail));
+        }
+        Err(no_way(
+            Code::NoRoute,
+            match reach {
+                Reach::Routes => {
+                    format!(
+                        "no route leads to {host}{path}, and the job may go where routes lead, nowhere else"
+                    )
+                }
+                Reach::Names => {
+                    format!("{host} is no route, no upstream's name, and no egress agent here may call it")
+                }
+            },
+        ))
+    }
+
+    /// The upstream of a URL whose host is an outside one, or an upstream's name, and what its agent is asked for.
+    fn find_by_name(&self, target: &Target) -> Option<(Name, String)> {
         if let Some(upstream) = self.asker.egress_to(target) {
-            return Ok(Way { upstream, url: target.to_string(), host });
+            return Some((upstream, target.to_string()));
         }
         // A name is one label: a host with a dot is never an upstream.
-        if let Host::Name(name) = target.host()
-            && let Ok(upstream) = name.parse::<Name>()
-        {
-            return Ok(Way { upstream, url: wanted.to_owned(), host });
-        }
-        match sought {
-            Sought::NotYet => {
-                let detail = "the broker has just come and does not know all routes yet".to_owned();
-                Err(no_way(Code::NotReady, detail))
-            }
-            Sought::Found(_) | Sought::Climbs | Sought::Nowhere => {
-                let detail =
-                    format!("{host} is no route, no upstream's name, and no egress agent here may call it");
-                Err(no_way(Code::NoRoute, detail))
-            }
+        match target.host() {
+            Host::Name(name) => Some((name.parse().ok()?, target.path_and_query().to_owned())),
+            Host::Ip(_) => None,
         }
     }
 }
