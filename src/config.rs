@@ -17,6 +17,7 @@ mod process;
 pub mod requests;
 mod sessions;
 mod socket;
+mod store;
 mod tools;
 mod upstream;
 mod values;
@@ -30,9 +31,10 @@ pub use file::{from_flags, parse, reread};
 pub use jobs_tools::{
     DlqCommand, DlqLs, DlqShow, DlqSome, DlqTool, JobsCancel, JobsCommand, JobsLs, JobsShow, JobsTool,
 };
-pub use process::{Nats, Process, Secret};
+pub use process::{Nats, Operator, Process, Secret};
 pub use sessions::{Origins, Sessions, SessionsAt};
 pub use socket::{Owner, Socket};
+pub use store::StoreAccess;
 pub use tools::{Cache, CacheCommand, Decode, Demo, Health, Inquiry, Purge, Up};
 pub use upstream::{Egress, Member, Origin, Upstream};
 pub use values::{Admin, HostHeader, Listen, LogFormat, OriginPath, OriginUrl, Switch, bytes};

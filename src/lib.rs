@@ -34,14 +34,17 @@
 //!
 //! With `--sessions`, requests under that path are none of an upstream's: [`front::rendezvous`] answers them, with what
 //! another caller sends there. [`proto::rendezvous`] decides who meets whom; the sessions themselves are records in NATS
-//! (`bus::Kv`), and what is sent streams from client agent to client agent.
+//! that brokers read and write, and what is sent streams from client agent to client agent.
+//!
+//! What outlives a process, jobs and sessions, is in JetStream, which brokers alone use ([`bus::store`]): client agents and
+//! the commands of operators ask them by [`store`], and `role::broker::storing` answers.
 //!
 //! Whatever goes wrong is a [`wire::Fault`], and [`front::problem`] is the one place that turns a fault into
 //! a response.
 //!
 //! # Layout
 //!
-//! Imports run one way: `bin` → [`role`] → {[`front`], [`origin`]} → [`stream`] → {[`bus`], [`proto`],
+//! Imports run one way: `bin` → [`role`] → {[`front`], [`origin`]} → [`store`] → [`stream`] → {[`bus`], [`proto`],
 //! [`cache`]} → [`wire`]; [`framing`] is what [`front`] and [`origin`] have in common of HTTP/1;
 //! [`config`] and [`telemetry`] are leaves that roles and fronts share. A test checks it.
 
@@ -53,6 +56,7 @@ pub mod front;
 pub mod origin;
 pub mod proto;
 pub mod role;
+pub mod store;
 pub mod stream;
 pub mod telemetry;
 pub mod wire;

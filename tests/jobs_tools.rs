@@ -11,7 +11,7 @@ use relay::{
     proto::jobs,
     wire::{
         Code, Error, Fault, Job, JobId, JobState, Side, Subjects, codec,
-        job::{Content, Hop, Logged, Outcome},
+        job::{Content, Hop, Logged, Outcome, Reach},
     },
 };
 use serde_json::Value;
@@ -199,12 +199,14 @@ async fn what_is_missing_is_said_at_once_with_what_to_do() {
         &["dlq", "replay", &id],
         &["dlq", "purge", "--all"],
     ];
-    let config = "authorization { users = [ { user: u, password: p, permissions: { publish: { deny: \"$JS.>\" } } } ] }";
+    let config = "authorization { users = [ { user: u, password: p, permissions: { publish: { deny: [\"relay.jobs.>\", \"relay.chains.>\"] } } } ] }";
     let denied = Nats::with(&format!("jetstream {{ store_dir: \"$DIR/js\" }}\n{config}")).await;
+    let plain = Nats::start().await;
+    let _broker = plain.broker(&[]).await;
     for (nats, user, told) in [
-        (&Nats::start().await, &[][..], "start it with -js"),
-        (&Nats::with_jetstream().await, &[][..], "start `relay broker`"),
-        (&denied, &["--user", "u", "--password", "p"][..], "NATS permissions refuse $JS."),
+        (&plain, &[][..], "start it with -js"),
+        (&Nats::with_jetstream().await, &[][..], "no broker is there to ask"),
+        (&denied, &["--user", "u", "--password", "p"][..], "NATS permissions refuse relay."),
     ] {
         for command in commands {
             let server = nats.url();
@@ -231,7 +233,7 @@ async fn nothing_kept_is_no_mistake() {
     }
     // Another relay in the same account has its own.
     let other = site.relay(&["jobs", "ls", "--prefix", "other"]).await;
-    assert!(!other.status.success() && other.err.contains("start `relay broker`"), "{other:?}");
+    assert!(!other.status.success() && other.err.contains("no broker is there to ask"), "{other:?}");
 }
 
 /// JetStream, a broker that has set it up, and a connection of the test's own.
@@ -344,6 +346,7 @@ fn finished() -> Job {
 /// A chain whose only hop, at the upstream `echo`, failed; it was told.
 fn failed(errors_to: &str) -> Job {
     let job = Job {
+        reach: Some(Reach::Names),
         hops: vec![hop("POST", "http://echo/first?a=b")],
         errors_to: Some(errors_to.into()),
         outcome: Some(Outcome { status: 500, content: content("no way", &[]) }),

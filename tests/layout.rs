@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// `bin` → `role` → {`front`, `origin`} → `stream` → {`bus`, `proto`, `cache`} → `wire`; `framing` is what `front` and
+/// `bin` → `role` → {`front`, `origin`} → `store` → `stream` → {`bus`, `proto`, `cache`} → `wire`; `framing` is what `front` and
 /// `origin` have in common of HTTP/1; `config` and `telemetry` are leaves that roles and fronts share. `config` names `bus` for one thing: it turns what the flags say into
 /// `bus::Credentials`, so that the bus need not know of flags.
-const MAY_IMPORT: [(&str, &[&str]); 11] = [
+const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("wire", &[]),
     ("framing", &[]),
     ("proto", &["wire"]),
@@ -17,10 +17,11 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("bus", &["wire"]),
     ("origin", &["wire", "framing", "config"]),
     ("stream", &["wire", "proto", "bus"]),
-    ("front", &["wire", "framing", "proto", "cache", "bus", "stream", "telemetry", "config"]),
+    ("store", &["wire", "proto", "bus", "stream"]),
+    ("front", &["wire", "framing", "proto", "cache", "bus", "stream", "store", "telemetry", "config"]),
     ("config", &["wire", "cache", "bus"]),
     ("telemetry", &["wire", "config"]),
-    ("role", &["wire", "proto", "cache", "bus", "origin", "stream", "front", "config", "telemetry"]),
+    ("role", &["wire", "proto", "cache", "bus", "origin", "stream", "store", "front", "config", "telemetry"]),
 ];
 
 #[test]

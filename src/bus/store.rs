@@ -124,6 +124,11 @@ impl Store {
         self.refused.note(subject);
     }
 
+    /// The largest record that NATS takes, in bytes.
+    pub fn max_payload(&self) -> usize {
+        self.bus.max_payload()
+    }
+
     /// Creates what is to be there, or changes what is there to be so.
     ///
     /// # Errors
@@ -222,31 +227,49 @@ impl Store {
         self.unless_denied(&asked, removed).await?.map(drop).map_err(other)
     }
 
-    /// Every record of a stream on these subjects, oldest first, no more than `limit` of them.
+    /// Records of a stream on these subjects, oldest first, from after revision `after` on: no more than `limit`, and
+    /// no more once they have `bytes` bytes together. With them the revision to go on after, or 0 when there are no more.
     ///
     /// # Errors
     /// What is in the way.
-    pub async fn all(
+    pub async fn page(
         &self,
         stream: &str,
         subjects: Vec<String>,
+        after: u64,
         limit: usize,
-    ) -> Result<Vec<Record>, Trouble> {
+        bytes: usize,
+    ) -> Result<(Vec<Record>, u64), Trouble> {
         let handle = self.context.get_stream(stream).await.map_err(|_| self.absent())?;
-        let config = pull::OrderedConfig { filter_subjects: subjects, ..pull::OrderedConfig::default() };
-        let mut consumer = handle.create_consumer(config).await.map_err(other)?;
+        let start_sequence = after.saturating_add(1);
+        let config = pull::OrderedConfig {
+            filter_subjects: subjects,
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence },
+            ..pull::OrderedConfig::default()
+        };
+        let asked = format!("$JS.API.CONSUMER.CREATE.{stream}");
+        let consumer = self.unless_denied(&asked, handle.create_consumer(config)).await?;
+        let mut consumer = consumer.map_err(other)?;
         let pending = consumer.info().await.map_err(other)?.num_pending;
         let mut messages = consumer.messages().await.map_err(other)?;
-        let mut records = Vec::new();
-        for _ in 0..pending.min(limit as u64) {
+        let (mut records, mut size, mut last) = (Vec::new(), 0, after);
+        for _ in 0..pending {
+            if records.len() >= limit || size >= bytes {
+                return Ok((records, last));
+            }
             match timeout(PATIENCE, messages.next()).await {
-                Ok(Some(Ok(message))) => records.extend(record_of(&message)),
+                Ok(Some(Ok(message))) => {
+                    let Some(record) = record_of(&message) else { continue };
+                    size += record.bytes.len();
+                    last = record.revision;
+                    records.push(record);
+                }
                 Ok(Some(Err(error))) => return Err(other(error)),
                 Ok(None) => break,
                 Err(_) => return Err(Trouble::Late),
             }
         }
-        Ok(records)
+        Ok((records, 0))
     }
 
     /// The list of a stream's records that processes called `name` share.

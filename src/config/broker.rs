@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::Args;
 
-use super::{Process, Switch, values::parse_positive};
+use super::{Process, StoreAccess, Switch, values::parse_positive};
 use crate::wire::Name;
 
 /// The broker.
@@ -17,6 +17,9 @@ pub struct Broker {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub jobs: Jobs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub store: StoreAccess,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub process: Process,

@@ -2,7 +2,7 @@
 
 use clap::{ArgGroup, Args, Subcommand, builder::PossibleValuesParser};
 
-use super::Nats;
+use super::Operator;
 use crate::wire::job::{JobId, JobState};
 
 /// Forward chains, and requests that are answered later.
@@ -38,7 +38,7 @@ pub struct JobsLs {
     pub state: Option<String>,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub nats: Nats,
+    pub operator: Operator,
 }
 
 /// Which job is shown.
@@ -52,7 +52,7 @@ pub struct JobsShow {
     pub json: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub nats: Nats,
+    pub operator: Operator,
 }
 
 /// Which jobs are cancelled.
@@ -63,7 +63,7 @@ pub struct JobsCancel {
     pub ids: Vec<JobId>,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub nats: Nats,
+    pub operator: Operator,
 }
 
 /// Jobs that finally failed.
@@ -99,7 +99,7 @@ pub struct DlqLs {
     pub json: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub nats: Nats,
+    pub operator: Operator,
 }
 
 /// Which dead letter is shown.
@@ -116,7 +116,7 @@ pub struct DlqShow {
     pub body: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub nats: Nats,
+    pub operator: Operator,
 }
 
 /// Which dead letters are meant.
@@ -131,5 +131,5 @@ pub struct DlqSome {
     pub all: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub nats: Nats,
+    pub operator: Operator,
 }

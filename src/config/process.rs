@@ -107,6 +107,17 @@ pub struct Nats {
     pub prefix: Name,
 }
 
+/// Who asks brokers on behalf of an operator.
+#[derive(Debug, Clone, Args)]
+pub struct Operator {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub nats: Nats,
+    /// First token of the subjects on which answers come; NATS permissions name it
+    #[arg(long, value_name = "NAME", env = "RELAY_REALM", default_value = "operator")]
+    pub realm: Name,
+}
+
 /// A text that never shows in logs or error messages.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);

@@ -1,6 +1,6 @@
 //! Jobs at the listener: requests that are to be answered later, forward chains, and where their progress is read.
 //!
-//! A job is accepted when JetStream has it; brokers do the rest. `later` takes requests, `chain` starts chains, `page`
+//! A job is accepted when a broker has stored it; brokers do the rest. `later` takes requests, `chain` starts chains, `page`
 //! shows what became of either.
 
 use std::{sync::Arc, time::Duration};
@@ -19,15 +19,15 @@ use super::{
     served::Told,
 };
 use crate::{
-    bus::{
-        Bus, Subscription,
-        store::{Store, Trouble},
-    },
+    bus::Subscription,
     proto::forward::{self, Forward},
+    store::{StoreClient, StoreError},
     wire::{
-        Code, Fault, Headers, Job, JobId, Name, ProcessId, RequestId, Side, Subjects, codec,
+        Code, Ended, Fault, Headers, Job, JobId, Name, ProcessId, RequestId, Side, StoreScope, StoreVerb,
+        codec,
         headers::{self, Credentials, set},
         job::{Content, Outcome as Came, Reach, Room},
+        store::Part,
     },
 };
 
@@ -40,12 +40,8 @@ mod reach;
 
 /// Where jobs are taken.
 pub struct Desk {
-    /// The way to what keeps them.
-    pub store: Store,
-    /// The connection that news of them come over.
-    pub bus: Bus,
-    /// Where they are kept.
-    pub subjects: Subjects,
+    /// The way to the brokers, which store them.
+    pub store: Arc<StoreClient>,
     /// The client agent.
     pub process: ProcessId,
     /// What jobs are held to.
@@ -110,8 +106,9 @@ impl<A: Ask> Front<A> {
         request: &RequestId,
     ) -> Result<Response<Held>, Fault> {
         if let Some((news, until)) = news
-            && let Some(job) = over_by(news, until, id).await
+            && ended_by(news, until, id).await
         {
+            let (job, _) = desk.read(id).await?;
             return self.answer_of(desk, &job, request).await;
         }
         let page = format!("{PAGES}{id}");
@@ -128,7 +125,7 @@ impl<A: Ask> Front<A> {
     /// What a job that is over came to.
     async fn answer_of(&self, desk: &Desk, job: &Job, request: &RequestId) -> Result<Response<Held>, Fault> {
         let mut response = match (&job.outcome, job.fault()) {
-            (Some(came), _) => self.stored_answer(desk, came).await?,
+            (Some(came), _) => self.stored_answer(desk, &job.job_id, came).await?,
             (None, Some(fault)) => problem::response(&fault, Some(request), &http::Method::GET),
             (None, None) => Response::new(Held::empty()),
         };
@@ -136,10 +133,10 @@ impl<A: Ask> Front<A> {
         Ok(response)
     }
 
-    async fn stored_answer(&self, desk: &Desk, came: &Came) -> Result<Response<Held>, Fault> {
+    async fn stored_answer(&self, desk: &Desk, id: &JobId, came: &Came) -> Result<Response<Held>, Fault> {
         let size = usize::try_from(came.content.size).unwrap_or(usize::MAX);
         let share = if size == 0 { None } else { Some(self.budget.take(size)?) };
-        let body = desk.body_of(&came.content).await?;
+        let body = desk.body_of(id, &came.content, size).await?;
         let headers = headers::for_caller(came.content.headers(), http::Version::HTTP_11);
         let mut response = Response::new(Held::new(body, HeaderMap::new(), share));
         response.status = came.status();
@@ -175,7 +172,7 @@ impl Desk {
         urls: impl IntoIterator<Item = &'a str>,
         introduction: &Headers,
     ) -> Result<(), Fault> {
-        let most = Room::in_message(self.bus.max_payload()).rest;
+        let most = Room::in_message(self.store.max_payload()).rest;
         let urls: usize = urls.into_iter().map(|url| url.len() + PER_URL).sum();
         if urls + Content::size_of(introduction) <= most {
             return Ok(());
@@ -186,49 +183,64 @@ impl Desk {
         Err(Fault::new(Code::HeadersTooLarge, Side::Client, detail))
     }
 
-    /// News of a job until `wait` is over, when somebody waits.
+    /// News of the end of a job until `wait` is over, when the caller waits.
     async fn news_of(&self, id: &JobId, wait: Option<Duration>) -> Option<(Subscription, Instant)> {
         let until = Instant::now() + wait?.min(LONGEST_WAIT);
         // Without them the answer is a 202, which it may be anyway.
-        let news = self.bus.subscribe(self.subjects.job(id)).await.ok()?;
+        let news = self.store.ends_of(id).await.ok()?;
         Some((news, until))
     }
 
-    /// Headers and a body as a job has them.
-    async fn content(&self, id: &JobId, headers: &Headers, body: &Bytes) -> Result<Content, Fault> {
-        let room = Room::in_message(self.bus.max_payload());
+    /// Headers and a body as a job has them. A body that does not fit in a record is left out, and returned: it goes to
+    /// the broker apart.
+    fn content(&self, headers: &Headers, body: &Bytes) -> Result<(Content, Option<Bytes>), Fault> {
+        let room = Room::in_message(self.store.max_payload());
         if Content::size_of(headers) > room.headers {
             let most = room.headers;
             let detail = format!("a job's headers are over {most} bytes, an eighth of NATS's max_payload");
             return Err(Fault::new(Code::HeadersTooLarge, Side::Client, detail));
         }
         if body.len() <= room.body {
-            return Ok(Content::whole(headers, body));
+            return Ok((Content::whole(headers, body), None));
         }
-        let name = format!("{id}.{}", uuid::Uuid::new_v4().simple());
-        let stored = self.store.put_object(&self.subjects.bodies_bucket(), &name, body).await;
-        stored.map_err(unavailable)?;
-        Ok(Content::apart(headers, Some(name), body.len() as u64))
+        Ok((Content::apart(headers, None, body.len() as u64), Some(body.clone())))
     }
 
-    async fn body_of(&self, content: &Content) -> Result<Bytes, Fault> {
-        let Some(name) = &content.object else { return Ok(Bytes::copy_from_slice(&content.body)) };
-        let most = usize::try_from(content.size).unwrap_or(usize::MAX);
-        let body =
-            self.store.get_object(&self.subjects.bodies_bucket(), name, most).await.map_err(unavailable)?;
-        body.ok_or_else(|| Fault::new(Code::NoJob, Side::Client, "the job's response is no longer kept"))
+    /// What is known of a job, and how long ago that was stored.
+    async fn read(&self, id: &JobId) -> Result<(Job, Duration), Fault> {
+        let reply = self.store.ask(StoreScope::of(id), StoreVerb::Read, |request| {
+            request.job_id = Some(id.clone());
+        });
+        let reply = reply.await.map_err(unread)?;
+        let job = reply.job.filter(|job| job.job_id == *id).ok_or_else(|| no_job(&id.to_string()))?;
+        Ok((*job, Duration::from_millis(reply.stored)))
+    }
+
+    /// The body of what a job was answered.
+    async fn body_of(&self, id: &JobId, content: &Content, size: usize) -> Result<Bytes, Fault> {
+        if content.object.is_none() {
+            return Ok(Bytes::copy_from_slice(&content.body));
+        }
+        let asked = self.store.ask_for_body(StoreScope::of(id), |request| {
+            request.job_id = Some(id.clone());
+            request.part = Some(Part::Outcome);
+        });
+        let gone = || Fault::new(Code::NoJob, Side::Client, "the job's response is no longer kept");
+        let reader = asked.await.map_err(unread)?.ok_or_else(gone)?;
+        let longer =
+            || Fault::new(Code::StreamCut, Side::Client, "the job's response is longer than its record says");
+        reader.whole(Bytes::new(), size, longer).await
     }
 }
 
-/// A job once it is over, if that is by `until`.
-async fn over_by(mut news: Subscription, until: Instant, id: &JobId) -> Option<Job> {
+/// Whether a job is over by `until`, as its brokers tell.
+async fn ended_by(mut news: Subscription, until: Instant, id: &JobId) -> bool {
     while let Ok(Some(message)) = timeout_at(until, news.next()).await {
-        let job = codec::decode::<Job>(&message.payload).ok();
-        if let Some(job) = job.filter(|job| job.job_id == *id && job.state.is_over()) {
-            return Some(job);
+        if codec::decode::<Ended>(&message.payload).is_ok_and(|ended| ended.job_id == *id) {
+            return true;
         }
     }
-    None
+    false
 }
 
 /// What a caller prefers (RFC 7240).
@@ -268,10 +280,21 @@ impl Preferences {
     }
 }
 
-/// The fault of a job that can't be stored or read now.
-fn unavailable(trouble: Trouble) -> Fault {
-    Fault::new(Code::JobsUnavailable, Side::Client, trouble.to_string())
+/// The fault of a job that can't be read now: a question that is not answered has changed nothing.
+fn unread(error: StoreError) -> Fault {
+    match error {
+        StoreError::Late => Fault::new(Code::JobsUnavailable, Side::Client, error.to_string()),
+        error => error.into(),
+    }
 }
+
+fn no_job(id: &str) -> Fault {
+    let id = crate::wire::show::beginning(id, SHOWN);
+    Fault::new(Code::NoJob, Side::Client, format!("there is no job '{id}', or no longer"))
+}
+
+/// Bytes of an id that a message repeats.
+const SHOWN: usize = 100;
 
 /// Where jobs are shown: this and the job's id.
 const PAGES: &str = "/.relay/jobs/";

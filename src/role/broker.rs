@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     bus::{Event, Message, Subscription},
-    config::{Broker as Settings, Switch},
+    config::{self, Broker as Settings, Switch},
     proto::{
         exchange,
         supervision::{self, Command, Input, Supervision},
@@ -24,16 +24,40 @@ use crate::{
 };
 
 mod jobs;
+mod link;
+mod storing;
 
 use jobs::Runner;
+use link::StoreLink;
+use storing::Storing;
 
 /// One broker.
 pub struct Broker {
     core: Arc<Core>,
-    /// Its work on jobs, for which it asks as a client agent does.
-    jobs: Option<(Arc<Asker>, Arc<Runner>)>,
+    /// What it stores, and its work on jobs.
+    jobs: Option<Jobs>,
     limit: usize,
     driver: Driver<Supervision>,
+}
+
+/// What a broker stores, and its work on jobs, for which it asks as a client agent does.
+struct Jobs {
+    asker: Arc<Asker>,
+    runner: Arc<Runner>,
+    storing: Arc<Storing>,
+    link: Arc<StoreLink>,
+}
+
+impl Jobs {
+    async fn new(core: &Arc<Core>, settings: &Settings) -> anyhow::Result<Jobs> {
+        let link = StoreLink::connect(core, settings).await?;
+        let asker = Asker::new(core, asking(settings));
+        let runner = Runner::new(core, &asker, &link.store, &settings.jobs);
+        let memory = config::bytes(settings.jobs.max_memory) / 4;
+        let storing = Storing::new(core, &link, memory, runner.tried());
+        link.tell_of_refusals(&storing);
+        Ok(Jobs { asker, runner, storing, link })
+    }
 }
 
 /// Runs a broker until it is told to stop.
@@ -96,11 +120,10 @@ impl Broker {
         };
         let numbers = Numbers::new(std::hash::RandomState::new());
         let driver = Driver::new(Supervision::new(rules, core.id.clone(), numbers));
-        let jobs = (settings.jobs.run == Switch::On).then(|| {
-            let asker = Asker::new(&core, asking(settings));
-            let runner = Runner::new(&core, &asker, &settings.jobs);
-            (asker, runner)
-        });
+        let jobs = match settings.jobs.run {
+            Switch::On => Some(Jobs::new(&core, settings).await?),
+            Switch::Off => None,
+        };
         Ok((Arc::new(Broker { core, jobs, limit: settings.waits.max_holds, driver }), events))
     }
 
@@ -120,13 +143,14 @@ impl Broker {
         }
         let holds = self.core.bus.join(self.core.subjects.every_hold()).await?;
         tokio::spawn(Arc::clone(self).read_holds(holds));
-        if let Some((asker, _)) = &self.jobs {
-            asker.follow_agents().await?;
+        if let Some(jobs) = &self.jobs {
+            jobs.asker.follow_agents().await?;
+            jobs.storing.start().await?;
         }
         core::start(self, &settings.process, events).await?;
-        if let Some((asker, runner)) = &self.jobs {
-            asker.run();
-            tokio::spawn(Arc::clone(runner).run());
+        if let Some(jobs) = &self.jobs {
+            jobs.asker.run();
+            tokio::spawn(Arc::clone(&jobs.runner).run());
         }
         let timers = Arc::clone(self);
         tokio::spawn(async move { timers.run_timers().await });
@@ -135,12 +159,12 @@ impl Broker {
 
     /// Whether it knows if it can have jobs, or has nothing to do with them.
     pub fn knows_of_jobs(&self) -> bool {
-        self.jobs.as_ref().is_none_or(|(_, runner)| runner.has_tried())
+        self.jobs.as_ref().is_none_or(|jobs| *jobs.runner.tried().borrow())
     }
 
-    /// Waits for the jobs that it works on to have their next revision stored.
+    /// Waits for the jobs that it works on to have their next revision stored, and for what it was asked to be answered.
     async fn finish(&self) {
-        while self.jobs.as_ref().is_some_and(|(_, runner)| runner.running() > 0) {
+        while self.jobs.as_ref().is_some_and(|jobs| jobs.runner.running() > 0 || !jobs.storing.is_done()) {
             tokio::time::sleep(DRAIN_CHECK).await;
         }
     }
@@ -239,8 +263,13 @@ impl Role for Broker {
     }
 
     fn on_message(&self, address: Address<'_>, message: &Message) {
-        if let Some((asker, _)) = &self.jobs {
-            asker.on_message(&address, message);
+        if let Some(jobs) = &self.jobs {
+            if let Address::Request { kind: Kind::Body, number, .. } = address
+                && jobs.storing.on_frame(number, message)
+            {
+                return;
+            }
+            jobs.asker.on_message(&address, message);
         }
         match address {
             Address::Request { kind: Kind::Lease, number, upstream } => {
@@ -278,8 +307,8 @@ impl Role for Broker {
 
     fn on_link(&self, up: bool) {
         self.feed(Input::Link { up });
-        if let Some((asker, _)) = &self.jobs {
-            asker.on_link(up);
+        if let Some(jobs) = &self.jobs {
+            jobs.asker.on_link(up);
         }
         if up {
             self.core.publish(self.core.subjects.who(), Bytes::new());
@@ -287,9 +316,9 @@ impl Role for Broker {
     }
 
     fn on_publish_denied(&self, subject: &str) {
-        if let Some((asker, runner)) = &self.jobs {
-            asker.on_publish_denied(subject);
-            runner.on_publish_denied(subject);
+        if let Some(jobs) = &self.jobs {
+            jobs.asker.on_publish_denied(subject);
+            jobs.link.on_publish_denied(subject);
         }
     }
 
@@ -297,7 +326,7 @@ impl Role for Broker {
         let (held, agents) = self.driver.with(|supervision| (supervision.held(), supervision.agents()));
         self.core.metrics.held.set(held as i64);
         self.core.metrics.agents.set(agents as i64);
-        let running = self.jobs.as_ref().map_or(0, |(_, runner)| runner.running());
+        let running = self.jobs.as_ref().map_or(0, |jobs| jobs.runner.running());
         self.core.metrics.jobs_running.set(running as i64);
     }
 }

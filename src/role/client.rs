@@ -36,6 +36,7 @@ use crate::{
         tls::{self, Tls},
     },
     proto::exchange,
+    store::StoreClient,
     stream,
     wire::{Kind, Name, headers::Credentials, job::Reach, subjects::Address},
 };
@@ -56,6 +57,8 @@ pub struct Client {
     access_log: bool,
     connections: AtomicUsize,
     cache: Option<Arc<Shared>>,
+    /// The way to what brokers store, for jobs and sessions.
+    store: Option<Arc<StoreClient>>,
     desk: Option<Arc<Desk>>,
     sessions: Option<Arc<Sessions>>,
 }
@@ -121,14 +124,19 @@ impl Client {
                 egress: Vec::new(),
             },
         );
-        let sessions = Sessions::new(&settings.sessions, &core, &asker);
+        let stores = settings.jobs == Switch::On || settings.sessions.sessions.is_some();
+        let store =
+            stores.then(|| StoreClient::new(core.bus.clone(), core.subjects.clone(), core.id.clone()));
+        let sessions =
+            store.as_ref().and_then(|store| Sessions::new(&settings.sessions, &core, &asker, store));
         let client = Arc::new(Client {
             sessions,
             asker,
             callers_name_upstreams: settings.allow_upstream_header == Switch::On,
             limit: settings.max_in_flight,
             cache: cache(settings),
-            desk: desk(settings, &core),
+            desk: store.as_ref().and_then(|store| desk(settings, &core, store)),
+            store,
             access_log: settings.access_log == Switch::On,
             connections: AtomicUsize::new(0),
             core,
@@ -211,7 +219,7 @@ fn cache(settings: &Settings) -> Option<Arc<Shared>> {
 }
 
 /// Where jobs are taken, when the settings ask for it.
-fn desk(settings: &Settings, core: &Core) -> Option<Arc<Desk>> {
+fn desk(settings: &Settings, core: &Core, store: &Arc<StoreClient>) -> Option<Arc<Desk>> {
     let any = settings.forward_to.iter().any(|name| name.as_str() == ANY);
     // Without a word of it, a job goes where its caller could go himself: where routes lead, or to the one upstream.
     let (forward_to, reach) = match (settings.forward_to.as_slice(), &settings.upstream) {
@@ -221,9 +229,7 @@ fn desk(settings: &Settings, core: &Core) -> Option<Arc<Desk>> {
         (named, _) => (named.to_vec(), Reach::Names),
     };
     let desk = Desk {
-        store: core.bus.store(),
-        bus: core.bus.clone(),
-        subjects: core.subjects.clone(),
+        store: Arc::clone(store),
         process: core.id.clone(),
         settings: jobs::Settings {
             max_body: config::bytes(settings.max_job_body),
@@ -280,6 +286,8 @@ impl Role for Client {
             (Address::Request { kind: Kind::Meet, number, .. }, Some(sessions)) => {
                 sessions.on_message(*number, message);
             }
+            (Address::Request { kind: kind @ (Kind::Stored | Kind::Body), number, .. }, _)
+                if self.store.as_ref().is_some_and(|store| store.on_message(*kind, *number, message)) => {}
             _ => self.asker.on_message(&address, message),
         }
     }
@@ -301,11 +309,8 @@ impl Role for Client {
 
     fn on_publish_denied(&self, subject: &str) {
         self.asker.on_publish_denied(subject);
-        if let Some(desk) = &self.desk {
-            desk.store.deny(subject);
-        }
-        if let Some(sessions) = &self.sessions {
-            sessions.on_publish_denied(subject);
+        if let Some(store) = &self.store {
+            store.on_publish_denied(subject);
         }
     }
 

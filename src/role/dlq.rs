@@ -1,21 +1,19 @@
 //! `relay dlq`: the jobs that finally failed, or whose end could not be told: shows them, lets them go on from where
 //! they failed, forgets them.
 
-use std::{collections::BTreeSet, io::Write};
+use std::io::Write;
 
 use super::jobs::{
-    TRIES,
-    desk::{Desk, Refusal, each, in_the_way},
+    desk::{Desk, each, in_the_way},
     print_list, print_one,
     view::{self, Bodies, Row, Whole},
 };
 use crate::{
-    bus::store::Trouble,
     config::{DlqCommand, DlqShow, DlqSome},
-    proto::jobs,
     wire::{
-        Job, codec,
+        StoreVerb,
         job::{Content, JobId},
+        store::Part,
     },
 };
 
@@ -26,7 +24,7 @@ use crate::{
 pub async fn run(command: DlqCommand) -> anyhow::Result<()> {
     match command {
         DlqCommand::Ls(settings) => {
-            let desk = Desk::open(&settings.nats, NAME).await?;
+            let desk = Desk::open(&settings.operator, NAME).await?;
             let letters = desk.letters().await.map_err(in_the_way)?;
             let rows: Vec<Row> = letters.iter().map(Row::of).collect();
             print_list(&rows, settings.json, NONE)
@@ -34,17 +32,17 @@ pub async fn run(command: DlqCommand) -> anyhow::Result<()> {
         DlqCommand::Show(settings) => show(settings).await,
         DlqCommand::Replay(settings) => {
             let (desk, ids) = which(settings).await?;
-            each(&ids, async |id| replay(&desk, id).await).await
+            each(&desk, &ids, StoreVerb::Replay, "runs again").await
         }
         DlqCommand::Purge(settings) => {
             let (desk, ids) = which(settings).await?;
-            each(&ids, async |id| purge(&desk, id).await).await
+            each(&desk, &ids, StoreVerb::Purge, "purged").await
         }
     }
 }
 
 async fn show(settings: DlqShow) -> anyhow::Result<()> {
-    let desk = Desk::open(&settings.nats, NAME).await?;
+    let desk = Desk::open(&settings.operator, NAME).await?;
     let kept = desk.letter(&settings.id).await.map_err(in_the_way)?;
     let kept = kept.ok_or_else(|| anyhow::anyhow!(no_letter(&settings.id)))?;
     let whole = Whole::of(&kept);
@@ -52,8 +50,11 @@ async fn show(settings: DlqShow) -> anyhow::Result<()> {
         return print_one(&whole, settings.json);
     }
     let response = view::response(&kept.job);
-    let bodies =
-        Bodies { input: body(&desk, Some(&kept.job.input)).await?, response: body(&desk, response).await? };
+    let id = &settings.id;
+    let bodies = Bodies {
+        input: body(&desk, id, Part::LetterInput, Some(&kept.job.input)).await?,
+        response: body(&desk, id, Part::LetterOutcome, response).await?,
+    };
     if settings.json {
         return print_one(&whole.with(&bodies), true);
     }
@@ -62,9 +63,14 @@ async fn show(settings: DlqShow) -> anyhow::Result<()> {
     print_body("response", response, bodies.response.as_deref())
 }
 
-async fn body(desk: &Desk, content: Option<&Content>) -> anyhow::Result<Option<bytes::Bytes>> {
+async fn body(
+    desk: &Desk,
+    id: &JobId,
+    part: Part,
+    content: Option<&Content>,
+) -> anyhow::Result<Option<bytes::Bytes>> {
     match content {
-        Some(content) => desk.body(content).await.map_err(in_the_way),
+        Some(content) => desk.body(id, part, content).await.map_err(in_the_way),
         None => Ok(None),
     }
 }
@@ -85,8 +91,8 @@ fn print_body(name: &str, content: Option<&Content>, body: Option<&[u8]>) -> any
 }
 
 async fn which(settings: DlqSome) -> anyhow::Result<(Desk, Vec<JobId>)> {
-    let DlqSome { ids, all, nats } = settings;
-    let desk = Desk::open(&nats, NAME).await?;
+    let DlqSome { ids, all, operator } = settings;
+    let desk = Desk::open(&operator, NAME).await?;
     if !all {
         return Ok((desk, ids));
     }
@@ -94,62 +100,7 @@ async fn which(settings: DlqSome) -> anyhow::Result<(Desk, Vec<JobId>)> {
     if letters.is_empty() {
         println!("{NONE}");
     }
-    Ok((desk, letters.into_iter().map(|kept| kept.job.job_id).collect()))
-}
-
-async fn replay(desk: &Desk, id: &JobId) -> Result<&'static str, Refusal> {
-    let letter = desk.letter(id).await?.ok_or_else(|| Refusal::Job(no_letter(id)))?.job;
-    let subject = desk.subjects.job(id);
-    for _ in 0..TRIES {
-        let record = desk.job(id).await?;
-        let revision = record.as_ref().map_or(0, |record| record.revision);
-        let failed = what_failed(&letter, record.map(|record| record.job)).map_err(Refusal::Job)?;
-        let next = jobs::replayed(failed.clone());
-        match desk.ask(desk.store.replace(&subject, revision, codec::encode(&next))).await {
-            Ok(_) => {
-                desk.ask(desk.store.remove(&desk.subjects.dead_stream(), &desk.subjects.dead(id))).await?;
-                desk.forget(no_longer_needed(&failed, Some(&next))).await;
-                return Ok("runs again");
-            }
-            Err(Trouble::Changed) => {}
-            Err(trouble) => return Err(trouble.into()),
-        }
-    }
-    Err(Refusal::Job(format!("the job {id} changes too quickly to be replayed: try again")))
-}
-
-/// What is to be replayed: the record where it is still kept, for it is the younger one.
-///
-/// # Errors
-/// Why it is not to be replayed.
-fn what_failed(letter: &Job, record: Option<Job>) -> Result<Job, String> {
-    match record {
-        None => Ok(letter.clone()),
-        Some(record) if jobs::is_dead(&record) => Ok(record),
-        Some(Job { job_id: id, state, .. }) if state.is_over() => Err(format!(
-            "the job {id} is {} meanwhile: there is nothing to replay, `relay dlq purge {id}` forgets the letter",
-            state.as_str()
-        )),
-        Some(Job { job_id: id, state, .. }) => {
-            Err(format!("the job {id} runs again already: it is {}", state.as_str()))
-        }
-    }
-}
-
-async fn purge(desk: &Desk, id: &JobId) -> Result<&'static str, Refusal> {
-    let letter = desk.letter(id).await?.ok_or_else(|| Refusal::Job(no_letter(id)))?.job;
-    let record = desk.job(id).await?.map(|record| record.job);
-    desk.ask(desk.store.remove(&desk.subjects.dead_stream(), &desk.subjects.dead(id))).await?;
-    // A job that runs again, or did, needs its bodies; the record of one that failed only says what became of it.
-    let needed = record.as_ref().filter(|record| !jobs::is_dead(record));
-    desk.forget(no_longer_needed(&letter, needed)).await;
-    Ok("purged")
-}
-
-/// The objects of `before` that `now` has no use for.
-fn no_longer_needed<'a>(before: &'a Job, now: Option<&'a Job>) -> impl Iterator<Item = &'a str> {
-    let kept: BTreeSet<&str> = now.iter().flat_map(|now| now.objects()).collect();
-    before.objects().filter(move |object| !kept.contains(object))
+    Ok((desk, letters.into_iter().map(|letter| letter.job_id).collect()))
 }
 
 fn no_letter(id: &JobId) -> String {

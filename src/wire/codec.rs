@@ -12,6 +12,7 @@ use super::{
     job::{Job, JobKey},
     message::{Ack, Claim, Here, Hold, Lease, Lost, Refused, Reply, Request, VERSION},
     session::{Meet, News, Session},
+    store::{Ended, StoreReply, StoreRequest},
 };
 
 pub(super) mod incoming;
@@ -48,7 +49,7 @@ macro_rules! encoded_by_serde {
         }
     )+};
 }
-encoded_by_serde!(Ack Hold Lease Lost Here Claim Refused Purge Purged CacheStats Job JobKey Session Meet News);
+encoded_by_serde!(Ack Hold Lease Lost Here Claim Refused Purge Purged CacheStats Job JobKey Session Meet News StoreRequest StoreReply Ended);
 
 /// # Panics
 /// Never: every message type is maps, texts, numbers and bytes, and writing to memory can't fail.

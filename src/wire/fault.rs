@@ -133,6 +133,8 @@ codes! {
         "the Idempotency-Key was used for another request";
     JobsUnavailable = "jobs_unavailable" 503 "destination_unavailable" unseen Some(5),
         "jobs can't be stored: JetStream is missing or full, or a permission is";
+    JobUnconfirmed = "job_unconfirmed" 504 "http_response_timeout" seen None,
+        "it is not known whether the job was stored: its location says so";
     HopFailed = "hop_failed" 502 "http_response_incomplete" seen None,
         "a server of a forward chain, or the one that a job is for, answered with an error";
     JobExpired = "job_expired" 504 "http_response_timeout" seen None,

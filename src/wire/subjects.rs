@@ -6,6 +6,9 @@
 //! them covered by that process's one subscription `relay.*.<realm>.<process>.>`.
 
 mod jobs;
+mod store;
+
+pub use store::StoreScope;
 
 use super::{
     ids::{LONGEST_NUMBER, Name, ProcessId, RequestId, cut, cut_last, parse_number, push_number},
@@ -54,6 +57,16 @@ pub enum Kind {
     Session,
     /// What a sender and a receiver of a session agree on.
     Meet,
+    /// A broker is asked about jobs.
+    Jobs,
+    /// A broker is asked about jobs that may go to several upstreams.
+    Chains,
+    /// A broker is asked about sessions.
+    Sessions,
+    /// A broker answers what it was asked about jobs or sessions.
+    Stored,
+    /// News that a job is over.
+    Ended,
 }
 
 /// What all caches are asked.
@@ -76,7 +89,7 @@ impl CacheVerb {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 24] = [
         Kind::Req,
         Kind::Ack,
         Kind::Resp,
@@ -96,6 +109,11 @@ impl Kind {
         Kind::Dead,
         Kind::Session,
         Kind::Meet,
+        Kind::Jobs,
+        Kind::Chains,
+        Kind::Sessions,
+        Kind::Stored,
+        Kind::Ended,
     ];
 
     /// The token.
@@ -120,6 +138,11 @@ impl Kind {
             Kind::Dead => "dead",
             Kind::Session => "session",
             Kind::Meet => "meet",
+            Kind::Jobs => "jobs",
+            Kind::Chains => "chains",
+            Kind::Sessions => "sessions",
+            Kind::Stored => "stored",
+            Kind::Ended => "ended",
         }
     }
 
@@ -144,6 +167,11 @@ impl Kind {
             "dead" => Kind::Dead,
             "session" => Kind::Session,
             "meet" => Kind::Meet,
+            "jobs" => Kind::Jobs,
+            "chains" => Kind::Chains,
+            "sessions" => Kind::Sessions,
+            "stored" => Kind::Stored,
+            "ended" => Kind::Ended,
             _ => return None,
         })
     }
@@ -369,7 +397,14 @@ impl Subjects {
             Kind::Ack | Kind::Resp if tail.contains(ALSO) => {
                 Some(Address::Batch { kind, upstream: first, numbers: tail })
             }
-            Kind::Req | Kind::Ack | Kind::Resp | Kind::Body | Kind::Hold | Kind::Lease | Kind::Meet => {
+            Kind::Req
+            | Kind::Ack
+            | Kind::Resp
+            | Kind::Body
+            | Kind::Hold
+            | Kind::Lease
+            | Kind::Meet
+            | Kind::Stored => {
                 let number = parse_number(tail)?;
                 Some(Address::Request { kind, upstream: first, number })
             }
@@ -384,7 +419,11 @@ impl Subjects {
             | Kind::Chain
             | Kind::Key
             | Kind::Dead
-            | Kind::Session => None,
+            | Kind::Session
+            | Kind::Jobs
+            | Kind::Chains
+            | Kind::Sessions
+            | Kind::Ended => None,
         }
     }
 

@@ -150,7 +150,7 @@ async fn a_chain_that_comes_back_is_refused() {
     let accepted = http().execute(first).await.unwrap();
     at.over(&accepted).await;
     let refused = http().execute(again).await.unwrap();
-    problem(refused).await.is(508, "chain_loop", "client").names(&value(&accepted, "x-forward-id"));
+    problem(refused).await.is(508, "chain_loop", "broker").names(&value(&accepted, "x-forward-id"));
     assert_eq!((at.one.hits(), two.hits()), (1, 1));
 }
 
@@ -186,8 +186,8 @@ async fn the_progress_of_a_chain_can_be_read_and_it_can_be_cancelled() {
     let gone = http().get(&page).send().await.unwrap();
     assert_eq!(value(&gone, "x-relay-job"), "cancelled");
     problem(gone).await.is(410, "job_cancelled", "broker");
-    problem(http().delete(&page).send().await.unwrap()).await.is(409, "job_over", "client");
+    problem(http().delete(&page).send().await.unwrap()).await.is(409, "job_over", "broker");
     assert_eq!(http().post(&page).send().await.unwrap().status(), 405);
     let unknown = at.client.get("/.relay/jobs/00000000-0000-4000-8000-000000000000").await;
-    problem(unknown).await.is(404, "no_job", "client");
+    problem(unknown).await.is(404, "no_job", "broker");
 }

@@ -1,6 +1,6 @@
 //! What was accepted is done, whoever is killed.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::sync::watch;
 
@@ -54,6 +54,7 @@ async fn a_broker_that_is_stopped_finishes_what_it_has() {
     at.broker.term();
     gate.send_replace(true);
     assert!(at.broker.ended().await.success());
+    let _other = at.nats.broker(&[]).await;
     assert_eq!(value(&at.over(&accepted).await, "x-relay-job"), "done");
     assert_eq!(slow.hits(), 1);
 }
@@ -61,11 +62,11 @@ async fn a_broker_that_is_stopped_finishes_what_it_has() {
 #[tokio::test]
 async fn chains_outlive_all_brokers_and_a_restart_of_nats() {
     let nats = Nats::with(JETSTREAM).await;
-    let (one, two) = (says("one").await, says("two").await);
+    let gate = watch::Sender::new(false);
+    let (one, two) = (says("one").await, gated(&gate).await);
     let agents = [nats.upstream("one", &one.url(), &[]).await, nats.upstream("two", &two.url(), &[]).await];
-    let client = nats.client(&["--upstream", "one", "--jobs", "on", "--forward-to", "any"]).await;
-    // It sets JetStream up; then there is none.
-    nats.broker(&[]).await.kill9();
+    let client = nats.client(&["--upstream", "one", "--forward-to", "any", "--jobs", "on"]).await;
+    let broker = nats.broker(&[]).await;
     let mut pages = Vec::new();
     for n in 0..20 {
         let chain = http()
@@ -78,13 +79,20 @@ async fn chains_outlive_all_brokers_and_a_restart_of_nats() {
             .header("x-forward-method", "POST,PUT");
         pages.push(location(&chain.send().await.unwrap()));
     }
+    broker.kill9();
     let nats = nats.restart().await;
+    gate.send_replace(true);
     let _broker = nats.broker(&[]).await;
     for page in &pages {
         let waits = http().get(client.url(page).await).header("prefer", "wait=40").send().await.unwrap();
-        assert_eq!(waits.text().await.unwrap(), "two(two(one()))");
+        assert_eq!(waits.text().await.unwrap(), "gated(gated(one()))");
     }
-    assert_eq!((one.hits(), two.hits()), (20, 40));
+    let keys: BTreeSet<_> = two.seen().iter().map(|seen| seen.value("idempotency-key")).collect();
+    assert_eq!(
+        (one.hits(), keys.len()),
+        (20, 40),
+        "what was under way at the broker that died runs again, as itself"
+    );
     drop(agents);
 }
 

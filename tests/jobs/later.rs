@@ -67,7 +67,7 @@ async fn the_same_key_is_the_same_job() {
     assert_eq!(location(&first), location(&again));
     at.over(&first).await;
     assert_eq!(location(&first), location(&ask("k1", "10", "alice").await));
-    problem(ask("k1", "20", "alice").await).await.is(422, "key_reused", "client");
+    problem(ask("k1", "20", "alice").await).await.is(422, "key_reused", "broker");
     // Somebody else's key leads to a job of their own.
     let other = ask("k1", "10", "bob").await;
     assert_ne!(location(&first), location(&other));

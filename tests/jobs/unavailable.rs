@@ -12,12 +12,24 @@ async fn without_jetstream_jobs_are_refused_at_once_and_ordinary_requests_go_on(
     let relay = Relay::to(Origin::echo().await).client(&["--jobs", "on"]).start().await;
     let started = Instant::now();
     let later = http().get(relay.url("/").await).header("prefer", "respond-async").send().await.unwrap();
-    problem(later).await.is(503, "jobs_unavailable", "client").names("without JetStream");
+    problem(later).await.is(503, "jobs_unavailable", "broker").names("without JetStream");
     let page = relay.get("/.relay/jobs/00000000-0000-4000-8000-000000000000").await;
-    problem(page).await.is(503, "jobs_unavailable", "client");
+    problem(page).await.is(503, "jobs_unavailable", "broker");
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     assert_eq!(relay.get("/").await.status(), 200);
     assert_eq!(relay.origin.hits(), 1);
+}
+
+#[tokio::test]
+async fn without_a_broker_jobs_are_refused_at_once_and_ordinary_requests_go_on() {
+    let nats = Nats::with(JETSTREAM).await;
+    let one = says("one").await;
+    let _agent = nats.upstream("one", &one.url(), &[]).await;
+    let client = nats.client(&["--upstream", "one", "--jobs", "on"]).await;
+    let later = http().get(client.url("/").await).header("prefer", "respond-async").send().await.unwrap();
+    problem(later).await.is(503, "jobs_unavailable", "client").names("no broker is there");
+    assert_eq!(one.hits(), 0);
+    assert_eq!(client.get("/").await.status(), 200);
 }
 
 #[tokio::test]
@@ -27,11 +39,11 @@ async fn where_no_more_jobs_fit_they_are_refused_and_nothing_is_sent() {
         assert_eq!(at.later("/").await.send().await.unwrap().status(), 202);
     }
     let refused = at.later("/").await.send().await.unwrap();
-    problem(refused).await.is(503, "jobs_unavailable", "client").names("no room");
+    problem(refused).await.is(503, "jobs_unavailable", "broker").names("no room");
     assert_eq!(http().get(at.client.url("/").await).send().await.unwrap().status(), 200);
     eventually("all that was accepted has run", || at.one.hits() == 3).await;
     let chain = at.chain("/", "http://one", "", "POST").await.send().await.unwrap();
-    problem(chain).await.is(503, "jobs_unavailable", "client");
+    problem(chain).await.is(503, "jobs_unavailable", "broker");
     assert_eq!(at.one.hits(), 3, "the first server of a chain that can't be stored is not asked");
 }
 
@@ -41,7 +53,7 @@ async fn a_permission_that_is_missing_is_named_at_once() {
         r#"{JETSTREAM}
         authorization {{ users: [
             {{ user: all, password: all }},
-            {{ user: client, password: client, permissions: {{ publish: {{ deny: ["relay.job.>", "relay.chain.>"] }} }} }}
+            {{ user: client, password: client, permissions: {{ publish: {{ deny: ["relay.jobs.>", "relay.chains.>"] }} }} }}
         ] }}"#
     );
     let nats = Nats::with(&config).await;
@@ -53,7 +65,10 @@ async fn a_permission_that_is_missing_is_named_at_once() {
     let client = nats.client(&[&["--upstream", "one", "--jobs", "on"], &user[..]].concat()).await;
     let started = Instant::now();
     let later = http().get(client.url("/").await).header("prefer", "respond-async").send().await.unwrap();
-    problem(later).await.is(503, "jobs_unavailable", "client").names("permissions refuse relay.job.one.");
+    problem(later)
+        .await
+        .is(503, "jobs_unavailable", "client")
+        .names("permissions refuse relay.jobs.one.accept");
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     assert_eq!(client.get("/").await.status(), 200);
 }

@@ -16,6 +16,7 @@ use crate::support::{
 #[tokio::test]
 async fn two_client_agents_let_their_callers_meet() {
     let accounts = Accounts::start().await;
+    let broker = accounts.broker(&[]).await;
     let flags = ["--sessions", "/meet"];
     let one = accounts.spawn("client", "client", &flags).ready().await;
     let two = accounts.spawn("client", "client", &flags).ready().await;
@@ -35,7 +36,7 @@ async fn two_client_agents_let_their_callers_meet() {
     let gone =
         one.raw().await.ask(format!("DELETE {path} HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n")).await;
     assert_eq!(gone.status, 200);
-    accounts.refused_nothing(&[&one, &two]).await;
+    accounts.refused_nothing(&[&broker, &one, &two]).await;
     // Who may not keep sessions says so at once, and which right is missing.
     let limited = accounts
         .spawn(
@@ -47,7 +48,11 @@ async fn two_client_agents_let_their_callers_meet() {
         .await;
     let refused = limited.raw().await.ask("PUT /meet HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await;
     assert_eq!(refused.status, 503);
-    assert!(refused.problem().detail.contains("KV_relay-sessions"), "{}", refused.problem().detail);
+    assert!(
+        refused.problem().detail.contains("permissions refuse relay.sessions.count"),
+        "{}",
+        refused.problem().detail
+    );
 }
 
 #[tokio::test]
@@ -308,5 +313,5 @@ async fn jobs_and_chains_run_as_the_users_that_are_meant_for_them() {
     problem(chain(limited.url("/").await).send().await.unwrap())
         .await
         .is(503, "jobs_unavailable", "client")
-        .names("permissions refuse relay.chain.");
+        .names("permissions refuse relay.chains.begin");
 }

@@ -157,10 +157,6 @@ const CLIENT_MAY: &[&str] = &[
     "publish relay.meet.client.P._sessions.1f",
     "publish relay.meet.other-realm.P._sessions.1f",
     "publish relay.body.client.P._sessions.1f",
-    "publish $KV.relay-sessions.P",
-    "publish $JS.API.STREAM.INFO.KV_relay-sessions",
-    "publish $JS.API.STREAM.CREATE.KV_relay-sessions",
-    "publish $JS.API.STREAM.MSG.GET.KV_relay-sessions",
     "subscribe relay.cache.>",
     "subscribe relay.*.client.P.>",
     "subscribe relay.here.payroll.>",
@@ -183,13 +179,18 @@ const CLIENT_MAY: &[&str] = &[
     "publish relay.who.payroll",
     "publish relay.who.client.P.ready",
     "publish _INBOX.P.1",
-    "publish relay.job.payroll.U",
-    "publish relay.chain.U",
-    "publish relay.key.payroll.h",
-    "publish $JS.API.DIRECT.GET.relay-jobs.relay.job.payroll.U",
-    "subscribe relay.job.payroll.U",
-    "subscribe relay.chain.U",
     "subscribe _INBOX.client.P.1",
+    "publish relay.jobs.payroll.accept",
+    "publish relay.jobs.payroll.read",
+    "publish relay.jobs.payroll.body",
+    "publish relay.jobs.payroll.cancel",
+    "publish relay.chains.begin",
+    "publish relay.chains.start",
+    "publish relay.chains.abandon",
+    "publish relay.sessions.P.put",
+    "publish relay.sessions.count",
+    "subscribe relay.ended.payroll.U",
+    "subscribe relay.ended.U",
 ];
 
 const CLIENT_MAY_NOT: &[&str] = &[
@@ -228,6 +229,16 @@ const CLIENT_MAY_NOT: &[&str] = &[
     "publish $JS.API.CONSUMER.MSG.NEXT.relay-jobs.brokers",
     "publish $JS.ACK.relay-jobs.brokers.1.1.1.1.1",
     "subscribe _INBOX.broker.P.1",
+    "publish $KV.relay-sessions.P",
+    "publish $JS.API.STREAM.INFO.KV_relay-sessions",
+    "publish $JS.API.STREAM.CREATE.KV_relay-sessions",
+    "publish $JS.API.STREAM.MSG.GET.KV_relay-sessions",
+    "publish relay.job.payroll.U",
+    "publish relay.chain.U",
+    "publish relay.key.payroll.h",
+    "publish $JS.API.DIRECT.GET.relay-jobs.relay.job.payroll.U",
+    "subscribe relay.job.payroll.U",
+    "subscribe relay.chain.U",
 ];
 
 const LIMITED_MAY: &[&str] = &[
@@ -248,11 +259,12 @@ const LIMITED_MAY: &[&str] = &[
     "publish relay.who.hello",
     "publish relay.who.client-hello.P.ready",
     "publish _INBOX.P.1",
-    "publish relay.job.hello.U",
-    "publish relay.key.hello.h",
-    "publish $JS.API.DIRECT.GET.relay-jobs.relay.job.hello.U",
-    "subscribe relay.job.hello.U",
     "subscribe _INBOX.client-hello.P.1",
+    "publish relay.jobs.hello.accept",
+    "publish relay.jobs.hello.read",
+    "publish relay.jobs.hello.body",
+    "publish relay.jobs.hello.cancel",
+    "subscribe relay.ended.hello.U",
 ];
 
 const LIMITED_MAY_NOT: &[&str] = &[
@@ -296,6 +308,10 @@ const LIMITED_MAY_NOT: &[&str] = &[
     "subscribe relay.job.payroll.U",
     "subscribe relay.chain.U",
     "subscribe _INBOX.client.P.1",
+    "publish relay.job.hello.U",
+    "publish relay.key.hello.h",
+    "publish $JS.API.DIRECT.GET.relay-jobs.relay.job.hello.U",
+    "subscribe relay.job.hello.U",
 ];
 
 const SOCKET_MAY: &[&str] = &[
@@ -354,17 +370,15 @@ const BROKER_MAY: &[&str] = &[
     "publish _INBOX.P.1",
     "publish relay.hold.hello",
     "publish relay.claim.hello.P.hello",
-    "publish relay.job.hello.U",
-    "publish relay.chain.U",
-    "publish relay.dead.chain.U",
-    "publish $JS.API.STREAM.CREATE.relay-jobs",
-    "publish $JS.API.STREAM.UPDATE.relay-dead",
-    "publish $JS.API.CONSUMER.CREATE.relay-jobs.brokers",
-    "publish $JS.API.CONSUMER.MSG.NEXT.relay-jobs.brokers",
-    "publish $JS.ACK.relay-jobs.brokers.1.1.1.1.1",
-    "publish $O.relay-bodies.C.X",
     "subscribe _INBOX.broker.P.1",
     "subscribe relay.route.>",
+    "publish relay.stored.client.P.hello.1f",
+    "publish relay.ended.hello.U",
+    "publish relay.ended.U",
+    "join relay.jobs.*",
+    "join relay.jobs.*.*",
+    "join relay.chains.*",
+    "join relay.sessions.*.*",
 ];
 
 const BROKER_MAY_NOT: &[&str] = &[
@@ -383,6 +397,15 @@ const BROKER_MAY_NOT: &[&str] = &[
     "publish $JS.API.STREAM.INFO.other",
     "publish $JS.API.STREAM.DELETE.KV_other",
     "subscribe _INBOX.client.P.1",
+    "publish relay.job.hello.U",
+    "publish relay.chain.U",
+    "publish relay.dead.chain.U",
+    "publish $JS.API.STREAM.CREATE.relay-jobs",
+    "publish $JS.API.STREAM.UPDATE.relay-dead",
+    "publish $JS.API.CONSUMER.CREATE.relay-jobs.brokers",
+    "publish $JS.API.CONSUMER.MSG.NEXT.relay-jobs.brokers",
+    "publish $JS.ACK.relay-jobs.brokers.1.1.1.1.1",
+    "publish $O.relay-bodies.C.X",
 ];
 
 const OBSERVER_MAY: &[&str] = &[
@@ -414,10 +437,11 @@ const OPERATOR_MAY: &[&str] = &[
     "publish relay.cache.stats",
     "publish $SRV.STATS",
     "subscribe _INBOX.P.1",
-    "publish relay.job.hello.U",
-    "publish relay.chain.U",
-    "publish $JS.API.STREAM.PURGE.relay-dead",
-    "publish $JS.API.CONSUMER.CREATE.relay-dead.x",
+    "publish relay.jobs.list",
+    "publish relay.jobs.letters",
+    "publish relay.jobs.hello.replay",
+    "publish relay.chains.purge",
+    "subscribe relay.*.operator.P.>",
 ];
 
 const OPERATOR_MAY_NOT: &[&str] = &[
@@ -433,6 +457,10 @@ const OPERATOR_MAY_NOT: &[&str] = &[
     "publish $JS.API.STREAM.PURGE.relay-jobs",
     "publish $JS.API.STREAM.DELETE.relay-dead",
     "publish relay.dead.chain.U",
+    "publish relay.job.hello.U",
+    "publish relay.chain.U",
+    "publish $JS.API.STREAM.PURGE.relay-dead",
+    "publish $JS.API.CONSUMER.CREATE.relay-dead.x",
 ];
 
 /// Tries everything; all that is not as it should be is told together.

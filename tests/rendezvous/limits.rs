@@ -50,6 +50,7 @@ async fn only_so_many_wait() {
 async fn without_jetstream_sessions_say_so_at_once_and_all_else_works() {
     let nats = Nats::start().await;
     let origin = Origin::saying("hello").await;
+    let _broker = nats.broker(&[]).await;
     let client = client(&nats, &[]).await;
     let _agent = nats.upstream("hello", &origin.url(), &["--route", "/"]).await;
     eventually_async("it is relayed", || async { client.get("/").await.status() == 200 }).await;
@@ -67,10 +68,21 @@ async fn without_jetstream_sessions_say_so_at_once_and_all_else_works() {
 }
 
 #[tokio::test]
+async fn without_a_broker_sessions_say_so_at_once() {
+    let nats = Nats::with(JETSTREAM).await;
+    let client = client(&nats, &[]).await;
+    let making = Session { path: "/cama/session".into(), token: String::new() };
+    let answer = client.raw().await.ask(making.ask("PUT", "")).await;
+    let problem = answer.problem();
+    assert_eq!((answer.status, problem.code.as_str()), (503, "sessions_away"));
+    assert!(problem.detail.contains("no broker is there"), "{}", problem.detail);
+}
+
+#[tokio::test]
 async fn without_the_permission_sessions_say_which_at_once() {
     let config = format!(
         "{JETSTREAM}\naccounts {{ RELAY {{ jetstream: enabled\n users: [ {{ user: client, password: c, \
-         permissions {{ publish: {{ deny: [\"$KV.>\"] }} }} }} ] }} }}"
+         permissions {{ publish: {{ deny: [\"relay.sessions.>\"] }} }} }} ] }} }}"
     );
     let nats = Nats::with(&config).await;
     let flags = ["--user", "client"];
@@ -81,7 +93,7 @@ async fn without_the_permission_sessions_say_which_at_once() {
     let making = Session { path: "/cama/session".into(), token: String::new() };
     let answer = client.raw().await.ask(making.ask("PUT", "")).await;
     assert_eq!(answer.status, 503);
-    assert!(answer.problem().detail.contains("$KV.relay-sessions."), "{}", answer.problem().detail);
+    assert!(answer.problem().detail.contains("relay.sessions.count"), "{}", answer.problem().detail);
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 }
 

@@ -58,7 +58,7 @@ async fn a_sender_that_waits_finds_a_receiver_that_comes_after_one_that_died() {
 
 #[tokio::test]
 async fn nats_that_is_started_again_has_every_session() {
-    let Stage { clients, nats } = Stage::two().await;
+    let Stage { clients, nats, broker: _broker } = Stage::two().await;
     let session = Session::made(&clients[0], "").await;
     let secure = Session::made(&clients[0], "X-Type: secure\r\n").await;
     let permit = format!("{}X-Peer-Address: 127.0.0.1\r\n", secure.cookie());

@@ -2,10 +2,11 @@
 
 use crate::support::*;
 
-/// NATS with JetStream on a disk, and client agents.
+/// NATS with JetStream on a disk, a broker that stores sessions there, and client agents.
 pub struct Stage {
     pub clients: Vec<Role>,
     pub nats: Nats,
+    pub broker: Role,
 }
 
 /// What NATS is told.
@@ -17,8 +18,9 @@ impl Stage {
     /// One client agent with these flags.
     pub async fn with(flags: &[&str]) -> Stage {
         let nats = Nats::with(JETSTREAM).await;
+        let broker = nats.broker(&[]).await;
         let client = client(&nats, flags).await;
-        Stage { clients: vec![client], nats }
+        Stage { clients: vec![client], nats, broker }
     }
 
     /// One client agent.

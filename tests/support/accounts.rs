@@ -24,7 +24,10 @@ impl Accounts {
 
     /// A broker that is ready.
     pub async fn broker(&self, flags: &[&str]) -> Role {
-        self.spawn("broker", "broker", flags).ready().await
+        let flags = [&["--user", "broker", "--store-user", "store"], flags].concat();
+        let (own, store) = (password("broker"), password("store"));
+        let variables = [("NATS_PASSWORD", own.as_str()), ("RELAY_STORE_PASSWORD", store.as_str())];
+        Role::spawn(&self.0.url(), "broker", &flags, &variables).ready().await
     }
 
     /// An agent of `upstream` that is ready.
@@ -81,6 +84,7 @@ pub fn variable(user: &str) -> String {
 /// Everybody.
 pub const USERS: &[&str] = &[
     "broker",
+    "store",
     "client",
     "client_hello",
     "agent_hello",

@@ -7,7 +7,10 @@ use async_nats::jetstream::{
     stream::StorageType,
 };
 use bytes::Bytes;
-use tokio::{io::AsyncReadExt, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    time::timeout,
+};
 
 use super::{Keep, Store, Trouble, chain, other};
 
@@ -84,6 +87,27 @@ impl Store {
             Ok(Err(error)) => Err(Trouble::Other(error.to_string())),
             Err(_) => Err(Trouble::Late),
         }
+    }
+
+    /// Opens an object, to be read a part at a time; `None` when no bucket of `buckets` has it.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn open_object(
+        &self,
+        buckets: &[String],
+        name: &str,
+    ) -> Result<Option<Box<dyn AsyncRead + Send + Unpin>>, Trouble> {
+        for bucket in buckets {
+            let objects = self.objects(bucket).await?;
+            let asked = format!("$JS.API.CONSUMER.CREATE.OBJ_{bucket}");
+            match self.unless_denied(&asked, objects.get(name)).await? {
+                Ok(object) => return Ok(Some(Box::new(object))),
+                Err(error) if error.kind() == object_store::GetErrorKind::NotFound => {}
+                Err(error) => return Err(other(error)),
+            }
+        }
+        Ok(None)
     }
 
     /// Forgets an object. One that is forgotten already, or that can't be now, goes when it is old.

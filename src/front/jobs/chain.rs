@@ -6,9 +6,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::header;
 
-use super::{Desk, unavailable};
+use super::Desk;
 use crate::{
-    bus::store::Trouble,
     front::{
         http::{Ask, Front},
         relay::{Asked, Outcome},
@@ -18,8 +17,9 @@ use crate::{
         forward::{self, Forward},
         jobs,
     },
+    store::StoreError,
     wire::{
-        Code, Fault, Headers, Job, JobId, JobState, Side, codec,
+        Code, Fault, Headers, Job, JobId, JobState, Side, StoreScope, StoreVerb,
         headers::{self, Caller, set},
         job::{Content, to_pairs},
         message::millis,
@@ -58,7 +58,7 @@ impl<A: Ask> Front<A> {
             return Ok(outcome);
         }
         let (headers, body) = whole(outcome, desk.settings.max_body).await?;
-        let answer = desk.content(&id, &headers, &body).await.map_err(after_the_first)?;
+        let (answer, apart) = desk.content(&headers, &body).map_err(after_the_first)?;
         let mut job = taken.keep();
         (job.state, job.pause) = (JobState::Running, 0);
         job.only = desk.settings.forward_to.clone();
@@ -70,8 +70,8 @@ impl<A: Ask> Front<A> {
         job.referer = first;
         jobs::follow(&mut job, &answer);
         let news = desk.news_of(&id, wait).await;
-        let stored = desk.store.replace(&desk.subjects.job(&id), revision, codec::encode(&job)).await;
-        stored.map_err(unavailable).map_err(after_the_first)?;
+        let stored = desk.accept(StoreVerb::Start, job, apart, None, revision).await;
+        stored.map_err(after_the_first)?;
         self.ask.accepted("chain");
         let mut response = self.accepted(desk, &id, news, &told.served.id).await?;
         set(&mut response.headers, forward::ID, &forward.id.to_string());
@@ -82,27 +82,16 @@ impl<A: Ask> Front<A> {
 impl Desk {
     /// Takes the chain's id; returns the record's revision.
     async fn begin(&self, begun: &Job) -> Result<u64, Fault> {
-        let subject = self.subjects.job(&begun.job_id);
-        let bytes = codec::encode(begun);
-        match self.store.create(&subject, bytes.clone()).await {
-            Ok(revision) => return Ok(revision),
-            Err(Trouble::Changed) => {}
-            Err(trouble) => return Err(unavailable(trouble)),
-        }
-        // One that never started does not count.
-        let record = self.store.last(&self.subjects.jobs_stream(), &subject).await.map_err(unavailable)?;
-        let free = record.filter(|record| {
-            let job = codec::decode::<Job>(&record.bytes);
-            job.is_ok_and(|job| job.state.is_over() && job.hops.is_empty())
+        let asked = self.store.ask(StoreScope::Chains, StoreVerb::Begin, |request| {
+            request.job = Some(Box::new(begun.clone()));
         });
-        let taken = || {
-            let detail = format!("there is a chain {} already: each has an id of its own", begun.job_id);
-            Fault::new(Code::ChainLoop, Side::Client, detail)
-        };
-        let free = free.ok_or_else(taken)?;
-        match self.store.replace(&subject, free.revision, bytes).await {
-            Err(Trouble::Changed) => Err(taken()),
-            replaced => replaced.map_err(unavailable),
+        match asked.await {
+            Ok(reply) => Ok(reply.revision),
+            // Nothing was sent, and the id is free again in a while.
+            Err(StoreError::Late) => {
+                Err(Fault::new(Code::JobsUnavailable, Side::Client, StoreError::Late.to_string()))
+            }
+            Err(error) => Err(error.into()),
         }
     }
 }
@@ -121,10 +110,12 @@ impl Taken {
         let (desk, begun, revision) = (Arc::clone(&self.desk), self.begun.take(), self.revision);
         async move {
             let Some(begun) = begun else { return };
-            let given_up = Job { state: JobState::Cancelled, ..begun };
-            let subject = desk.subjects.job(&given_up.job_id);
+            let asked = desk.store.ask(StoreScope::Chains, StoreVerb::Abandon, |request| {
+                request.job_id = Some(begun.job_id);
+                request.revision = revision;
+            });
             // Should it fail, a broker notices in a while.
-            desk.store.replace(&subject, revision, codec::encode(&given_up)).await.ok();
+            asked.await.ok();
         }
     }
 

@@ -14,17 +14,9 @@ use crate::{
     wire::{
         Code, Fault, Headers, Side,
         headers::{Credentials, IDEMPOTENCY_KEY},
+        store::CallerKey,
     },
 };
-
-/// A key, as it is stored.
-#[derive(Debug, PartialEq)]
-pub(super) struct Key {
-    /// A hash of the key and of whose it is, in hexadecimal.
-    pub hash: String,
-    /// A hash of what was asked with it.
-    pub asked: Vec<u8>,
-}
 
 /// Reads the key of a request for `url` whose response goes to `callback`.
 ///
@@ -36,7 +28,7 @@ pub(super) fn read(
     url: &str,
     callback: Option<&str>,
     body: &[u8],
-) -> Result<Option<Key>, Fault> {
+) -> Result<Option<CallerKey>, Fault> {
     let mut keys = head.headers.get_all(IDEMPOTENCY_KEY);
     let Some(key) = keys.next() else { return Ok(None) };
     if keys.next().is_some() {
@@ -59,7 +51,7 @@ pub(super) fn read(
     asked.add_option(callback.map(str::as_bytes));
     asked.add(body);
     let (whose, asked) = (whose.finish(), asked.finish());
-    Ok(Some(Key { hash: HEXLOWER.encode(whose.as_ref()), asked: asked.as_ref().to_vec() }))
+    Ok(Some(CallerKey { hash: HEXLOWER.encode(whose.as_ref()), asked: asked.as_ref().to_vec() }))
 }
 
 /// The credentials of a request: the names in order, and of each the values as they came. The parts of a cookie that
@@ -120,7 +112,7 @@ mod tests {
         key(pairs, None).unwrap().hash
     }
 
-    fn key(pairs: &[(&'static str, &'static str)], callback: Option<&str>) -> Result<Key, Fault> {
+    fn key(pairs: &[(&'static str, &'static str)], callback: Option<&str>) -> Result<CallerKey, Fault> {
         let own = [("idempotency-key", "k"), ("host", "a")].into_iter();
         let own = own.filter(|(name, _)| *name != "host" || !pairs.iter().any(|(other, _)| other == name));
         let pairs = own.chain(pairs.iter().copied());

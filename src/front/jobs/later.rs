@@ -3,29 +3,25 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::HeaderName;
+use http::{HeaderName, header};
 use http_body_util::{BodyExt, Limited};
 
-use super::{
-    Desk, PREFERENCE_APPLIED,
-    key::{self, Key},
-    unavailable,
-};
+use super::{Desk, PAGES, PREFERENCE_APPLIED, key};
 use crate::{
-    bus::store::Trouble,
     front::{
         body,
         http::{Ask, Front},
         incoming::Incoming,
+        problem,
         relay::{Asked, Outcome},
-        served::Told,
+        served::{Decision, Told},
     },
     proto::{forward, routes},
     wire::{
-        Code, Fault, Headers, Job, JobId, JobState, Name, Side, codec,
+        Code, Fault, Headers, Job, JobId, JobState, Side, StoreRequest, StoreScope, StoreVerb,
         headers::{self, Caller, set},
-        job::{Hop, JobKey, to_pairs},
-        message::VERSION,
+        job::{Hop, to_pairs},
+        store::CallerKey,
     },
 };
 
@@ -69,14 +65,10 @@ impl<A: Ask> Front<A> {
             repeatable: is_repeatable,
         };
         // One that tells somebody else of its end may go to several.
-        let upstream = to.upstream;
-        let only = callback.is_none().then(|| upstream.clone());
-        let id = match &key {
-            Some(key) => desk.id_for(&upstream, key, only).await?,
-            None => JobId::random(only),
-        };
-        let news = desk.news_of(&id, wait).await;
-        let input = desk.content(&id, &kept, &body).await?;
+        let only = callback.is_none().then_some(to.upstream);
+        let mut id = JobId::random(only);
+        let mut news = desk.news_of(&id, wait).await;
+        let (input, apart) = desk.content(&kept, &body)?;
         let mut job = Job::new(id.clone(), desk.process.clone(), JobState::Running, input);
         job.hops = vec![hop];
         job.callback = callback;
@@ -85,11 +77,14 @@ impl<A: Ask> Front<A> {
             job.reach = Some(desk.settings.reach);
             job.introduction = to_pairs(&introduction);
         }
-        match desk.store.create(&desk.subjects.job(&id), codec::encode(&job)).await {
-            Ok(_) => self.ask.accepted("request"),
+        match desk.accept(StoreVerb::Accept, job, apart, key, 0).await {
+            Ok(None) => self.ask.accepted("request"),
             // The same request came before, by its key.
-            Err(Trouble::Changed) => {}
-            Err(trouble) => return Err(unavailable(trouble)),
+            Ok(Some(known)) => {
+                id = known;
+                news = desk.news_of(&id, wait).await;
+            }
+            Err(fault) => return unconfirmed(&id, fault, told),
         }
         let mut response = self.accepted(desk, &id, news, &told.served.id).await?;
         set(&mut response.headers, PREFERENCE_APPLIED, "respond-async");
@@ -122,26 +117,43 @@ impl<A: Ask> Front<A> {
 }
 
 impl Desk {
-    /// The id of the job that a key stands for, from the first request with it on.
-    async fn id_for(&self, upstream: &Name, key: &Key, only: Option<Name>) -> Result<JobId, Fault> {
-        let subject = self.subjects.key(upstream, &key.hash);
-        let fresh = JobKey { v: VERSION, job_id: JobId::random(only), asked: key.asked.clone() };
-        match self.store.create(&subject, codec::encode(&fresh)).await {
-            Ok(_) => return Ok(fresh.job_id),
-            Err(Trouble::Changed) => {}
-            Err(trouble) => return Err(unavailable(trouble)),
-        }
-        let record = self.store.last(&self.subjects.keys_stream(), &subject).await.map_err(unavailable)?;
-        let known = record.and_then(|record| codec::decode::<JobKey>(&record.bytes).ok());
-        match known {
-            Some(known) if known.asked == key.asked => Ok(known.job_id),
-            Some(_) => {
-                let detail = "this Idempotency-Key came with another request before: use a new one for each";
-                Err(Fault::new(Code::KeyReused, Side::Client, detail))
-            }
-            None => Err(unavailable(Trouble::Changed)),
-        }
+    /// Has a job stored, with the body that does not fit in its record; returns another job's id when that is the one
+    /// that the caller's key stands for.
+    pub(super) async fn accept(
+        &self,
+        verb: StoreVerb,
+        job: Job,
+        apart: Option<Bytes>,
+        key: Option<CallerKey>,
+        revision: u64,
+    ) -> Result<Option<JobId>, Fault> {
+        let scope = StoreScope::of(&job.job_id);
+        let fill = |request: &mut StoreRequest| {
+            request.job = Some(Box::new(job));
+            request.key = key;
+            request.revision = revision;
+        };
+        let reply = match apart {
+            None => self.store.ask(scope, verb, fill).await?,
+            Some(body) => self.store.ask_with_body(scope, verb, body, fill).await?,
+        };
+        Ok(reply.job_id)
     }
+}
+
+/// What the caller hears of a job that could not be stored. Where that is not known, it hears where to look: a second
+/// request would be a second job.
+fn unconfirmed<A: Ask>(id: &JobId, fault: Fault, told: &mut Told<A>) -> Result<Outcome, Fault> {
+    if fault.code != Code::JobUnconfirmed {
+        return Err(fault);
+    }
+    let page = format!("{PAGES}{id}");
+    let detail = format!("it is not known whether the job was stored; {page} says so ({})", fault.detail);
+    let fault = Fault { detail: detail.into(), ..fault };
+    told.served.decision = Decision::Fault(fault.code, fault.raised_by);
+    let mut response = problem::response(&fault, Some(&told.served.id), &http::Method::GET);
+    set(&mut response.headers, header::LOCATION, &page);
+    Ok(Outcome::Job(response))
 }
 
 /// Where the response is to be posted.

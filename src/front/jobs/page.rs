@@ -1,21 +1,20 @@
 //! What became of a job: its progress, then what it came to. Whoever knows its id may see it and cancel it.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::{Desk, JOB, Preferences, over_by, unavailable};
+use super::{Desk, JOB, Preferences, ended_by, no_job};
 use crate::{
-    bus::store::{Record, Trouble},
     front::{
         body::Held,
         http::{Ask, Front},
         message::{Head, Response},
         relay::Outcome,
     },
-    proto::{forward, jobs},
-    wire::{Code, Fault, Job, JobId, RequestId, Side, codec, headers::set},
+    proto::forward,
+    wire::{Fault, Job, JobId, RequestId, StoreScope, StoreVerb, headers::set},
 };
 
 impl<A: Ask> Front<A> {
@@ -55,17 +54,16 @@ impl<A: Ask> Front<A> {
         request: &RequestId,
     ) -> Result<Response<Held>, Fault> {
         let news = desk.news_of(id, wait).await;
-        let (mut job, record) = desk.last(id).await?;
+        let (mut job, mut stored) = desk.read(id).await?;
         if !job.state.is_over()
             && let Some((news, until)) = news
-            && let Some(over) = over_by(news, until, id).await
+            && ended_by(news, until, id).await
         {
-            job = over;
+            (job, stored) = desk.read(id).await?;
         }
         if job.state.is_over() && !progress {
             return self.answer_of(desk, &job, request).await;
         }
-        let stored = SystemTime::now().duration_since(record.stored).unwrap_or_default();
         let text = serde_json::to_string_pretty(&describe(&job, stored)).unwrap_or_default() + "\n";
         let mut response = Response::new(Held::new(text.into(), HeaderMap::new(), None));
         let headers = &mut response.headers;
@@ -81,32 +79,14 @@ impl<A: Ask> Front<A> {
 }
 
 impl Desk {
-    async fn last(&self, id: &JobId) -> Result<(Job, Record), Fault> {
-        let record = self.store.last(&self.subjects.jobs_stream(), &self.subjects.job(id)).await;
-        let record = record.map_err(unavailable)?.ok_or_else(|| no_job(&id.to_string()))?;
-        match codec::decode::<Job>(&record.bytes) {
-            Ok(job) => Ok((job, record)),
-            Err(why) => Err(Fault::new(Code::NoJob, Side::Client, format!("the job can't be read: {why}"))),
-        }
-    }
-
     async fn cancel(&self, id: &JobId) -> Result<Response<Held>, Fault> {
-        for _ in 0..CANCEL_TRIES {
-            let (job, record) = self.last(id).await?;
-            let stored = SystemTime::now().duration_since(record.stored).unwrap_or_default();
-            let Some(cancelled) = jobs::cancelled(job, stored) else { break };
-            let subject = self.subjects.job(id);
-            match self.store.replace(&subject, record.revision, codec::encode(&cancelled)).await {
-                Ok(_) => {
-                    let mut response = Response::new(Held::empty());
-                    response.status = StatusCode::NO_CONTENT;
-                    return Ok(response);
-                }
-                Err(Trouble::Changed) => {}
-                Err(trouble) => return Err(unavailable(trouble)),
-            }
-        }
-        Err(Fault::new(Code::JobOver, Side::Client, "the job is over, it can't be cancelled any more"))
+        let asked = self.store.ask(StoreScope::of(id), StoreVerb::Cancel, |request| {
+            request.job_id = Some(id.clone());
+        });
+        asked.await?;
+        let mut response = Response::new(Held::empty());
+        response.status = StatusCode::NO_CONTENT;
+        Ok(response)
     }
 }
 
@@ -140,12 +120,3 @@ fn describe(job: &Job, stored: Duration) -> Value {
         "error": job.error.as_ref().map(|error| json!({ "code": error.code, "detail": error.message })),
     })
 }
-
-fn no_job(id: &str) -> Fault {
-    let id = crate::wire::show::beginning(id, SHOWN);
-    Fault::new(Code::NoJob, Side::Client, format!("there is no job '{id}', or no longer"))
-}
-
-/// Bytes of an id that a message repeats.
-const SHOWN: usize = 100;
-const CANCEL_TRIES: u32 = 5;

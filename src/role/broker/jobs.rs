@@ -7,14 +7,15 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
+use super::storing::announce_end;
 use crate::{
     bus::store::{Keep, Store, Trouble, Work, Worklist},
     config::{self, Jobs as Settings, Switch},
@@ -23,7 +24,6 @@ use crate::{
         asker::{Asker, kib},
         core::Core,
     },
-    telemetry::JobEnded,
     wire::{
         Headers, Job, Kind, codec,
         job::{Content, Outcome, Room},
@@ -48,7 +48,7 @@ pub struct Runner {
     /// Jobs that it works on.
     running: AtomicUsize,
     /// Whether it is known if jobs can be taken.
-    tried: AtomicBool,
+    tried: watch::Sender<bool>,
 }
 
 /// A job as it is worked on.
@@ -66,13 +66,13 @@ impl Run {
 }
 
 impl Runner {
-    /// Works by `settings`, asking by `asker`.
-    pub fn new(core: &Arc<Core>, asker: &Arc<Asker>, settings: &Settings) -> Arc<Self> {
-        let memory = kib(config::bytes(settings.max_memory)) as usize / 2;
+    /// Works by `settings` on what is in `store`, asking by `asker`.
+    pub fn new(core: &Arc<Core>, asker: &Arc<Asker>, store: &Store, settings: &Settings) -> Arc<Self> {
+        let memory = kib(config::bytes(settings.max_memory)) as usize * 3 / 8;
         Arc::new(Runner {
             core: Arc::clone(core),
             asker: Arc::clone(asker),
-            store: core.bus.store(),
+            store: store.clone(),
             policy: Policy {
                 attempts: settings.attempts,
                 backoff: settings.backoff,
@@ -86,19 +86,14 @@ impl Runner {
             inputs: Semaphore::new(memory.max(kib(LARGEST) as usize)),
             answers: Semaphore::new(memory.max(kib(config::bytes(settings.max_body)) as usize)),
             running: AtomicUsize::new(0),
-            tried: AtomicBool::new(false),
+            tried: watch::Sender::new(false),
             settings: settings.clone(),
         })
     }
 
-    /// NATS refused a publication.
-    pub fn on_publish_denied(&self, subject: &str) {
-        self.store.deny(subject);
-    }
-
     /// Whether it is known if jobs can be taken.
-    pub fn has_tried(&self) -> bool {
-        self.tried.load(Ordering::Relaxed)
+    pub fn tried(&self) -> watch::Receiver<bool> {
+        self.tried.subscribe()
     }
 
     /// Jobs that it works on.
@@ -128,7 +123,7 @@ impl Runner {
             return RETRY;
         }
         let list = self.set_up().await;
-        self.tried.store(true, Ordering::Relaxed);
+        self.tried.send_replace(true);
         let trouble = match list {
             Ok(list) => {
                 if told.take().is_some() {
@@ -349,8 +344,7 @@ impl Runner {
             metrics.job_hops.inc();
         }
         if next.state.is_over() {
-            let labels = JobEnded { state: next.state.as_str() };
-            metrics.jobs_ended.get_or_create(&labels).inc();
+            announce_end(&self.core, next);
             let why = next.error.as_ref().map_or("-", |error| error.message.as_str());
             tracing::info!(job = %next.job_id, state = next.state.as_str(), hops = next.done, why, "job");
         }
@@ -364,7 +358,7 @@ impl Runner {
         headers: &Headers,
         body: &Bytes,
     ) -> Result<Outcome, Trouble> {
-        let content = if body.len() <= Room::in_message(self.core.bus.max_payload()).body {
+        let content = if body.len() <= Room::in_message(self.store.max_payload()).body {
             Content::whole(headers, body)
         } else {
             let name = format!("{}.{}.{}", job.job_id, job.done, uuid::Uuid::new_v4().simple());
@@ -404,4 +398,4 @@ const RETRY_SET_UP: Duration = Duration::from_secs(2);
 const FIRST_PARKED: Duration = Duration::from_millis(250);
 const LONGEST_PARKED: Duration = Duration::from_secs(5);
 /// Bytes of a body that is stored at most, whatever client agents let in.
-const LARGEST: usize = 256 * 1024 * 1024;
+pub(super) const LARGEST: usize = 256 * 1024 * 1024;

@@ -11,11 +11,12 @@ use std::{
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::{
-    bus::{Kv, Message, Subscription},
+    bus::{Message, Subscription},
     config::Sessions as Settings,
     front::rendezvous::{Cookie, Parcel, Received, Rendezvous, Rules},
     proto::rendezvous::{admission::Visitor, guesses::Guesses},
     role::{asker::Asker, core::Core},
+    store::{StoreClient, sessions::SessionRecords},
     wire::{
         Code, Fault, Meet, News, RequestId, SessionId, SessionState, Side, codec,
         message::VERSION,
@@ -41,7 +42,7 @@ pub struct Sessions {
     /// How long a session lasts when nobody uses it.
     ttl: Duration,
     max_sessions: usize,
-    records: Kv,
+    records: SessionRecords,
     guesses: Mutex<Guesses>,
     table: Arc<Table>,
     random: SystemRandom,
@@ -49,7 +50,12 @@ pub struct Sessions {
 
 impl Sessions {
     /// Sessions, when the settings ask for them.
-    pub fn new(settings: &Settings, core: &Arc<Core>, asker: &Arc<Asker>) -> Option<Arc<Self>> {
+    pub fn new(
+        settings: &Settings,
+        core: &Arc<Core>,
+        asker: &Arc<Asker>,
+        store: &Arc<StoreClient>,
+    ) -> Option<Arc<Self>> {
         let rules = Rules {
             at: settings.sessions.clone()?,
             wait: settings.session_timeout,
@@ -62,7 +68,7 @@ impl Sessions {
             rules,
             ttl: settings.session_ttl,
             max_sessions: settings.max_sessions,
-            records: core.bus.kv(core.subjects.sessions_bucket()),
+            records: SessionRecords::new(Arc::clone(store)),
             guesses: Mutex::new(Guesses::new(u32::try_from(settings.session_guesses).unwrap_or(u32::MAX))),
             table: Table::new(settings.max_session_waits, settings.max_waits_per_session),
             random: SystemRandom::new(),
@@ -82,11 +88,6 @@ impl Sessions {
         {
             self.tell(&answer);
         }
-    }
-
-    /// NATS refused a publication.
-    pub fn on_publish_denied(&self, subject: &str) {
-        self.records.on_publish_denied(subject);
     }
 
     /// Requests that wait.

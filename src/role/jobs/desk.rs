@@ -1,34 +1,30 @@
-//! Where the commands find jobs and dead letters: JetStream, and what they say when it does not let them.
+//! Where the commands of operators look at jobs and dead letters: they ask brokers, which store them, and say what to do
+//! when no broker answers.
 
 use std::{
-    future::Future,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use tokio::sync::watch;
 
 use crate::{
-    bus::{
-        Event,
-        store::{Record, Store, Trouble},
-    },
-    config::Nats,
+    bus::{Bus, Event, Subscription},
+    config::Operator,
     role::inquiry,
+    store::{StoreClient, StoreError},
     wire::{
-        Job, Kind, Subjects, codec,
+        Code, Fault, Job, JobSummary, Kind, ProcessId, StoreReply, StoreRequest, StoreScope, StoreVerb,
+        Subjects,
         job::{Content, JobId},
+        store::Part,
+        subjects::Address,
     },
 };
 
-/// A connection to what keeps jobs and dead letters.
+/// The way to the brokers.
 pub struct Desk {
-    /// What keeps them.
-    pub store: Store,
-    /// What they are called there.
-    pub subjects: Subjects,
-    /// The subject that NATS permissions refused, once they did.
-    denied: watch::Receiver<Option<String>>,
+    store: Arc<StoreClient>,
 }
 
 /// A job as it is kept.
@@ -36,25 +32,8 @@ pub struct Desk {
 pub struct Kept {
     /// The job.
     pub job: Job,
-    /// Which revision of its record this is.
-    pub revision: u64,
-    /// When that was stored.
+    /// When its record was stored, by the clock here.
     pub stored: SystemTime,
-}
-
-/// Why something was not done.
-#[derive(Debug)]
-pub enum Refusal {
-    /// Because of the job: another one may fare better.
-    Job(String),
-    /// Because of what keeps jobs: another one would fare no better.
-    Store(Trouble),
-}
-
-impl From<Trouble> for Refusal {
-    fn from(trouble: Trouble) -> Self {
-        Refusal::Store(trouble)
-    }
 }
 
 impl Kept {
@@ -69,143 +48,154 @@ impl Desk {
     ///
     /// # Errors
     /// When NATS can't be reached.
-    pub async fn open(nats: &Nats, name: &str) -> anyhow::Result<Desk> {
-        let (bus, mut events) = inquiry::reach(nats, name).await?;
-        let store = bus.store();
-        let (tell, denied) = watch::channel(None);
-        let told = store.clone();
+    pub async fn open(operator: &Operator, name: &str) -> anyhow::Result<Desk> {
+        let (bus, mut events) = inquiry::reach(&operator.nats, name).await?;
+        let subjects = Subjects::new(operator.nats.prefix.clone());
+        let own = ProcessId::random(&operator.realm);
+        let inbox = bus.subscribe(subjects.inbox(&own)).await?;
+        let store = StoreClient::new(bus.clone(), subjects.clone(), own.clone());
+        tokio::spawn(read(Arc::clone(&store), subjects, own, inbox, bus));
+        let told = Arc::clone(&store);
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
-                if let Event::PublishDenied(subject) | Event::SubscribeDenied(subject) = event {
-                    told.deny(&subject);
-                    tell.send_replace(Some(subject));
+                match event {
+                    Event::PublishDenied(subject) => told.on_publish_denied(&subject),
+                    // The answers come there: whatever is asked, none is heard.
+                    Event::SubscribeDenied(subject) => told.on_subscribe_denied(&subject),
+                    _ => {}
                 }
             }
         });
-        Ok(Desk { store, subjects: Subjects::new(nats.prefix.clone()), denied })
+        Ok(Desk { store })
     }
 
-    /// What `work` comes to. What NATS permissions refuse is never answered: it is not waited for.
+    /// What is known of a job; `None` when there is none.
     ///
     /// # Errors
     /// What is in the way.
-    pub async fn ask<T>(&self, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
-        let mut denied = self.denied.clone();
-        tokio::select! {
-            biased;
-            done = work => done,
-            Ok(subject) = denied.wait_for(Option::is_some) => {
-                Err(Trouble::Denied(subject.clone().unwrap_or_default()))
+    pub async fn job(&self, id: &JobId) -> Result<Option<Kept>, StoreError> {
+        self.kept(id, StoreVerb::Read).await
+    }
+
+    /// What is known of the dead letter of a job; `None` when there is none.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn letter(&self, id: &JobId) -> Result<Option<Kept>, StoreError> {
+        self.kept(id, StoreVerb::Letter).await
+    }
+
+    async fn kept(&self, id: &JobId, verb: StoreVerb) -> Result<Option<Kept>, StoreError> {
+        match self.change(id, verb).await {
+            Ok(reply) => {
+                let stored = SystemTime::now().checked_sub(Duration::from_millis(reply.stored));
+                let stored = stored.unwrap_or(SystemTime::UNIX_EPOCH);
+                Ok(reply.job.map(|job| Kept { job: *job, stored }))
             }
+            Err(StoreError::Refused(Fault { code: Code::NoJob, .. })) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
-    /// The record of a job.
+    /// Has `verb` done with a job.
     ///
     /// # Errors
     /// What is in the way.
-    pub async fn job(&self, id: &JobId) -> Result<Option<Kept>, Trouble> {
-        self.last(self.subjects.jobs_stream(), self.subjects.job(id)).await
-    }
-
-    /// The dead letter of a job.
-    ///
-    /// # Errors
-    /// What is in the way.
-    pub async fn letter(&self, id: &JobId) -> Result<Option<Kept>, Trouble> {
-        self.last(self.subjects.dead_stream(), self.subjects.dead(id)).await
-    }
-
-    async fn last(&self, stream: String, subject: String) -> Result<Option<Kept>, Trouble> {
-        let Some(record) = self.ask(self.store.last(&stream, &subject)).await? else { return Ok(None) };
-        self.read(&record).map(Some)
+    pub async fn change(&self, id: &JobId, verb: StoreVerb) -> Result<StoreReply, StoreError> {
+        self.store.ask(StoreScope::of(id), verb, |request| request.job_id = Some(id.clone())).await
     }
 
     /// All jobs, oldest first.
     ///
     /// # Errors
     /// What is in the way.
-    pub async fn jobs(&self) -> Result<Vec<Kept>, Trouble> {
-        self.all(self.subjects.jobs_stream(), self.subjects.every_job().to_vec()).await
+    pub async fn jobs(&self) -> Result<Vec<JobSummary>, StoreError> {
+        self.all(StoreVerb::List).await
     }
 
     /// All dead letters, oldest first.
     ///
     /// # Errors
     /// What is in the way.
-    pub async fn letters(&self) -> Result<Vec<Kept>, Trouble> {
-        self.all(self.subjects.dead_stream(), vec![self.subjects.every(Kind::Dead)]).await
+    pub async fn letters(&self) -> Result<Vec<JobSummary>, StoreError> {
+        self.all(StoreVerb::Letters).await
     }
 
-    async fn all(&self, stream: String, subjects: Vec<String>) -> Result<Vec<Kept>, Trouble> {
-        let records = self.ask(self.store.all(&stream, subjects, MOST)).await?;
-        if records.len() == MOST {
-            eprintln!("relay: these are the oldest {MOST}, there may be more");
-        }
-        let (read, unread): (Vec<_>, Vec<_>) =
-            records.iter().map(|record| self.read(record)).partition(Result::is_ok);
-        if !unread.is_empty() {
-            eprintln!(
-                "relay: {} more can't be read: a newer relay stored them, or another program",
-                unread.len()
-            );
-        }
-        Ok(read.into_iter().flatten().collect())
-    }
-
-    /// A record, when it is what its subject says it is.
-    fn read(&self, record: &Record) -> Result<Kept, Trouble> {
-        let unread = |why: String| Trouble::Other(format!("{} can't be read: {why}", record.subject));
-        let job = codec::decode::<Job>(&record.bytes).map_err(|why| unread(why.to_string()))?;
-        if self.subjects.job_of(&record.subject).as_ref() != Some(&job.job_id) {
-            return Err(unread("it is the record of another job".into()));
-        }
-        Ok(Kept { job, revision: record.revision, stored: record.stored })
-    }
-
-    /// Forgets bodies. What can't be forgotten now goes when it is old.
-    pub async fn forget<'a>(&self, objects: impl IntoIterator<Item = &'a str>) {
-        for object in objects {
-            for bucket in self.buckets() {
-                let removed = async {
-                    self.store.remove_object(&bucket, object).await;
-                    Ok(())
-                };
-                self.ask(removed).await.ok();
+    async fn all(&self, verb: StoreVerb) -> Result<Vec<JobSummary>, StoreError> {
+        let (mut all, mut unread, mut after) = (Vec::new(), 0, 0);
+        loop {
+            let page = |request: &mut StoreRequest| request.revision = after;
+            let reply = self.store.ask(StoreScope::All, verb, page).await?;
+            all.extend(reply.jobs);
+            unread += reply.count;
+            if all.len() >= MOST {
+                eprintln!("relay: these are the oldest {MOST}, there may be more");
+                break;
             }
+            // Revisions grow; a broker that says otherwise would keep this going for ever.
+            if reply.revision <= after {
+                break;
+            }
+            after = reply.revision;
         }
+        if unread > 0 {
+            eprintln!("relay: {unread} more can't be read: a newer relay stored them, or another program");
+        }
+        Ok(all)
     }
 
-    /// The body of what is kept; `None` when it is no longer there.
+    /// The body of a job or a dead letter; `None` when it is no longer there.
     ///
     /// # Errors
     /// What is in the way.
-    pub async fn body(&self, content: &Content) -> Result<Option<Bytes>, Trouble> {
-        let Some(name) = &content.object else { return Ok(Some(Bytes::copy_from_slice(&content.body))) };
-        self.ask(self.store.find_object(&self.buckets(), name, LARGEST)).await
-    }
-
-    /// Where bodies are: those of jobs, and those of dead letters.
-    fn buckets(&self) -> [String; 2] {
-        [self.subjects.bodies_bucket(), self.subjects.dead_bodies_bucket()]
+    pub async fn body(&self, id: &JobId, part: Part, content: &Content) -> Result<Option<Bytes>, StoreError> {
+        if content.object.is_none() {
+            return Ok(Some(Bytes::copy_from_slice(&content.body)));
+        }
+        let asked = self.store.ask_for_body(StoreScope::of(id), |request| {
+            request.job_id = Some(id.clone());
+            request.part = Some(part);
+        });
+        let Some(reader) = asked.await? else { return Ok(None) };
+        let longer = || {
+            Fault::new(Code::StreamCut, crate::wire::Side::Client, "the body is longer than its record says")
+        };
+        let size = usize::try_from(content.size).unwrap_or(usize::MAX).min(LARGEST);
+        reader.whole(Bytes::new(), size, longer).await.map(Some).map_err(StoreError::Refused)
     }
 }
 
-/// Does `work` with each of `ids` and prints what it says; goes on when one is refused.
+/// Reads what brokers answer. The connection lives for as long as this does.
+async fn read(
+    store: Arc<StoreClient>,
+    subjects: Subjects,
+    own: ProcessId,
+    mut inbox: Subscription,
+    _bus: Bus,
+) {
+    while let Some(message) = inbox.next().await {
+        if let Some(Address::Request { kind: kind @ (Kind::Stored | Kind::Body), number, .. }) =
+            subjects.address(&own, &message.subject)
+        {
+            store.on_message(kind, number, &message);
+        }
+    }
+}
+
+/// Has `verb` done with each of `ids` and prints that it is `done`; goes on when a job is not one to do it with.
 ///
 /// # Errors
 /// What was refused, and why.
-pub async fn each(
-    ids: &[JobId],
-    work: impl AsyncFn(&JobId) -> Result<&'static str, Refusal>,
-) -> anyhow::Result<()> {
+pub async fn each(desk: &Desk, ids: &[JobId], verb: StoreVerb, done: &str) -> anyhow::Result<()> {
     let mut refused = Vec::new();
     for id in ids {
-        match work(id).await {
-            Ok(done) => println!("{id} {done}"),
-            Err(Refusal::Job(why)) => refused.push(why),
-            Err(Refusal::Store(trouble)) => {
-                refused.push(advice(&trouble));
+        match desk.change(id, verb).await {
+            Ok(_) => println!("{id} {done}"),
+            Err(StoreError::Refused(fault)) if matches!(fault.code, Code::NoJob | Code::JobOver) => {
+                refused.push(fault.detail.into_owned());
+            }
+            Err(error) => {
+                refused.push(advice(&error));
                 break;
             }
         }
@@ -215,25 +205,25 @@ pub async fn each(
 }
 
 /// What is in the way, and what to do about it.
-pub fn in_the_way(trouble: Trouble) -> anyhow::Error {
-    anyhow::anyhow!(advice(&trouble))
+pub fn in_the_way(error: StoreError) -> anyhow::Error {
+    anyhow::anyhow!(advice(&error))
 }
 
-fn advice(trouble: &Trouble) -> String {
-    let what_to_do = match trouble {
-        Trouble::Changed | Trouble::Late => "try again",
-        Trouble::Missing(what) if what.contains("without JetStream") => {
-            "jobs are kept there, so start it with -js, or with `jetstream {}` in its configuration"
+fn advice(error: &StoreError) -> String {
+    let what_to_do = match error {
+        StoreError::Late | StoreError::NotSent(_) => "try again",
+        StoreError::NoBroker => "start one",
+        StoreError::Denied(_) => "allow it to this user, or be another one",
+        StoreError::Refused(fault) if fault.detail.contains("without JetStream") => {
+            "jobs are stored there, so start it with -js, or with `jetstream {}` in its configuration"
         }
-        Trouble::Missing(_) => "start `relay broker`, which sets it up, and see what it says",
-        Trouble::Denied(_) => "allow it to this user, or be another one",
-        Trouble::Full(_) => "give it more, or purge dead letters",
-        Trouble::Other(_) => return trouble.to_string(),
+        StoreError::Refused(fault) if fault.code == Code::JobsUnavailable => "see what `relay broker` says",
+        StoreError::Refused(_) => return error.to_string(),
     };
-    format!("{trouble}: {what_to_do}")
+    format!("{error}: {what_to_do}")
 }
 
-/// Records that are looked at, at most.
+/// Jobs that are listed at most.
 const MOST: usize = 1_000_000;
-/// Bytes of a body that is shown, at most.
+/// Bytes of a body that is shown at most.
 const LARGEST: usize = 256 * 1024 * 1024;

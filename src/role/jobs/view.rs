@@ -13,7 +13,7 @@ use super::desk::Kept;
 use crate::{
     role::inquiry,
     wire::{
-        Error, Name,
+        Error, JobSummary, Name,
         job::{Content, Hop, Job, JobState, Outcome},
     },
 };
@@ -23,7 +23,7 @@ use crate::{
 pub struct Row {
     job: String,
     state: &'static str,
-    hops: usize,
+    hops: u32,
     done: u32,
     /// The request that is next, or that failed; the last one when all are done.
     method: Option<String>,
@@ -104,24 +104,23 @@ pub struct Bodies {
 
 impl Row {
     /// What a list says of it.
-    pub fn of(kept: &Kept) -> Row {
-        let Kept { job, stored, .. } = kept;
-        let hop = job.next_hop().or(job.hops.last());
-        let code = |error: &Option<Error>| error.as_ref().map(|error| printable(&error.code));
+    pub fn of(job: &JobSummary) -> Row {
+        let before = |ago: u64| time(SystemTime::now().checked_sub(Duration::from_millis(ago)));
+        let text = |text: &Option<String>| text.as_deref().map(printable);
         Row {
             job: job.job_id.to_string(),
             state: job.state.as_str(),
-            hops: job.hops.len(),
+            hops: job.hops,
             done: job.done,
-            method: hop.map(|hop| printable(&hop.method)),
-            upstream: hop.and_then(|hop| hop.upstream.clone()),
-            url: hop.map(|hop| printable(hop.url.split('?').next().unwrap_or_default())),
+            method: text(&job.method),
+            upstream: job.upstream.clone(),
+            url: text(&job.url),
             attempts: job.attempts,
-            accepted: time(stored.checked_sub(Duration::from_millis(job.age))),
-            stored: time(Some(*stored)),
-            age: kept.age(),
-            error: code(&job.error),
-            untold: code(&job.untold),
+            accepted: before(job.age),
+            stored: before(job.stored),
+            age: Duration::from_millis(job.age),
+            error: text(&job.error),
+            untold: text(&job.untold),
         }
     }
 

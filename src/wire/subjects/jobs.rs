@@ -1,6 +1,6 @@
 //! The subjects of jobs, which JetStream keeps, and the names of what keeps them.
 
-use super::{Kind, Subjects};
+use super::{Kind, StoreScope, Subjects};
 use crate::wire::{Name, job::JobId};
 
 impl Subjects {
@@ -28,6 +28,25 @@ impl Subjects {
     /// `relay.job.*.*` and `relay.chain.*`: the records of all jobs.
     pub fn every_job(&self) -> [String; 2] {
         [self.join(Kind::Job, "*.*"), self.join(Kind::Chain, "*")]
+    }
+
+    /// The records of the jobs that a question is about; of their dead letters with `dead`.
+    pub fn jobs_of(&self, scope: &StoreScope, dead: bool) -> Vec<String> {
+        let (of_one, of_several) = match scope {
+            StoreScope::Jobs(upstream) => (Some(format!("{upstream}.*")), None),
+            StoreScope::Chains => (None, Some("*")),
+            StoreScope::All => (Some("*.*".to_owned()), Some("*")),
+            StoreScope::Session(_) | StoreScope::Sessions => (None, None),
+        };
+        let of_one = of_one.map(|rest| match dead {
+            false => self.join(Kind::Job, &rest),
+            true => self.join(Kind::Dead, &format!("job.{rest}")),
+        });
+        let of_several = of_several.map(|rest| match dead {
+            false => self.join(Kind::Chain, rest),
+            true => self.join(Kind::Dead, &format!("chain.{rest}")),
+        });
+        of_one.into_iter().chain(of_several).collect()
     }
 
     /// `relay.key.*.*`

@@ -122,7 +122,7 @@ impl Runner {
         let status = reply.status_code.ok_or_else(|| internal("a response without a status"))?.as_u16();
         let headers = headers::end_to_end(reply.headers);
         let retry_after = headers.get(header::RETRY_AFTER).and_then(retry_after);
-        let room = Room::in_message(self.core.bus.max_payload()).headers;
+        let room = Room::in_message(self.store.max_payload()).headers;
         if Content::size_of(&headers) > room {
             let detail = format!("the response's headers are over {room} bytes, the most that is kept");
             return Err(Fault::new(Code::ResponseTooLarge, Side::Broker, detail));

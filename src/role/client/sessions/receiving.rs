@@ -14,7 +14,7 @@ use super::{
     waiting::{Heard, Waiting},
 };
 use crate::{
-    bus::{KvError, Subscription},
+    bus::Subscription,
     front::rendezvous::Received,
     proto::{
         Machine,
@@ -25,6 +25,7 @@ use crate::{
             receiver::{Command, Input, Kept, Outcome, Receiver},
         },
     },
+    store::sessions::RecordError,
     stream::Reader,
     wire::{
         Fault, Meet, RequestId, Session, SessionId, SessionState,
@@ -32,7 +33,7 @@ use crate::{
     },
 };
 
-type Found = Result<Option<(u64, Session)>, KvError>;
+type Found = Result<Option<(u64, Session)>, RecordError>;
 
 /// A request on its way to a sender.
 struct Receiving<'a> {
@@ -171,6 +172,6 @@ impl Receiving<'_> {
 fn looked(found: Found) -> Input {
     match found {
         Ok(found) => Input::Looked(found.map(|(revision, _)| revision)),
-        Err(KvError::Conflict | KvError::Away(_)) => Input::LookedInVain,
+        Err(RecordError::Conflict | RecordError::Away(_)) => Input::LookedInVain,
     }
 }

@@ -8,11 +8,11 @@ use std::{
 
 use super::{Sessions, Waiting, away, gone, unknown};
 use crate::{
-    bus::{Entry, KvError},
     front::rendezvous::Cookie,
     proto::rendezvous::admission::{self, Visitor},
+    store::sessions::RecordError,
     wire::{
-        Code, Fault, Session, SessionId, SessionState, Side, codec,
+        Code, Fault, Session, SessionId, SessionState, Side,
         message::{VERSION, millis},
         session::{Role, SessionKind, Token},
     },
@@ -65,7 +65,7 @@ impl Sessions {
             host: None,
             guest: None,
         };
-        self.records.put(id.as_str(), codec::encode(&session), 0, self.ttl).await.map_err(told)?;
+        self.records.put(&id, session, 0).await.map_err(told)?;
         Ok((id, Cookie { token, expires }))
     }
 
@@ -90,14 +90,14 @@ impl Sessions {
             let ttl = Duration::from_millis(session.ttl);
             let cookie = (role == Role::Host).then(|| renewed(&session, visitor, ttl)).flatten();
             next.cookie = cookie.as_ref().map_or(session.cookie, |cookie| cookie.expires);
-            match self.records.put(id.as_str(), codec::encode(&next), revision, ttl).await {
+            match self.records.put(id, next.clone(), revision).await {
                 Ok(revision) => return Ok(Used { session: next, revision, role, cookie }),
                 // Somebody else used it meanwhile.
-                Err(KvError::Conflict) => self.step_back(turn).await,
+                Err(RecordError::Conflict) => self.step_back(turn).await,
                 Err(error) => return Err(told(error)),
             }
         }
-        Err(told(KvError::Conflict))
+        Err(told(RecordError::Conflict))
     }
 
     async fn decide(
@@ -131,33 +131,29 @@ impl Sessions {
         for turn in 0..TRIES {
             let (session, revision) = self.read(id, visitor).await?;
             visitor.must_be_host(&session).inspect_err(|fault| self.judge(visitor, fault))?;
-            match self.records.delete(id.as_str(), revision).await {
+            match self.records.delete(id, revision).await {
                 Ok(revision) => {
                     self.announce(id, SessionState::Gone, revision, None);
                     return Ok(());
                 }
-                Err(KvError::Conflict) => self.step_back(turn).await,
+                Err(RecordError::Conflict) => self.step_back(turn).await,
                 Err(error) => return Err(told(error)),
             }
         }
-        Err(told(KvError::Conflict))
+        Err(told(RecordError::Conflict))
     }
 
     /// The session has not been used for as long as it lasts.
     pub(super) async fn expire(&self, id: &SessionId, revision: u64) {
         // Unless somebody uses it this very moment; NATS forgets it by itself as well.
-        if self.records.delete(id.as_str(), revision).await.is_ok() {
+        if self.records.delete(id, revision).await.is_ok() {
             self.announce(id, SessionState::Gone, revision, None);
         }
     }
 
     /// The record, for whoever waits already: he knows the id.
-    pub(super) async fn look(&self, id: &SessionId) -> Result<Option<(u64, Session)>, KvError> {
-        let Some(Entry { revision, value: Some(value) }) = self.records.get(id.as_str()).await? else {
-            return Ok(None);
-        };
-        let session = codec::decode(&value).map_err(|why| KvError::Away(why.to_string()))?;
-        Ok(Some((revision, session)))
+    pub(super) async fn look(&self, id: &SessionId) -> Result<Option<(u64, Session)>, RecordError> {
+        self.records.get(id).await
     }
 
     /// Lets others write first, for a moment that is nobody else's.
@@ -194,10 +190,10 @@ fn renewed(session: &Session, visitor: &Visitor, ttl: Duration) -> Option<Cookie
     Some(Cookie { token: token.clone(), expires: now + ttl.as_secs() })
 }
 
-fn told(error: KvError) -> Fault {
+fn told(error: RecordError) -> Fault {
     match error {
-        KvError::Conflict => away("too many use the session at once"),
-        KvError::Away(why) => away(why),
+        RecordError::Conflict => away("too many use the session at once"),
+        RecordError::Away(why) => away(why),
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     waiting::{Heard, Waiting},
 };
 use crate::{
-    bus::{KvError, Subscription},
+    bus::Subscription,
     front::rendezvous::{Cookie, Delivered, Parcel, Sending as Front},
     proto::{
         Machine,
@@ -26,11 +26,12 @@ use crate::{
             sender::{Command, Input, Outcome, Sender},
         },
     },
+    store::sessions::RecordError,
     stream::Writer,
     wire::{Code, Fault, RequestId, Session, SessionId, Side, session::Role},
 };
 
-type Found = Result<Option<(u64, Session)>, KvError>;
+type Found = Result<Option<(u64, Session)>, RecordError>;
 
 /// A request that waits for a receiver, and then sends.
 pub struct Sending {
@@ -193,6 +194,6 @@ fn looked(found: Found, role: Role) -> Input {
     let receiver = |session: &Session| -> Option<RequestId> { session.receiver(role.other()).cloned() };
     match found {
         Ok(found) => Input::Looked(found.map(|(revision, session)| (revision, receiver(&session)))),
-        Err(KvError::Conflict | KvError::Away(_)) => Input::LookedInVain,
+        Err(RecordError::Conflict | RecordError::Away(_)) => Input::LookedInVain,
     }
 }

@@ -1,0 +1,87 @@
+//! The broker's way to JetStream: a connection of its own, to an account where nothing but brokers is, or the one it has
+//! to everybody else.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::mpsc;
+
+use super::storing::Storing;
+use crate::{
+    bus::{Bus, Event, store::Store},
+    config::Broker as Settings,
+    role::core::Core,
+};
+
+/// The way to JetStream.
+pub struct StoreLink {
+    /// The connection.
+    pub bus: Bus,
+    /// What is stored over it.
+    pub store: Store,
+    storing: OnceLock<Arc<Storing>>,
+}
+
+impl StoreLink {
+    /// Connects, or starts trying to. Without settings of its own for that, JetStream is used over the connection that
+    /// `core` has.
+    ///
+    /// # Errors
+    /// When a setting can't be used.
+    pub async fn connect(core: &Core, settings: &Settings) -> anyhow::Result<Arc<StoreLink>> {
+        let name = format!("relay {} {} store", core.role, core.id);
+        let Some(credentials) = settings.store.credentials(&settings.process.nats, name)? else {
+            return Ok(StoreLink::over(core.bus.clone()));
+        };
+        let (bus, events) = Bus::connect(&credentials).await?;
+        let link = StoreLink::over(bus);
+        tokio::spawn(Arc::clone(&link).follow(events));
+        Ok(link)
+    }
+
+    fn over(bus: Bus) -> Arc<StoreLink> {
+        let store = bus.store();
+        Arc::new(StoreLink { bus, store, storing: OnceLock::new() })
+    }
+
+    /// Refusals are told to `storing` as well.
+    pub fn tell_of_refusals(&self, storing: &Arc<Storing>) {
+        self.storing.set(Arc::clone(storing)).ok();
+    }
+
+    /// NATS refused a publication: what waits for its answer need not.
+    pub fn on_publish_denied(&self, subject: &str) {
+        self.store.deny(subject);
+        if let Some(storing) = self.storing.get() {
+            storing.on_publish_denied(subject);
+        }
+    }
+
+    async fn follow(self: Arc<Self>, mut events: mpsc::Receiver<Event>) {
+        let mut told = None;
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Connected => {
+                    told = None;
+                    tracing::info!("connected to NATS where jobs and sessions are stored");
+                }
+                Event::Disconnected => tracing::warn!(
+                    "the connection to where jobs and sessions are stored is gone; trying again"
+                ),
+                Event::PublishDenied(subject) | Event::SubscribeDenied(subject) => {
+                    tracing::warn!(%subject, "NATS permissions refuse what storing jobs and sessions needs");
+                    self.on_publish_denied(&subject);
+                }
+                Event::Dropped => {
+                    tracing::warn!("messages of JetStream were dropped: this process can't keep up")
+                }
+                Event::LoginRefused(why) | Event::Unreachable(why) | Event::Trouble(why) => {
+                    // Said again at every attempt to connect; the first word on it is enough.
+                    if told.as_ref() != Some(&why) {
+                        tracing::warn!(%why, "NATS where jobs and sessions are stored (--store-server, --store-user)");
+                        told = Some(why);
+                    }
+                }
+            }
+        }
+    }
+}

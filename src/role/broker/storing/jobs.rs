@@ -1,0 +1,293 @@
+//! Jobs that client agents have stored, read and cancelled.
+
+use bytes::Bytes;
+
+use super::{Kept, Storing, announce_end, bad, named, no_job, not_stored, unavailable};
+use crate::{
+    bus::store::Trouble,
+    proto::jobs,
+    wire::{
+        Code, Fault, Job, JobId, JobState, Side, StoreReply, StoreRequest, StoreScope, codec,
+        job::{Content, JobKey, Room},
+        message::VERSION,
+        store::CallerKey,
+    },
+};
+
+/// The job that a caller's key stands for.
+enum Keyed {
+    /// This request is the first with it.
+    New(JobId),
+    /// An earlier one had it.
+    Known(JobId),
+}
+
+impl Storing {
+    /// Stores a single request.
+    pub(super) async fn take(
+        &self,
+        scope: &StoreScope,
+        mut request: StoreRequest,
+    ) -> Result<StoreReply, Fault> {
+        let mut job = self.new_job(&mut request, JobState::Running)?;
+        let [hop] = job.hops.as_slice() else {
+            return Err(bad("a job that is answered later has one request"));
+        };
+        let fits = match scope {
+            StoreScope::Jobs(upstream) => hop.upstream.as_ref() == Some(upstream) && job.callback.is_none(),
+            _ => hop.upstream.is_some() && job.errors_to.is_none(),
+        };
+        if !fits {
+            return Err(bad("the job's request is not for the upstream that the question names"));
+        }
+        let asked = job.job_id.clone();
+        let mut reply = StoreReply::done(request.request_id.clone());
+        if let Some(key) = &request.key {
+            let upstream = hop.upstream.clone().ok_or_else(|| bad("the job's request names no upstream"))?;
+            match self.keyed(&self.key_subject(&upstream, key)?, key, &asked).await? {
+                Keyed::New(id) => job.job_id = id,
+                Keyed::Known(id) => {
+                    reply.job_id = (id != asked).then(|| id.clone());
+                    if self.find(&id, false).await.map_err(|trouble| unavailable(&trouble))?.is_some() {
+                        return Ok(reply);
+                    }
+                    // The broker that took the key has not stored the job.
+                    job.job_id = id;
+                }
+            }
+        }
+        if request.stream {
+            self.take_body(scope, &request, &mut job).await?;
+        }
+        self.create(&job).await?;
+        Ok(reply)
+    }
+
+    /// Takes the id of a chain.
+    pub(super) async fn begin(&self, mut request: StoreRequest) -> Result<StoreReply, Fault> {
+        let begun = self.new_job(&mut request, JobState::Begun)?;
+        let subject = self.core.subjects.job(&begun.job_id);
+        let bytes = codec::encode(&begun);
+        let mut reply = StoreReply::done(request.request_id);
+        reply.revision = match self.store_new(&subject, &bytes).await {
+            Ok(revision) => revision,
+            Err(Trouble::Changed) => self.begin_again(&begun, &subject, bytes).await?,
+            Err(trouble) => return Err(not_stored(&trouble)),
+        };
+        Ok(reply)
+    }
+
+    /// Takes an id that a chain had which never started: it does not count.
+    async fn begin_again(&self, begun: &Job, subject: &str, bytes: Bytes) -> Result<u64, Fault> {
+        let taken = || {
+            let detail = format!("there is a chain {} already: each has an id of its own", begun.job_id);
+            Fault::new(Code::ChainLoop, Side::Broker, detail)
+        };
+        let kept = self.find(&begun.job_id, false).await.map_err(|trouble| unavailable(&trouble))?;
+        let free = kept.filter(|kept| kept.job.state.is_over() && kept.job.hops.is_empty());
+        let free = free.ok_or_else(taken)?;
+        match self.store.replace(subject, free.record.revision, bytes).await {
+            Err(Trouble::Changed) => Err(taken()),
+            replaced => replaced.map_err(|trouble| not_stored(&trouble)),
+        }
+    }
+
+    /// Stores a chain whose first server has answered.
+    pub(super) async fn start_chain(
+        &self,
+        scope: &StoreScope,
+        mut request: StoreRequest,
+    ) -> Result<StoreReply, Fault> {
+        let mut job = self.new_job(&mut request, JobState::Running)?;
+        if job.hops.is_empty() || job.errors_to.is_none() {
+            return Err(bad("a chain has hops, and names who is told of its failure"));
+        }
+        self.begun(&job.job_id, request.revision).await?;
+        if request.stream {
+            self.take_body(scope, &request, &mut job).await?;
+        }
+        let subject = self.core.subjects.job(&job.job_id);
+        let stored = self.store.replace(&subject, request.revision, codec::encode(&job)).await;
+        let mut reply = StoreReply::done(request.request_id);
+        reply.revision = self.or_forget(&job, stored).await?;
+        Ok(reply)
+    }
+
+    /// Gives back the id of a chain that does not start.
+    pub(super) async fn abandon(&self, request: StoreRequest) -> Result<StoreReply, Fault> {
+        let begun = self.begun(named(&request)?, request.revision).await?;
+        let abandoned = Job { state: JobState::Cancelled, ..begun.job };
+        let subject = self.core.subjects.job(&abandoned.job_id);
+        let stored = self.store.replace(&subject, request.revision, codec::encode(&abandoned)).await;
+        stored.map_err(|trouble| not_stored(&trouble))?;
+        Ok(StoreReply::done(request.request_id))
+    }
+
+    /// The record of a chain that has begun, and is still at `revision`.
+    async fn begun(&self, id: &JobId, revision: u64) -> Result<Kept, Fault> {
+        let kept = self.find(id, false).await.map_err(|trouble| unavailable(&trouble))?;
+        let begun = kept.filter(|kept| kept.record.revision == revision && kept.job.state == JobState::Begun);
+        let over =
+            || Fault::new(Code::JobOver, Side::Broker, format!("the chain {id} is no longer to be started"));
+        begun.ok_or_else(over)
+    }
+
+    /// What is known of a job, or of its dead letter.
+    pub(super) async fn tell(&self, request: StoreRequest, dead: bool) -> Result<StoreReply, Fault> {
+        let id = named(&request)?;
+        let kept = self.find(id, dead).await.map_err(|trouble| unavailable(&trouble))?;
+        let kept = kept.ok_or_else(|| no_job(id))?;
+        let mut reply = StoreReply::done(request.request_id.clone());
+        (reply.stored, reply.revision) = (kept.stored(), kept.record.revision);
+        reply.job = Some(Box::new(kept.job));
+        Ok(reply)
+    }
+
+    /// Cancels a job.
+    pub(super) async fn cancel(&self, request: StoreRequest) -> Result<StoreReply, Fault> {
+        let id = named(&request)?;
+        for _ in 0..TRIES {
+            let kept = self.find(id, false).await.map_err(|trouble| unavailable(&trouble))?;
+            let kept = kept.ok_or_else(|| no_job(id))?;
+            let age = kept.age();
+            let state = kept.job.state.as_str();
+            let Some(cancelled) = jobs::cancelled(kept.job, age) else {
+                let detail = format!("the job {id} is over: it is {state}");
+                return Err(Fault::new(Code::JobOver, Side::Broker, detail));
+            };
+            let subject = self.core.subjects.job(id);
+            match self.store.replace(&subject, kept.record.revision, codec::encode(&cancelled)).await {
+                Ok(_) => {
+                    announce_end(&self.core, &cancelled);
+                    self.forget(cancelled.objects()).await;
+                    return Ok(StoreReply::done(request.request_id.clone()));
+                }
+                // Its next step was stored meanwhile: that one is cancelled then.
+                Err(Trouble::Changed) => {}
+                Err(trouble) => return Err(not_stored(&trouble)),
+            }
+        }
+        let detail = format!("the job {id} goes on too quickly to be cancelled: try again");
+        Err(Fault::new(Code::JobOver, Side::Broker, detail))
+    }
+
+    /// The job that a question asks to store, as one that is new: what only brokers write is not taken from it.
+    fn new_job(&self, request: &mut StoreRequest, state: JobState) -> Result<Job, Fault> {
+        let job = request.job.take().ok_or_else(|| bad("the question has no job"))?;
+        if job.client_id.as_str() != request.request_id.process() {
+            return Err(bad("the job is another process's"));
+        }
+        let room = Room::in_message(self.core.bus.max_payload().min(self.store.max_payload()));
+        let urls: usize = job.hops.iter().map(|hop| hop.url.len() + hop.method.len()).sum();
+        if Content::size_of(&job.input.headers()) > room.headers || urls > room.rest {
+            let detail = "the job's headers or URLs are over an eighth of NATS's max_payload";
+            return Err(Fault::new(Code::HeadersTooLarge, Side::Broker, detail));
+        }
+        let body = job.input.body.len();
+        if body > room.body || (!request.stream && job.input.size != body as u64) {
+            return Err(bad("the job's body does not fit in its record"));
+        }
+        let input = Content { object: None, ..job.input };
+        let pause = if state == JobState::Begun { job.pause } else { 0 };
+        Ok(Job {
+            state,
+            input,
+            pause,
+            age: 0,
+            done: 0,
+            attempts: 0,
+            log: Vec::new(),
+            outcome: None,
+            error: None,
+            untold: None,
+            ..*job
+        })
+    }
+
+    /// Stores a job that is new, whose large body is stored already.
+    async fn create(&self, job: &Job) -> Result<(), Fault> {
+        let subject = self.core.subjects.job(&job.job_id);
+        match self.store_new(&subject, &codec::encode(job)).await {
+            Ok(_) => Ok(()),
+            // The same request came before, by its key.
+            Err(Trouble::Changed) => {
+                self.forget(job.objects()).await;
+                Ok(())
+            }
+            stored @ Err(_) => self.or_forget(job, stored).await.map(drop),
+        }
+    }
+
+    /// What came of storing `job`: the body of one that is certainly not stored is forgotten.
+    async fn or_forget(&self, job: &Job, stored: Result<u64, Trouble>) -> Result<u64, Fault> {
+        if let Err(trouble) = &stored
+            && *trouble != Trouble::Late
+        {
+            self.forget(job.objects()).await;
+        }
+        stored.map_err(|trouble| match trouble {
+            Trouble::Changed => {
+                let detail = format!("the chain {} is no longer to be started", job.job_id);
+                Fault::new(Code::JobOver, Side::Broker, detail)
+            }
+            trouble => not_stored(&trouble),
+        })
+    }
+
+    /// Stores the first revision of a record. When JetStream does not say in time whether it has, it is asked again:
+    /// a record that is there by then, with the same bytes, is this one.
+    async fn store_new(&self, subject: &str, bytes: &Bytes) -> Result<u64, Trouble> {
+        match self.store.create(subject, bytes.clone()).await {
+            Err(Trouble::Late) => {}
+            stored => return stored,
+        }
+        match self.store.create(subject, bytes.clone()).await {
+            Err(Trouble::Changed) => {
+                match self.store.last(&self.core.subjects.jobs_stream(), subject).await? {
+                    Some(record) if record.bytes == *bytes => Ok(record.revision),
+                    _ => Err(Trouble::Changed),
+                }
+            }
+            stored => stored,
+        }
+    }
+
+    fn key_subject(&self, upstream: &crate::wire::Name, key: &CallerKey) -> Result<String, Fault> {
+        let is_hash = key.hash.len() == HASH && key.hash.bytes().all(|b| b.is_ascii_hexdigit());
+        if !is_hash || key.asked.len() > HASH {
+            return Err(bad("the caller's key is no hash"));
+        }
+        Ok(self.core.subjects.key(upstream, &key.hash))
+    }
+
+    /// The job that a key stands for, from the first request with it on.
+    async fn keyed(&self, subject: &str, key: &CallerKey, asked: &JobId) -> Result<Keyed, Fault> {
+        let fresh = JobKey { v: VERSION, job_id: asked.clone(), asked: key.asked.clone() };
+        match self.store.create(subject, codec::encode(&fresh)).await {
+            Ok(_) => return Ok(Keyed::New(fresh.job_id)),
+            Err(Trouble::Changed) => {}
+            Err(trouble) => return Err(not_stored(&trouble)),
+        }
+        let record = self.store.last(&self.core.subjects.keys_stream(), subject).await;
+        let record = record.map_err(|trouble| unavailable(&trouble))?;
+        let known = record.and_then(|record| codec::decode::<JobKey>(&record.bytes).ok());
+        match known {
+            Some(known) if known.asked != key.asked => {
+                let detail = "this Idempotency-Key came with another request before: use a new one for each";
+                Err(Fault::new(Code::KeyReused, Side::Broker, detail))
+            }
+            Some(known) if known.job_id.upstream == asked.upstream => Ok(Keyed::Known(known.job_id)),
+            Some(_) => {
+                let detail =
+                    "this Idempotency-Key came with a callback before, or without: use a new one for each";
+                Err(Fault::new(Code::KeyReused, Side::Broker, detail))
+            }
+            None => Err(unavailable(&Trouble::Changed)),
+        }
+    }
+}
+
+/// How often a job that goes on meanwhile is tried to be cancelled or replayed.
+pub(super) const TRIES: usize = 5;
+/// Letters of a hash in hexadecimal.
+const HASH: usize = 64;
