@@ -3,6 +3,8 @@
 
 mod support;
 
+#[path = "jobs/asked.rs"]
+mod asked;
 #[path = "jobs/chains.rs"]
 mod chains;
 #[path = "jobs/durable.rs"]
