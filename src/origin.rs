@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use crate::{
     config::{HostHeader, Origin as Settings, OriginUrl},
     framing::is_bodiless,
-    wire::{Code, Fault, Headers, Side},
+    wire::{Code, Fault, Headers, Side, authority::is_authority},
 };
 
 mod addresses;
@@ -218,7 +218,7 @@ impl Origin {
         let mut headers = call.headers;
         outgoing::strip(&mut headers);
         let payload = Payload::new(call.body, &mut headers);
-        if self.host_header == HostHeader::Rewrite || !headers.contains_key(header::HOST) {
+        if self.host_header == HostHeader::Rewrite || !has_host(&headers)? {
             headers.insert(header::HOST, self.authority.clone());
         }
         Ok(Request { method: call.method, target, headers, payload, go: None })
@@ -259,6 +259,19 @@ impl Origin {
             version: head.version,
             headers: head.headers,
             body: AnswerBody::new(source, pause),
+        }
+    }
+}
+
+/// Whether a request names its host. Client agents have looked at that, but others may ask by NATS, too.
+fn has_host(headers: &Headers) -> Result<bool, Fault> {
+    let mut hosts = headers.get_all(header::HOST);
+    match (hosts.next(), hosts.next()) {
+        (None, _) => Ok(false),
+        (Some(host), None) if is_authority(host.as_bytes()) => Ok(true),
+        (Some(_), _) => {
+            let detail = "the Host header is not HOST or HOST:PORT, or is there twice";
+            Err(Fault::new(Code::BadRequest, Side::Upstream, detail))
         }
     }
 }

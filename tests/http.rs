@@ -9,6 +9,8 @@ mod connections;
 mod forwarding;
 #[path = "http/framing.rs"]
 mod framing;
+#[path = "http/hosts.rs"]
+mod hosts;
 #[path = "http/messages.rs"]
 mod messages;
 #[path = "http/targets.rs"]

@@ -124,6 +124,12 @@ impl<A: Ask> Front<A> {
                      {MAX_HEADERS} headers"
                 ),
             ),
+            Refusal::Target => (
+                Code::BadTarget,
+                "the request target is not a path, an absolute URL or '*', or has a character that none of them has, \
+                 such as #"
+                    .to_owned(),
+            ),
             Refusal::Malformed => (
                 Code::BadRequest,
                 "this is not an HTTP request that can be read: its first line or a header is malformed"

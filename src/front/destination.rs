@@ -1,7 +1,7 @@
 //! Which upstream a request is for: the one the listener is for, the one the caller names where that is
 //! allowed, or the one whose route fits its host and path.
 
-use http::{HeaderName, header};
+use http::{HeaderName, HeaderValue, Version, header};
 
 use super::{
     http::{Ask, Front, Sought},
@@ -9,8 +9,36 @@ use super::{
 };
 use crate::{
     proto::routes::Found,
-    wire::{Code, Fault, Name, Side, show::beginning},
+    wire::{Code, Fault, Name, Side, authority::is_authority, show::beginning},
 };
+
+/// Leaves the host that a request is for in its one `Host` header, where routes, the cache and the origin read it. That
+/// of an absolute target, or `:authority`, replaces the header (RFC 9112 section 3.2.2, RFC 9113 section 8.3.1).
+pub(super) fn settle_host(head: &mut Head) -> Result<(), Fault> {
+    let refused = |detail: &'static str| Err(Fault::new(Code::BadRequest, Side::Client, detail));
+    let mut hosts = head.headers.get_all(header::HOST);
+    let (host, another) = (hosts.next(), hosts.next());
+    drop(hosts);
+    if another.is_some() || (host.is_none() && head.version == Version::HTTP_11) {
+        return refused("a request must have exactly one Host header");
+    }
+    if host.is_some_and(|host| !is_authority(host.as_bytes())) {
+        return refused(
+            "the Host header is not HOST or HOST:PORT: a name of letters, digits, -, _ and dots, an IPv4 address, or \
+             an IPv6 address in brackets; write other alphabets as xn--…",
+        );
+    }
+    let Some(authority) = head.target.authority.take() else { return Ok(()) };
+    let differs = host.is_some_and(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()));
+    if differs && head.version == Version::HTTP_2 {
+        return refused("the Host header and :authority name different hosts");
+    }
+    match HeaderValue::from_str(&authority) {
+        Ok(host) if is_authority(host.as_bytes()) => head.headers.insert(header::HOST, host),
+        Ok(_) | Err(_) => return refused("the host in the request target is not HOST or HOST:PORT"),
+    }
+    Ok(())
+}
 
 impl<A: Ask> Front<A> {
     /// The upstream that the caller names, where that is allowed.

@@ -1,7 +1,7 @@
 //! Requests and responses at the listener, whichever version of HTTP the caller speaks.
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, Uri, Version, header, request};
+use http::{HeaderValue, Method, StatusCode, Uri, Version, header, request, uri::Scheme};
 use http_body_util::{Either, Empty};
 use hyper::body::{Body, Incoming as Http2Body};
 
@@ -27,7 +27,7 @@ pub struct Head {
 /// What a request is for (RFC 9112 section 3.2).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Target {
-    /// Path and query, or `*`; none where the target names a host alone.
+    /// Path and query, or `*`; none where the target names a host alone, or is of another scheme than HTTP's.
     pub url: Option<String>,
     /// The host, where the target names one.
     pub authority: Option<String>,
@@ -47,10 +47,13 @@ pub fn path(url: &str) -> &str {
 
 impl From<&Uri> for Target {
     fn from(uri: &Uri) -> Self {
-        Target {
-            url: uri.path_and_query().map(|url| url.as_str().to_owned()),
-            authority: uri.authority().map(|authority| authority.as_str().to_owned()),
-        }
+        let served = uri.scheme().is_none_or(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
+        let url = uri.path_and_query().filter(|_| served).map(|url| match url.as_str() {
+            // `http://a?b` has the path `/` (RFC 9112 section 3.2.1).
+            query if query.starts_with('?') => format!("/{query}"),
+            url => url.to_owned(),
+        });
+        Target { url, authority: uri.authority().map(|authority| authority.as_str().to_owned()) }
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::{
     body::{self, Begun, Held, Outgoing, Source, Streamed, Unread},
     cached,
+    destination::settle_host,
     http::{Answered, Ask, Front},
     http1::OnUpgrade,
     incoming::Incoming,
@@ -324,10 +325,7 @@ impl<A: Ask> Front<A> {
                 format!("the header block is {size} bytes, the limit of --max-header-bytes is {limit}");
             return Err(Fault::new(Code::HeadersTooLarge, Side::Client, detail));
         }
-        let hosts = head.headers.get_all(header::HOST).count();
-        if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
-            return Err(fault(Code::BadRequest, "a request must have exactly one Host header"));
-        }
+        settle_host(head)?;
         match head.headers.get(header::EXPECT) {
             Some(expect) if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
                 return Err(fault(
@@ -337,18 +335,14 @@ impl<A: Ask> Front<A> {
             }
             Some(_) | None => {}
         }
-        let Target { url, authority } = std::mem::take(&mut head.target);
+        let Target { url, authority: _ } = std::mem::take(&mut head.target);
         // Authority form is for CONNECT (RFC 9112 §3.2.3): `GET example.com` names no path.
         let Some(url) = url else {
-            return Err(fault(Code::BadTarget, "the request target must be a path, an absolute URL or '*'"));
+            return Err(fault(
+                Code::BadTarget,
+                "the request target must be a path, an absolute URL of http or https, or '*'",
+            ));
         };
-        // In absolute form the target's authority replaces Host (RFC 9112 §3.2.2); the path is all that is kept.
-        if let Some(authority) = authority {
-            let host = authority.rsplit('@').next().unwrap_or_default();
-            let host = HeaderValue::from_str(host)
-                .map_err(|_| fault(Code::BadTarget, "the target's host is not valid"))?;
-            head.headers.insert(header::HOST, host);
-        }
         if url.len() > MAX_TARGET {
             let detail = format!("the request target is {} bytes, it may be at most {MAX_TARGET}", url.len());
             return Err(Fault::new(Code::TargetTooLong, Side::Client, detail));

@@ -25,8 +25,12 @@ pub fn target(base: &str, is_border: bool, method: &Method, url: String) -> Resu
         ));
     }
     let path = if base.is_empty() { url } else { [base, &url].concat() };
-    PathAndQuery::from_maybe_shared(Bytes::from(path))
-        .map_err(|_| refused("the request target is not a valid path"))
+    let length = path.len();
+    match PathAndQuery::from_maybe_shared(Bytes::from(path)) {
+        Ok(target) if target.as_str().len() == length => Ok(target),
+        // It leaves out a fragment without a word.
+        Ok(_) | Err(_) => Err(refused("the request target is not a valid path")),
+    }
 }
 
 #[cfg(test)]
@@ -40,7 +44,9 @@ mod tests {
         assert_eq!(get("/a?b=c").unwrap(), "/a?b=c");
         // It is a path that begins with two slashes, on the configured host.
         assert_eq!(get("//evil.example/x").unwrap(), "//evil.example/x");
-        for bad in ["http://evil.example/", "evil.example:80", "", "*", "/a b", "@evil"] {
+        for bad in
+            ["http://evil.example/", "evil.example:80", "", "*", "/a b", "@evil", "/a#b", "/#", "/a?b#c"]
+        {
             assert_eq!(get(bad).unwrap_err().code, Code::BadTarget, "{bad:?}");
         }
     }

@@ -116,7 +116,7 @@ codes! {
     BadRequest = "bad_request" 400 "http_request_error" unseen None,
         "the request is not one that can be passed on";
     BadTarget = "bad_target" 400 "http_request_denied" unseen None,
-        "the request target could leave the configured origin";
+        "the request target is none, or could leave the configured origin";
     BadForward = "bad_forward" 400 "http_request_error" unseen None,
         "the request's X-Forward-* headers do not make a chain";
     BadJob = "bad_job" 400 "http_request_error" unseen None,

@@ -5,6 +5,7 @@
 //! together.
 
 pub mod allow;
+pub mod authority;
 pub mod batch;
 pub mod cache;
 pub mod codec;

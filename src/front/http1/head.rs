@@ -41,6 +41,8 @@ pub struct Asked {
 pub enum Refusal {
     /// It is none.
     Malformed,
+    /// Its target is none.
+    Target,
     /// Its target is longer than any that is read.
     TargetTooLong,
     /// Its head is larger than what is read of one, or has too many fields.
@@ -215,7 +217,12 @@ fn target(text: &str) -> Result<Target, Refusal> {
     if text.starts_with('/') && text.bytes().all(|byte| PLAIN[usize::from(byte)]) {
         return Ok(Target { url: Some(text.to_owned()), authority: None });
     }
-    let uri: Uri = text.parse().map_err(|_| Refusal::Malformed)?;
+    // What is behind a `#` is none of a server's (RFC 9112 section 3.2), and to leave it out is to read another target
+    // than what is written.
+    if text.bytes().any(|byte| byte == b'#' || byte.is_ascii_control()) {
+        return Err(Refusal::Target);
+    }
+    let uri: Uri = text.parse().map_err(|_| Refusal::Target)?;
     Ok(Target::from(&uri))
 }
 
@@ -276,14 +283,19 @@ mod tests {
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(target("/"), Ok((some("/"), None)));
         assert_eq!(target("/a{b}|\"?c[d]"), Ok((some("/a{b}|\"?c[d]"), None)));
-        assert_eq!(target("/a#b"), Ok((some("/a"), None)), "what is behind the # is none of a server's");
+        for fragment in ["/a#b", "/#", "/a?b#", "#", "http://h/#a", "http://h#", "*#", "/\u{e4}#"] {
+            assert_eq!(target(fragment), Err(Refusal::Target), "{fragment}");
+        }
         assert_eq!(target("*"), Ok((some("*"), None)));
         assert_eq!(target("http://u@h:1/p?q"), Ok((some("/p?q"), some("u@h:1"))));
         assert_eq!(target("http://h"), Ok((some("/"), some("h"))));
+        assert_eq!(target("http://h?q=/"), Ok((some("/?q=/"), some("h"))));
         assert_eq!(target("h:80"), Ok((None, some("h:80"))));
         assert_eq!(target("/\u{e4}"), Ok((some("/\u{e4}"), None)));
-        assert_eq!(target("/<"), Err(Refusal::Malformed));
-        assert_eq!(target("p/q"), Err(Refusal::Malformed));
+        assert_eq!(target("ftp://h/p"), Ok((None, some("h"))), "of a scheme that is not served");
+        for wrong in ["/<", "p/q", "?a", "http:/h", "http:///p"] {
+            assert_eq!(target(wrong), Err(Refusal::Target), "{wrong}");
+        }
         assert_eq!(target(&format!("/{}", "x".repeat(LONGEST_TARGET))), Err(Refusal::TargetTooLong));
     }
 
