@@ -5,6 +5,7 @@ use std::{future::Future, process::ExitCode};
 use anyhow::Context;
 use relay::{
     config::{self, Command, LogFormat},
+    panics,
     role::{broker, caches, client, dlq, jobs, ps, routes, socket, tools, up, upstream},
     telemetry,
 };
@@ -13,13 +14,13 @@ use relay::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match run() {
+    panics::supervise(|| match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("relay: {error:#}");
             ExitCode::FAILURE
         }
-    }
+    })
 }
 
 fn run() -> anyhow::Result<()> {

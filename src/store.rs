@@ -4,11 +4,7 @@
 //! [`StoreClient`] sends a question and waits for its answer; [`sessions`] reads and writes the records of sessions
 //! by it. What the questions mean is in [`crate::wire::store`].
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -21,6 +17,7 @@ use crate::{
     bus::{Bus, Message, Subscription},
     proto::flow::FIRST_WINDOW,
     stream::{self, Over, Reader, Streams},
+    sync::{Mutex, MutexGuard},
     wire::{
         Code, Fault, JobId, Kind, Name, ProcessId, RequestId, Side, StoreReply, StoreRequest, StoreScope,
         StoreVerb, Subjects, codec,
@@ -301,12 +298,12 @@ impl StoreClient {
     }
 
     fn next_id(&self, token: &Name) -> RequestId {
-        let number = self.numbers.lock().expect("no panic while a number is taken").fresh();
+        let number = self.numbers.lock().fresh();
         RequestId::new(&self.own, token, number)
     }
 
     fn open(&self) -> MutexGuard<'_, ByNumber<Open>> {
-        self.open.lock().expect("no panic while questions are listed")
+        self.open.lock()
     }
 }
 

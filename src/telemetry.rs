@@ -2,7 +2,7 @@
 //!
 //! Metrics have one prefix, base units, and labels of few values: never a path, never an id.
 
-use std::{fmt, sync::Mutex};
+use std::fmt;
 
 use anyhow::Context;
 use http::Method;
@@ -15,6 +15,7 @@ use tracing_subscriber::{EnvFilter, fmt::writer::BoxMakeWriter};
 
 use crate::{
     config::LogFormat,
+    sync::Mutex,
     wire::{Code, Name, Side},
 };
 
@@ -284,7 +285,7 @@ impl Metrics {
     }
 
     fn register(&self, role: &'static str) {
-        let mut registry = self.registry.lock().expect("no panic while metrics are registered");
+        let mut registry = self.registry.lock();
         let build = Info::new([("version", env!("CARGO_PKG_VERSION")), ("role", role)]);
         registry.register("build", "What runs here", build);
         registry.register("requests", "Requests answered", self.requests.clone());
@@ -344,7 +345,7 @@ impl Metrics {
     /// The text that Prometheus scrapes.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let registry = self.registry.lock().expect("no panic while metrics are registered");
+        let registry = self.registry.lock();
         // Writing to a String can't fail.
         encode(&mut text, &registry).ok();
         text

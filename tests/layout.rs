@@ -6,10 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// `bin` → `role` → {`front`, `origin`} → `store` → `stream` → {`bus`, `proto`, `cache`} → `wire`; `framing` is what `front` and
+/// `panics` is what ends a process and `sync` its locks, for all. `bin` → `role` → {`front`, `origin`} → `store` → `stream` → {`bus`, `proto`, `cache`} → `wire`; `framing` is what `front` and
 /// `origin` have in common of HTTP/1; `config` and `telemetry` are leaves that roles and fronts share. `config` names `bus` for one thing: it turns what the flags say into
 /// `bus::Credentials`, so that the bus need not know of flags.
-const MAY_IMPORT: [(&str, &[&str]); 12] = [
+const MAY_IMPORT: [(&str, &[&str]); 14] = [
+    ("panics", &[]),
+    ("sync", &[]),
     ("wire", &[]),
     ("framing", &[]),
     ("proto", &["wire"]),
@@ -24,6 +26,9 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("role", &["wire", "proto", "cache", "bus", "origin", "stream", "store", "front", "config", "telemetry"]),
 ];
 
+/// What every layer may import.
+const FOR_ALL: [&str; 2] = ["panics", "sync"];
+
 #[test]
 fn imports_run_one_way() {
     let mut wrong = Vec::new();
@@ -35,7 +40,7 @@ fn imports_run_one_way() {
         let row = MAY_IMPORT.iter().find(|(name, _)| *name == module);
         let (_, allowed) = row.unwrap_or_else(|| panic!("{}: which layer is it?", file.path.display()));
         for other in file.imports() {
-            if other != module && !allowed.contains(&other.as_str()) {
+            if other != module && !allowed.contains(&other.as_str()) && !FOR_ALL.contains(&other.as_str()) {
                 wrong.push(format!("{} imports {other}", file.path.display()));
             }
         }
@@ -75,6 +80,22 @@ fn only_the_origin_calls_out_for_a_relayed_request() {
     assert_eq!(naming(&["h2::", "client"]), ["src/origin/http2.rs"]);
     // The command line's own questions to an admin address are the one other use of HTTP outwards.
     assert_eq!(naming(&["reqwest"]), ["src/role/tools.rs"]);
+}
+
+/// Whoever finds a lock poisoned has nothing to decide: docs/decisions/16.
+#[test]
+fn only_one_file_knows_of_poisoned_locks() {
+    let mut wrong = Vec::new();
+    for file in sources("src").into_iter().filter(|file| file.name() != "src/sync.rs") {
+        let std_sync = file.code.split("use std::").skip(1).filter_map(|rest| rest.split(';').next());
+        let own = std_sync
+            .filter(|list| list.contains("sync"))
+            .any(|list| list.contains("Mutex") || list.contains("RwLock"));
+        if own || file.code.contains("std::sync::Mutex") || file.code.contains("std::sync::RwLock") {
+            wrong.push(format!("{} has a lock of std's; use crate::sync", file.name()));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]

@@ -1,10 +1,7 @@
 //! What is to be published, gathered while there is more to come: one write to the server then has what many requests
 //! have to say. What a write costs here, at the server and at whoever reads it is shared by all that is in it.
 
-use std::{
-    mem,
-    sync::{Arc, Mutex, MutexGuard},
-};
+use std::{mem, sync::Arc};
 
 use async_nats::Client;
 use tokio::{
@@ -16,6 +13,7 @@ use super::{
     Full,
     batching::{Batches, Publication},
 };
+use crate::sync::{Mutex, MutexGuard};
 
 /// What waits to be sent.
 #[derive(Default)]
@@ -87,7 +85,7 @@ impl Outbox {
     }
 
     fn queue(&self) -> MutexGuard<'_, Vec<Item>> {
-        self.queue.lock().expect("no panic while something is queued")
+        self.queue.lock()
     }
 }
 

@@ -7,7 +7,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -18,7 +18,10 @@ use http::HeaderMap;
 use http_body::Frame;
 
 use super::entry::{Head, Pieces};
-use crate::wire::{Code, Fault, Side};
+use crate::{
+    sync::{Mutex, MutexGuard},
+    wire::{Code, Fault, Side},
+};
 
 /// Bytes that all fills together may keep.
 pub struct Room {
@@ -207,7 +210,7 @@ impl Fill {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no panic while a body is stored")
+        self.state.lock()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, RwLock},
+    sync::Arc,
 };
 
 use anyhow::{Context, bail, ensure};
@@ -18,7 +18,7 @@ use tokio_rustls::{
     },
 };
 
-use crate::config::Watched;
+use crate::{config::Watched, sync::RwLock};
 
 /// A certificate and its key, as files.
 #[derive(Debug, Clone)]
@@ -105,13 +105,13 @@ struct Shown {
 impl Shown {
     fn set(&self, key: CertifiedKey) {
         // Nothing panics while it holds the lock.
-        *self.current.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(key);
+        *self.current.write() = Arc::new(key);
     }
 }
 
 impl ResolvesServerCert for Shown {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.current.read().unwrap_or_else(|poisoned| poisoned.into_inner())))
+        Some(Arc::clone(&self.current.read()))
     }
 }
 

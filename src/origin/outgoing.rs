@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -10,7 +10,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
 use http_body::{Body, Frame, SizeHint};
 
-use crate::wire::{Code, Fault, Headers, Side};
+use crate::{
+    sync::Mutex,
+    wire::{Code, Fault, Headers, Side},
+};
 
 /// A body that arrives piece by piece.
 pub type BoxedBody = Pin<Box<dyn Body<Data = Bytes, Error = BodyCut> + Send>>;
@@ -79,7 +82,7 @@ impl Go {
 
     /// The origin has sent an interim response.
     pub fn on(&self, status: StatusCode) {
-        let taken = || self.0.lock().expect("nothing happens while it is locked").take();
+        let taken = || self.0.lock().take();
         if status == StatusCode::CONTINUE
             && let Some(go) = taken()
         {

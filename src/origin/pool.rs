@@ -1,10 +1,7 @@
 //! Connections that are kept for the next request: HTTP/1 when they are idle, HTTP/2 as long as they are open.
 
 use std::{
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -13,7 +10,7 @@ use super::{
     http1,
     http2::{self, Lines},
 };
-use crate::wire::Fault;
+use crate::{sync::Mutex, wire::Fault};
 
 /// The connections to one origin, a bounded number.
 pub struct Pool {
@@ -48,7 +45,7 @@ impl Pool {
     /// The connection that was used last: it is the least likely to have been closed.
     pub fn checkout(&self) -> Option<http1::Connection> {
         loop {
-            let mut idle = self.idle.lock().expect("no panic while the pool is locked").pop()?;
+            let mut idle = self.idle.lock().pop()?;
             if idle.since.elapsed() < self.keep && idle.connection.is_usable() {
                 return Some(idle.connection);
             }
@@ -58,7 +55,7 @@ impl Pool {
     /// Keeps a connection when another request can be sent on it.
     pub fn checkin(&self, mut connection: http1::Connection) {
         if connection.is_usable() {
-            let mut idle = self.idle.lock().expect("no panic while the pool is locked");
+            let mut idle = self.idle.lock();
             if idle.len() < self.size {
                 idle.push(Idle { connection, since: Instant::now() });
             }
@@ -88,7 +85,7 @@ impl Pool {
         let connection = connector.connect(Offer::Any).await?;
         match &connection {
             Connection::Http2(line) => {
-                self.lines.lock().expect("no panic while the pool is locked").add(line);
+                self.lines.lock().add(line);
             }
             Connection::Http1(_) => self.multiplexes.store(false, Ordering::Relaxed),
         }
@@ -97,12 +94,12 @@ impl Pool {
 
     /// Closes connections that have been idle for too long.
     pub fn close_idle(&self) {
-        let mut idle = self.idle.lock().expect("no panic while the pool is locked");
+        let mut idle = self.idle.lock();
         idle.retain(|idle| idle.since.elapsed() < self.keep);
-        self.lines.lock().expect("no panic while the pool is locked").close_idle(self.keep);
+        self.lines.lock().close_idle(self.keep);
     }
 
     fn seat(&self) -> Option<http2::Connection> {
-        self.lines.lock().expect("no panic while the pool is locked").seat()
+        self.lines.lock().seat()
     }
 }

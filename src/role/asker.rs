@@ -1,11 +1,7 @@
 //! Whoever asks upstream agents: the exchanges of one process, their streams, and what it knows of agents and
 //! routes. A client agent asks for its callers, a broker for jobs whose callers have gone.
 
-use std::{
-    future::Future,
-    sync::{Arc, Mutex},
-    time::Instant,
-};
+use std::{future::Future, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -24,6 +20,7 @@ use crate::{
         routes,
     },
     stream::{self, Streams},
+    sync::{Mutex, MutexGuard},
     wire::{
         Ack, Code, Fault, Here, Kind, Lost, Name, ProcessId, Reply, Request, RequestId, Side, StreamMessage,
         Target, Word, batch, codec,
@@ -171,8 +168,8 @@ impl Asker {
         self.outside().find(target, Instant::now())
     }
 
-    fn outside(&self) -> std::sync::MutexGuard<'_, Outside> {
-        self.outside.lock().expect("no panic while egress agents are listed")
+    fn outside(&self) -> MutexGuard<'_, Outside> {
+        self.outside.lock()
     }
 
     /// Whether an agent of this upstream has been heard of, or a request is open for it.

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     bus::{Event, Message, Subscription},
     config::{self, Broker as Settings, Switch},
+    panics,
     proto::{
         exchange,
         supervision::{self, Command, Input, Supervision},
@@ -73,7 +74,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     broker.core.tell_to_stop();
     tokio::select! {
         () = broker.finish() => {}
-        () = tokio::time::sleep(settings.process.grace) => tracing::warn!("the grace period is over: others go on with its jobs"),
+        () = tokio::time::sleep(panics::grace(settings.process.grace)) => tracing::warn!("the grace period is over: others go on with its jobs"),
         () = signals.stop() => tracing::warn!("stopping at once"),
     }
     broker.core.bus.flush().await;

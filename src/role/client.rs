@@ -35,6 +35,7 @@ use crate::{
         opening::Opening,
         tls::{self, Tls},
     },
+    panics,
     proto::exchange,
     store::StoreClient,
     stream,
@@ -81,7 +82,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         tracing::info!("stopping: requests in flight may finish");
         stopper.core.tell_to_stop();
         tokio::select! {
-            () = tokio::time::sleep(settings.process.grace) => tracing::warn!("the grace period is over"),
+            () = tokio::time::sleep(panics::grace(settings.process.grace)) => tracing::warn!("the grace period is over"),
             () = signals.stop() => tracing::warn!("stopping at once"),
         }
     };

@@ -22,6 +22,7 @@ use crate::{
     bus::{Batching, Bus, Credentials, Event, Message},
     config::{Admin, Listen, Process},
     front::{admin, listen},
+    panics,
     role::{
         discovery,
         service::{self, Service},
@@ -302,6 +303,8 @@ async fn read_inbox<R: Role>(role: Arc<R>, mut inbox: crate::bus::Subscription) 
             None => core.metrics.drop_message("misaddressed"),
         }
     }
+    // The connection is closed for good: nothing reaches this process any more.
+    role.core().set_state(AWAY);
 }
 
 async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
@@ -452,6 +455,7 @@ struct AdminStatus<R>(Arc<R>);
 impl<R: Role> admin::Status for AdminStatus<R> {
     fn unready(&self) -> Option<&'static str> {
         match self.0.core().state.load(Ordering::Relaxed) {
+            _ if panics::begun() => Some("code has panicked, see the log; the process stops"),
             READY => self.0.unready(),
             CONNECTING | AWAY | REFUSED if !self.0.needs_nats() => None,
             CONNECTING => Some("not yet connected to NATS"),

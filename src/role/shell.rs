@@ -1,13 +1,13 @@
 //! Drives a decision machine: inputs in, commands out, timers in between.
 
-use std::{
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::proto::Machine;
+use crate::{
+    proto::Machine,
+    sync::{Mutex, MutexGuard},
+};
 
 /// A machine and its timer.
 pub struct Driver<M> {
@@ -31,8 +31,8 @@ impl<M: Machine> Driver<M> {
         look(&mut self.lock().machine)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner<M>> {
-        self.inner.lock().expect("no panic while a machine decides")
+    fn lock(&self) -> MutexGuard<'_, Inner<M>> {
+        self.inner.lock()
     }
 }
 

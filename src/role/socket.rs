@@ -30,6 +30,7 @@ use crate::{
         lines::{self, Lines},
         listen,
     },
+    panics,
     proto::exchange,
     stream,
     wire::subjects::Address,
@@ -76,7 +77,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         stopper.core.tell_to_stop();
         stopper.lines.drain();
         tokio::select! {
-            () = tokio::time::sleep(settings.process.grace) => tracing::warn!("the grace period is over"),
+            () = tokio::time::sleep(panics::grace(settings.process.grace)) => tracing::warn!("the grace period is over"),
             () = signals.stop() => tracing::warn!("stopping at once"),
         }
         // What is in flight ends with an error, and each connection with its last line.

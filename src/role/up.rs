@@ -26,6 +26,7 @@ use crate::{
         entrance::{Address, Listener},
         listen,
     },
+    panics,
 };
 
 /// Runs everything until it is told to stop.
@@ -62,7 +63,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     }
     println!("stopping");
     tokio::select! {
-        () = parts.stop(settings.grace) => {}
+        () = parts.stop(panics::grace(settings.grace)) => {}
         () = signals.stop() => {}
     }
     if let Some(nats) = nats {

@@ -1,11 +1,7 @@
 //! The upstream agent: one process that serves one upstream or several. What happens to the process is here and
 //! is handed on; each upstream is a `member`.
 
-use std::{
-    collections::BTreeMap,
-    ffi::OsString,
-    sync::{Arc, RwLock},
-};
+use std::{collections::BTreeMap, ffi::OsString, sync::Arc};
 
 use futures_util::future::join_all;
 use tokio::{
@@ -20,6 +16,8 @@ use super::{
 use crate::{
     bus::{Event, Message, Subscription},
     config::Upstream as Settings,
+    panics,
+    sync::RwLock,
     wire::{
         Kind, Name,
         subjects::{self, Address},
@@ -61,7 +59,7 @@ pub async fn run(settings: Settings, args: Vec<OsString>) -> anyhow::Result<()> 
     tracing::info!("stopping: requests in flight may finish");
     tokio::select! {
         () = agent.finish() => {}
-        () = tokio::time::sleep(grace) => tracing::warn!("the grace period is over"),
+        () = tokio::time::sleep(panics::grace(grace)) => tracing::warn!("the grace period is over"),
         () = signals.stop() => tracing::warn!("stopping at once"),
     }
     for member in agent.members() {
@@ -129,11 +127,11 @@ impl Agent {
     }
 
     fn members(&self) -> Vec<Arc<Member>> {
-        self.members.read().expect("no panic while members are listed").values().cloned().collect()
+        self.members.read().values().cloned().collect()
     }
 
     fn member(&self, upstream: &str) -> Option<Arc<Member>> {
-        self.members.read().expect("no panic while members are listed").get(upstream).cloned()
+        self.members.read().get(upstream).cloned()
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::{
     future::poll_fn,
-    sync::{Arc, Mutex, MutexGuard, RwLock},
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -18,6 +18,7 @@ use http::HeaderMap;
 use crate::{
     bus::{Bus, Message},
     proto::flow::{Due, FRAME, Flow, Heard},
+    sync::{Mutex, MutexGuard, RwLock},
     wire::{Code, Fault, Kind, RequestId, Side, StreamMessage, Subjects, Word, ids::ByNumber},
 };
 
@@ -101,11 +102,11 @@ impl Streams {
 
     /// Holds all streams to `limits` from now on.
     pub fn set_limits(&self, limits: Limits) {
-        *self.limits.write().expect("no panic while limits are written") = limits;
+        *self.limits.write() = limits;
     }
 
     fn limits(&self) -> Limits {
-        *self.limits.read().expect("no panic while limits are read")
+        *self.limits.read()
     }
 
     /// Whether so much is granted already that a new body should begin with little.
@@ -221,7 +222,7 @@ impl Streams {
     }
 
     fn table(&self) -> MutexGuard<'_, ByNumber<Arc<Stream>>> {
-        self.table.lock().expect("no panic while streams are listed")
+        self.table.lock()
     }
 }
 
@@ -478,7 +479,7 @@ impl Stream {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no panic while a stream is looked at")
+        self.state.lock()
     }
 }
 

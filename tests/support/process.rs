@@ -79,6 +79,11 @@ impl Process {
         self.signal("HUP");
     }
 
+    /// Sends it a signal that has no meaning for relay.
+    pub fn usr1(&self) {
+        self.signal("USR1");
+    }
+
     /// Freezes it.
     pub fn stop(&self) {
         self.signal("STOP");

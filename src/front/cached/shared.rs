@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -18,6 +18,7 @@ use crate::{
         key::Key,
         store::{Cache, Found, Limits, Released, Resolution, Selector, Ticket},
     },
+    sync::{Mutex, MutexGuard},
     wire::Headers,
 };
 
@@ -130,7 +131,7 @@ impl Shared {
     }
 
     pub(super) fn cache(&self) -> MutexGuard<'_, Cache<Waiter>> {
-        self.cache.lock().expect("no panic while the cache is looked at")
+        self.cache.lock()
     }
 
     /// Looks `question` up.

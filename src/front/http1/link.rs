@@ -6,7 +6,7 @@ use std::{
     io,
     mem::MaybeUninit,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
 };
 
@@ -20,6 +20,7 @@ use crate::{
         input::Input,
     },
     front::opening::Stream,
+    sync::{Mutex, MutexGuard},
 };
 
 /// What a connection and a body share.
@@ -101,7 +102,7 @@ impl Link {
 
     /// Everything behind the lock.
     pub fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.0.lock().expect("no panic while bytes are read or written")
+        self.0.lock()
     }
 
     /// The body that follows the head that was read last, for whoever reads it.

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     front::entrance::Socket,
+    sync::{Mutex, MutexGuard},
     wire::{Code, Fault, Side, headers::Peer},
 };
 
@@ -314,7 +315,7 @@ impl<C: Call> Session<C> {
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<Id, Option<oneshot::Sender<()>>>> {
-        self.running.lock().expect("no panic while requests are listed")
+        self.running.lock()
     }
 }
 

@@ -5,11 +5,9 @@
 //! that part and what HTTP/1 puts before it. With HTTP/2 nobody knows more than that a part was given; the next one
 //! is asked for when the receiver has let it through.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard},
-    task::Poll,
-};
+use std::{fmt, sync::Arc, task::Poll};
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// Is told once how many bytes have gone out, and whether they are all.
 pub type Receipt = Box<dyn FnOnce(u64, bool) + Send>;
@@ -138,7 +136,7 @@ impl Delivery {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.0.lock().expect("no panic while a delivery is counted")
+        self.0.0.lock()
     }
 }
 
@@ -156,9 +154,7 @@ impl State {
 /// The body and the connection are gone: nothing more goes out.
 impl Drop for Shared {
     fn drop(&mut self) {
-        if let Ok(state) = self.0.get_mut() {
-            state.finish();
-        }
+        self.0.get_mut().finish();
     }
 }
 

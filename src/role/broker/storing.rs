@@ -25,6 +25,7 @@ use crate::{
     role::{asker::kib, core::Core},
     store::STREAMS,
     stream::Streams,
+    sync::Mutex,
     telemetry::JobEnded,
     wire::{
         Code, Ended, Fault, Job, JobId, Kind, Side, StoreReply, StoreRequest, StoreScope, StoreVerb, codec,
@@ -45,7 +46,7 @@ pub struct Storing {
     sessions: crate::bus::Kv,
     /// Bodies on their way here and from here.
     streams: Arc<Streams>,
-    numbers: std::sync::Mutex<Numbers>,
+    numbers: Mutex<Numbers>,
     /// Subscriptions to questions that are read.
     reading: AtomicUsize,
     /// Questions that may be answered at once.
@@ -86,7 +87,7 @@ impl Storing {
             store: link.store.clone(),
             sessions: link.bus.kv(core.subjects.sessions_bucket()),
             streams,
-            numbers: std::sync::Mutex::new(Numbers::new(std::hash::RandomState::new())),
+            numbers: Mutex::new(Numbers::new(std::hash::RandomState::new())),
             reading: AtomicUsize::new(0),
             questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
             memory: Semaphore::new(kib(memory) as usize),

@@ -4,7 +4,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,7 @@ use crate::{
     proto::rendezvous::{admission::Visitor, guesses::Guesses},
     role::{asker::Asker, core::Core},
     store::{StoreClient, sessions::SessionRecords},
+    sync::Mutex,
     wire::{
         Code, Fault, Meet, News, RequestId, SessionId, SessionState, Side, codec,
         message::VERSION,
@@ -155,7 +156,7 @@ impl Sessions {
             let detail = "the client agent has no connection to NATS, where sessions are kept";
             return Err(Fault::new(Code::NatsUnreachable, Side::Client, detail));
         }
-        let guesses = self.guesses.lock().expect("no panic while guesses are counted");
+        let guesses = self.guesses.lock();
         if guesses.may_try(visitor.address, Instant::now()) {
             return Ok(());
         }
@@ -164,7 +165,7 @@ impl Sessions {
     }
 
     fn was_wrong(&self, visitor: &Visitor) {
-        let mut guesses = self.guesses.lock().expect("no panic while guesses are counted");
+        let mut guesses = self.guesses.lock();
         guesses.was_wrong(visitor.address, Instant::now());
     }
 

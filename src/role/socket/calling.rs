@@ -1,10 +1,6 @@
 //! Requests on their way: straight to their servers, or over NATS to upstream agents. Responses are gathered whole.
 
-use std::{
-    future::poll_fn,
-    sync::{Arc, RwLock},
-    time::Duration,
-};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
@@ -18,6 +14,7 @@ use crate::{
     },
     origin::{self, Origin, Outgoing},
     role::{asker::Asker, core::Core},
+    sync::RwLock,
     telemetry::{Faulted, Label, LineRefused, Named, NamedEnd, SocketClosed},
     wire::{Code, Fault, Headers, Name, Request, Side},
 };
@@ -47,12 +44,12 @@ impl Calling {
 
     /// What may be named now.
     pub fn table(&self) -> Arc<Table> {
-        Arc::clone(&self.table.read().expect("no panic while a table is read"))
+        Arc::clone(&self.table.read())
     }
 
     /// From now on, `table` is what may be named; requests in flight go on as they began.
     pub fn change(&self, table: Table) {
-        *self.table.write().expect("no panic while a table is written") = Arc::new(table);
+        *self.table.write() = Arc::new(table);
     }
 
     /// Closes idle connections, as long as it is polled.

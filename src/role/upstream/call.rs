@@ -54,7 +54,7 @@ impl Member {
         let id = request.client_req_id.clone();
         let on_continue = upload.as_ref().and_then(Upload::on_continue);
         let call = call_of(request, upload);
-        let mut calls = self.calls.lock().expect("no panic while calls are listed");
+        let mut calls = self.calls.lock();
         // A task's cell is aligned to 128 bytes, which the allocator has at hand only in small sizes.
         let task = tokio::spawn(Box::pin(member.serve(number, id, call, on_continue)));
         calls.insert(number, task.abort_handle());
@@ -92,7 +92,7 @@ impl Member {
         if let Some(stream) = self.streams.get(number) {
             stream.settle();
         }
-        self.calls.lock().expect("no panic while calls are listed").remove(&number);
+        self.calls.lock().remove(&number);
         let (outcome, input) = match outcome {
             Ok(Some(reply)) => ("answered", Input::Done { number, reply }),
             Ok(None) => ("answered", Input::StreamEnded { number }),

@@ -1,11 +1,12 @@
 //! A member claims its routes, and tells what becomes of them.
 
-use std::{sync::MutexGuard, time::Instant};
+use std::time::Instant;
 
 use super::member::Member;
 use crate::{
     bus::Message,
     proto::claims::{Claims, Row, Standing},
+    sync::MutexGuard,
     wire::{Claim, Refused, codec},
 };
 
@@ -56,6 +57,6 @@ impl Member {
 
     /// The routes it claims.
     pub(super) fn claims(&self) -> MutexGuard<'_, Claims> {
-        self.claims.lock().expect("no panic while routes are claimed")
+        self.claims.lock()
     }
 }

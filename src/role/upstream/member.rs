@@ -1,7 +1,7 @@
 //! One upstream of an agent: takes requests from its queue group, issues them to the origin, claims its routes.
 
 use std::{
-    sync::{Arc, Mutex, RwLock, Weak},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -24,6 +24,7 @@ use crate::{
         shell::{Driver, Shell},
     },
     stream::{self, Streams, Told},
+    sync::{Mutex, RwLock},
     wire::{
         Code, Fault, Here, Kind, Name, Reply, Request, Side, StreamMessage, batch,
         codec::{self, Malformed},
@@ -108,7 +109,7 @@ impl Member {
         let gone = self.core.bus.subscribe(subjects.every_of(Kind::Gone, &self.name)).await?;
         let questions = self.core.bus.subscribe(subjects.who_of(&self.name)).await?;
         let mut services = service::start(self).await?;
-        let mut tasks = self.tasks.lock().expect("no panic while tasks are listed");
+        let mut tasks = self.tasks.lock();
         tasks.spawn(Arc::clone(self).attend(first));
         tasks.spawn(Arc::clone(self).answer_who(questions));
         tasks.spawn(Arc::clone(self).read_siblings(Kind::Here, here));
@@ -131,7 +132,7 @@ impl Member {
 
     /// How it calls its origin now.
     pub(super) fn setup(&self) -> Arc<Setup> {
-        Arc::clone(&self.setup.read().expect("no panic while a setup is read"))
+        Arc::clone(&self.setup.read())
     }
 
     /// Takes nothing new, finishes what it has, and says goodbye.
@@ -167,7 +168,7 @@ impl Member {
 
     /// Ends all that it runs; it has finished.
     pub fn end(&self) {
-        self.tasks.lock().expect("no panic while tasks are listed").abort_all();
+        self.tasks.lock().abort_all();
         self.core.metrics.healthy.remove(&self.label());
     }
 
@@ -176,7 +177,7 @@ impl Member {
         let settings = setup.settings.clone();
         self.streams.set_limits(streams(&settings));
         let before = self.setup();
-        *self.setup.write().expect("no panic while a setup is written") = setup;
+        *self.setup.write() = setup;
         let strip = settings.strip_prefix == Switch::On;
         let said = self.claims().set(&settings.route, strip, Instant::now());
         self.publish_claims(&said);
@@ -382,7 +383,7 @@ impl Shell for Member {
         match command {
             Command::Call { number, request, .. } => return self.call(number, *request),
             Command::Abort { number } => {
-                let call = self.calls.lock().expect("no panic while calls are listed").remove(&number);
+                let call = self.calls.lock().remove(&number);
                 if let Some(call) = call {
                     call.abort();
                     core.metrics.count_call("cancelled");

@@ -83,10 +83,7 @@ impl Agent {
                 tracing::error!(upstream = %name, error = format!("{error:#}"), "the upstream can't be served");
                 return;
             }
-            self.members
-                .write()
-                .expect("no panic while members are listed")
-                .insert(name, Arc::clone(&member));
+            self.members.write().insert(name, Arc::clone(&member));
             if self.core.is_ready() {
                 member.on_link(true);
             }
@@ -120,7 +117,7 @@ impl Agent {
 
 impl Agent {
     fn forget(&self, member: &Arc<Member>) {
-        let mut members = self.members.write().expect("no panic while members are listed");
+        let mut members = self.members.write();
         // Another one may have its name by now.
         if members.get(&member.name).is_some_and(|now| Arc::ptr_eq(now, member)) {
             members.remove(&member.name);

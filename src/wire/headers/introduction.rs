@@ -1,14 +1,12 @@
 //! How a caller is introduced to an origin.
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, Mutex},
-};
+use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::HeaderValue;
 
 use super::Peer;
+use crate::sync::Mutex;
 
 /// What tells origins who is asking. Made once for a connection, and again when another host is asked for: it was a
 /// tenth of the work on a small request.
@@ -33,7 +31,7 @@ pub struct Introduced {
 impl Introduction {
     /// The values for a request to `host` by `scheme` from `peer`, who is always the same.
     pub fn of(&self, peer: Peer, scheme: &str, host: Option<&HeaderValue>) -> Introduced {
-        let mut known = self.0.lock().expect("no panic while a caller is introduced");
+        let mut known = self.0.lock();
         if let Some(known) = known.as_ref().filter(|known| known.host.as_ref() == host) {
             return known.introduced.clone();
         }

@@ -100,7 +100,7 @@ impl Storing {
     }
 
     fn next_id(&self, token: &Name) -> RequestId {
-        let number = self.numbers.lock().expect("no panic while a number is taken").fresh();
+        let number = self.numbers.lock().fresh();
         RequestId::new(&self.core.id, token, number)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,6 +11,7 @@ use tokio::{sync::mpsc, time::timeout};
 use super::Sessions;
 use crate::{
     proto::rendezvous::receiver::{KEPT, Kept, absent},
+    sync::{Mutex, MutexGuard},
     wire::{
         Code, Fault, Meet, RequestId, SessionId, Side,
         ids::ByNumber,
@@ -115,7 +116,7 @@ impl Table {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no panic while those who wait are listed")
+        self.state.lock()
     }
 }
 
