@@ -13,6 +13,8 @@ mod durable;
 mod failing;
 #[path = "jobs/later.rs"]
 mod later;
+#[path = "jobs/memory.rs"]
+mod memory;
 #[path = "jobs/outside.rs"]
 mod outside;
 #[path = "jobs/reaching.rs"]

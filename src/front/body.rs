@@ -1,21 +1,15 @@
-//! Bodies at the listener: a request's read whole within limits, or begun; a response's whole or as it
+//! Bodies at the listener: a request's collected within limits, or begun; a response's whole or as it
 //! arrives. What is in memory is counted against one budget.
 
 use std::{
     collections::VecDeque,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use http::HeaderMap;
-use http_body_util::BodyExt;
+use http::{HeaderMap, header};
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::{
@@ -26,52 +20,14 @@ use super::{
 };
 use crate::{
     cache::fill::Follower,
-    stream::{Gathered, Reader},
-    wire::{Code, Fault, Side},
+    framing,
+    stream::{
+        Reader,
+        collector::{Collected, Collector, Rules, Uncollected},
+        memory::{Budget, Share, owned},
+    },
+    wire::{Code, Fault, Headers, Side},
 };
-
-/// Bytes of bodies that one process may hold.
-#[derive(Clone)]
-pub struct Budget {
-    left: Arc<AtomicUsize>,
-    limit: usize,
-}
-
-/// A share of a [`Budget`], given back when it is dropped.
-pub struct Share {
-    left: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Budget {
-    /// A budget of `limit` bytes.
-    pub fn new(limit: usize) -> Self {
-        Budget { left: Arc::new(AtomicUsize::new(limit)), limit }
-    }
-
-    /// Takes `bytes`.
-    ///
-    /// # Errors
-    /// A fault when there are not that many left.
-    pub fn take(&self, bytes: usize) -> Result<Share, Fault> {
-        let taken =
-            self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
-        match taken {
-            Ok(_) => Ok(Share { left: Arc::clone(&self.left), bytes }),
-            Err(_) => {
-                let detail =
-                    format!("{} bytes of bodies are in memory, the limit of --max-buffered", self.limit);
-                Err(Fault::new(Code::ClientFull, Side::Client, detail))
-            }
-        }
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.left.fetch_add(self.bytes, Ordering::Relaxed);
-    }
-}
 
 /// What a body is held to.
 #[derive(Debug, Clone, Copy)]
@@ -112,75 +68,71 @@ impl Begun {
 }
 
 /// Reads what goes into a request's message: a body of no more than `inline` bytes whole, otherwise what is
-/// here already. With `expects`, nothing: to read is to ask the caller to send.
+/// here already. With `expects`, nothing: to read is to ask the caller to send. What takes its time counts together with
+/// the request's `head`.
 ///
 /// # Errors
-/// A fault when it is too large, stops arriving, breaks off, or does not fit in the budget.
+/// A fault when it is too large, stops arriving or trickles, breaks off, or does not fit in the budget.
 pub async fn begin(
     mut body: Incoming,
-    expects: bool,
+    head: &Headers,
     limits: Limits,
     inline: usize,
     budget: &Budget,
 ) -> Result<Begun, Unread> {
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > limits.max {
-        return Err(too_large(limits.max).into());
+    let hint = body.size_hint();
+    let too_large = || too_large(limits.max);
+    if hint.lower() > limits.max as u64 {
+        return Err(too_large().into());
     }
-    let sized = body.size_hint().exact().is_some();
-    let whole = sized && announced <= inline && !expects;
-    let room = if whole { announced } else { inline };
-    let mut share = budget.take(room)?;
-    let mut gathered = Gathered::with_room(announced.min(room));
-    let mut trailers = HeaderMap::new();
-    let mut ended = false;
-    while !ended && !expects && gathered.len() < inline {
-        let frame = if whole {
-            next(&mut body, limits.pause).await?
-        } else {
-            // What is not here yet may take as long as the caller likes, and follows in frames.
-            match body.frame().now_or_never() {
-                Some(frame) => frame.transpose().map_err(|error| unreadable(&error))?,
-                None => break,
-            }
-        };
-        match frame.map(Frame::into_data) {
-            None => ended = true,
-            Some(Ok(data)) => gathered.push(data),
-            Some(Err(frame)) => trailers = frame.into_trailers().unwrap_or_default(),
-        }
-        ended |= body.is_end_stream();
+    let expects = head.contains_key(header::EXPECT);
+    let announced = hint.exact();
+    let rules = Rules { most: limits.max, announced, pause: Some(limits.pause) };
+    let mut collector = Collector::new(rules, budget.share());
+    let whole = announced.is_some_and(|bytes| bytes <= inline as u64) && !expects;
+    // What is not here yet may take as long as the caller likes, and follows in frames.
+    let mut here = !expects;
+    while here && !collector.is_ended() && collector.len() < inline {
+        here = collector.now(&mut body).map_err(|why| unread(why, too_large))?;
     }
-    let mut bytes = gathered.freeze();
-    if bytes.len() > limits.max {
-        return Err(too_large(limits.max).into());
+    if !collector.is_ended() {
+        collector.beside(framing::size(head.iter()));
     }
-    share.fit(bytes.len());
+    let ended = whole || collector.is_ended();
+    let collected = if whole { collector.all(&mut body).await } else { collector.collected() };
+    let Collected { mut bytes, mut trailers, hold } = collected.map_err(|why| unread(why, too_large))?;
     // The last part may be more than goes into the message.
     let ahead = bytes.split_off(bytes.len().min(inline));
     let whole = ended && ahead.is_empty();
     let rest = (!whole).then(|| Rest { ahead, body, trailers: std::mem::take(&mut trailers) });
-    Ok(Begun { bytes, trailers, rest, share: Some(share) })
+    Ok(Begun { bytes, trailers, rest, share: Some(hold) })
 }
 
-impl Share {
-    /// Gives back what `bytes` do not need. The last part may be larger than what was foreseen, by no more than
-    /// what one read brings; that much more is not refused now.
-    fn fit(&mut self, bytes: usize) {
-        let spare = self.bytes.saturating_sub(bytes);
-        self.bytes -= spare;
-        self.left.fetch_add(spare, Ordering::Relaxed);
+/// Collects a body for those that need it whole, in memory of `budget`. It counts together with the request's `head`.
+///
+/// # Errors
+/// A fault when it is `too_large`, stops arriving or trickles, breaks off, or does not fit in the budget.
+pub async fn whole(
+    mut body: Incoming,
+    head: &Headers,
+    limits: Limits,
+    budget: &Budget,
+    too_large: impl FnOnce() -> Fault,
+) -> Result<Bytes, Unread> {
+    let rules = Rules { most: limits.max, announced: body.size_hint().exact(), pause: Some(limits.pause) };
+    let mut collector = Collector::new(rules, budget.share());
+    collector.beside(framing::size(head.iter()));
+    match collector.all(&mut body).await {
+        Ok(collected) => Ok(collected.into_bytes()),
+        Err(why) => Err(unread(why, too_large)),
     }
 }
 
-/// The next part of a body, whose sender may pause for `pause`.
-///
-/// # Errors
-/// A fault when it pauses for longer, or breaks off.
-async fn next(body: &mut Incoming, pause: Duration) -> Result<Option<Frame<Bytes>>, Unread> {
-    match tokio::time::timeout(pause, body.frame()).await {
-        Ok(frame) => frame.transpose().map_err(|error| unreadable(&error)),
-        Err(_) => Err(paused(pause).into()),
+fn unread(why: Uncollected<Broken>, too_large: impl FnOnce() -> Fault) -> Unread {
+    match why {
+        Uncollected::TooLarge => too_large().into(),
+        Uncollected::Refused(fault) => fault.into(),
+        Uncollected::Broken(error) => unreadable(&error),
     }
 }
 
@@ -202,20 +154,6 @@ impl From<Fault> for Unread {
 pub fn unreadable(error: &Broken) -> Unread {
     let detail = format!("the request's body could not be read: {error}");
     Unread { fault: Fault::new(Code::BadRequest, Side::Client, detail), gone: error.is_gone() }
-}
-
-/// The fault of a body that stopped arriving.
-pub fn paused(pause: Duration) -> Fault {
-    let pause = humantime::format_duration(pause);
-    let detail = format!("nothing of the request's body came for {pause} (--body-timeout)");
-    Fault::new(Code::BodyTimeout, Side::Client, detail)
-}
-
-/// The fault of a body that arrives too slowly.
-pub fn trickled(least: usize, pause: Duration) -> Fault {
-    let pause = humantime::format_duration(pause);
-    let detail = format!("less than {least} bytes of the request's body came in {pause} (--body-timeout)");
-    Fault::new(Code::BodyTimeout, Side::Client, detail)
 }
 
 /// The fault of a body over the limit.
@@ -372,24 +310,28 @@ impl<A: Ask> Body for Outgoing<A> {
 pub struct Held {
     bytes: Option<Bytes>,
     trailers: Option<HeaderMap>,
-    _share: Option<Share>,
+    share: Option<Share>,
 }
 
 impl Held {
     /// `bytes` and `trailers`, counted by `share`.
     pub fn new(bytes: Bytes, trailers: HeaderMap, share: Option<Share>) -> Self {
         let trailers = (!trailers.is_empty()).then_some(trailers);
-        Held { bytes: (!bytes.is_empty()).then_some(bytes), trailers, _share: share }
+        Held { bytes: (!bytes.is_empty()).then_some(bytes), trailers, share }
     }
 
     /// No body.
     pub fn empty() -> Self {
-        Held { bytes: None, trailers: None, _share: None }
+        Held { bytes: None, trailers: None, share: None }
     }
 
-    /// The bytes.
+    /// The bytes, which own their share.
     pub fn into_bytes(self) -> Bytes {
-        self.bytes.unwrap_or_default()
+        let bytes = self.bytes.unwrap_or_default();
+        match self.share {
+            Some(share) => owned(bytes, share),
+            None => bytes,
+        }
     }
 
     /// The bytes, when there is nothing else.

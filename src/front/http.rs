@@ -8,16 +8,11 @@ use std::{
 };
 
 use super::{
-    body::{Budget, Limits},
-    cached::Shared,
-    jobs::Desk,
-    opening::Opening,
-    rendezvous::Rendezvous,
-    served::Served,
+    body::Limits, cached::Shared, jobs::Desk, opening::Opening, rendezvous::Rendezvous, served::Served,
 };
 use crate::{
     proto::{exchange::Answer, routes::Found},
-    stream::{Reader, Streams, Writer},
+    stream::{Reader, Streams, Writer, memory::Budget},
     wire::{Fault, Name, ProcessId, Request, RequestId},
 };
 

@@ -22,6 +22,7 @@ use crate::{
     bus::Subscription,
     proto::forward::{self, Forward},
     store::{StoreClient, StoreError},
+    stream::memory::{Budget, owned},
     wire::{
         Code, Ended, Fault, Headers, Job, JobId, Name, ProcessId, RequestId, Side, StoreScope, StoreVerb,
         codec,
@@ -134,11 +135,9 @@ impl<A: Ask> Front<A> {
     }
 
     async fn stored_answer(&self, desk: &Desk, id: &JobId, came: &Came) -> Result<Response<Held>, Fault> {
-        let size = usize::try_from(came.content.size).unwrap_or(usize::MAX);
-        let share = if size == 0 { None } else { Some(self.budget.take(size)?) };
-        let body = desk.body_of(id, &came.content, size).await?;
+        let body = desk.body_of(id, &came.content, &self.budget).await?;
         let headers = headers::for_caller(came.content.headers(), http::Version::HTTP_11);
-        let mut response = Response::new(Held::new(body, HeaderMap::new(), share));
+        let mut response = Response::new(Held::new(body, HeaderMap::new(), None));
         response.status = came.status();
         response.headers = headers;
         response.headers.remove(header::CONTENT_LENGTH);
@@ -216,10 +215,11 @@ impl Desk {
         Ok((*job, Duration::from_millis(reply.stored)))
     }
 
-    /// The body of what a job was answered.
-    async fn body_of(&self, id: &JobId, content: &Content, size: usize) -> Result<Bytes, Fault> {
+    /// The body of what a job was answered, in memory of `budget`.
+    async fn body_of(&self, id: &JobId, content: &Content, budget: &Budget) -> Result<Bytes, Fault> {
         if content.object.is_none() {
-            return Ok(Bytes::copy_from_slice(&content.body));
+            let share = budget.take(content.body.len())?;
+            return Ok(owned(Bytes::copy_from_slice(&content.body), share));
         }
         let asked = self.store.ask_for_body(StoreScope::of(id), |request| {
             request.job_id = Some(id.clone());
@@ -229,7 +229,8 @@ impl Desk {
         let reader = asked.await.map_err(unread)?.ok_or_else(gone)?;
         let longer =
             || Fault::new(Code::StreamCut, Side::Client, "the job's response is longer than its record says");
-        reader.whole(Bytes::new(), size, longer).await
+        let most = usize::try_from(content.size).unwrap_or(usize::MAX);
+        reader.whole(Bytes::new(), (most, Some(content.size)), budget.share(), longer).await
     }
 }
 

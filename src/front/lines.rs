@@ -17,9 +17,9 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::{Semaphore, watch};
 
-use super::body::Share;
 use crate::{
     config::requests::Definition,
+    stream::memory::Share,
     wire::{Fault, headers::Peer},
 };
 
@@ -74,7 +74,7 @@ pub struct Came {
     /// Its body.
     pub body: Bytes,
     /// What the body takes of the memory for bodies.
-    pub shares: Vec<Share>,
+    pub share: Share,
 }
 
 /// One request as the access log and the metrics see it.

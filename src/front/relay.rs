@@ -200,7 +200,7 @@ impl<A: Ask> Front<A> {
             None => Begun::nothing(),
             Some(body) => {
                 let (limits, inline) = (self.settings.body, self.ask.inline());
-                let begun = Box::pin(body::begin(body, expects, limits, inline, &self.budget)).await;
+                let begun = Box::pin(body::begin(body, &head.headers, limits, inline, &self.budget)).await;
                 begun.map_err(|unread| told.unread(unread))?
             }
         };

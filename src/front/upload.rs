@@ -17,7 +17,10 @@ use super::{
     body::{self, Limits, Rest, Unread},
     http::Ask,
 };
-use crate::stream::Writer;
+use crate::stream::{
+    Writer,
+    pace::{Pace, paused},
+};
 
 /// The rest of a request's body.
 pub struct Upload {
@@ -68,8 +71,9 @@ impl Upload {
         let ahead = std::mem::take(&mut self.rest.ahead);
         let mut sent = self.begun + ahead.len();
         writer.send(ahead).await.map_err(|_| Ended::Agent)?;
-        let sized = self.rest.body.size_hint().exact().is_some();
-        let mut pace = Pace::new(self.idle);
+        let length = self.rest.body.size_hint().exact();
+        let mut pace = Pace::new(self.idle, length);
+        let mut told = Instant::now();
         loop {
             // Nothing is asked of the caller that could not be passed on.
             writer.ready().await.map_err(|_| Ended::Agent)?;
@@ -84,11 +88,12 @@ impl Upload {
                     if sent > limits.max {
                         return Err(Ended::Caller(body::too_large(limits.max).into()));
                     }
-                    if sized && !pace.keeps(data.len(), waited) {
-                        return Err(Ended::Caller(body::trickled(LEAST, self.idle).into()));
+                    if length.is_some() {
+                        pace.keeps(data.len(), waited).map_err(|fault| Ended::Caller(fault.into()))?;
                     }
                     writer.send(data).await.map_err(|_| Ended::Agent)?;
-                    if pace.is_second() {
+                    if told.elapsed() >= TELL {
+                        told = Instant::now();
                         ask.progress(writer.number());
                     }
                 }
@@ -112,7 +117,7 @@ impl Upload {
         match frame.await {
             Ok(Ok(frame)) => frame.transpose().map_err(|error| Ended::Caller(body::unreadable(&error))),
             Ok(Err(_)) => Err(Ended::Agent),
-            Err(_) => Err(Ended::Caller(body::paused(self.idle).into())),
+            Err(_) => Err(Ended::Caller(paused(self.idle).into())),
         }
     }
 
@@ -133,63 +138,8 @@ enum Ended {
     Agent,
 }
 
-/// Whether a body moves on.
-struct Pace {
-    /// How long the caller was waited for, and what it brought. Time in which the agent let nothing through is
-    /// not the caller's.
-    waited: Duration,
-    bytes: usize,
-    pause: Duration,
-    told: Instant,
-}
-
-impl Pace {
-    fn new(pause: Duration) -> Self {
-        Pace { waited: Duration::ZERO, bytes: 0, pause, told: Instant::now() }
-    }
-
-    /// Counts `bytes` that took so long; says whether the last [`Pace::pause`] brought enough.
-    fn keeps(&mut self, bytes: usize, waited: Duration) -> bool {
-        self.bytes += bytes;
-        self.waited += waited;
-        if self.waited < self.pause {
-            return true;
-        }
-        let enough = self.bytes >= LEAST;
-        self.bytes = 0;
-        self.waited = Duration::ZERO;
-        enough
-    }
-
-    /// Whether it is worth telling.
-    fn is_second(&mut self) -> bool {
-        let due = self.told.elapsed() >= TELL;
-        if due {
-            self.told = Instant::now();
-        }
-        due
-    }
-}
-
 /// How long the caller is read after the answer at most, and how long it may pause then.
 const LINGER: Duration = Duration::from_secs(30);
 const LINGER_PAUSE: Duration = Duration::from_secs(5);
-/// Bytes that a body with a length must bring within `--body-timeout`.
-const LEAST: usize = 1024;
+/// How often an upload that moves on is told.
 const TELL: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_caller_is_not_slow_while_nothing_is_let_through() {
-        let second = Duration::from_secs(1);
-        let mut pace = Pace::new(second);
-        assert!(pace.keeps(LEAST, second), "it brings enough");
-        // However long the agent took: what counts is how long the caller was waited for.
-        assert!((0..100).all(|_| pace.keeps(1, Duration::from_millis(1))));
-        assert!(!pace.keeps(1, second), "it brings next to nothing");
-        assert!(pace.keeps(1, Duration::ZERO), "each time anew");
-    }
-}

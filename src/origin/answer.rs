@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{StatusCode, Version};
-use http_body::{Frame, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::{http1, http2, pool::Pool, switched::Switched};
@@ -156,5 +156,22 @@ impl AnswerBody {
         let idle = humantime::format_duration(idle);
         let detail = format!("the origin sent nothing for {idle} in the middle of its response ({flag})");
         Poll::Ready(Some(Err(Fault::new(Code::OriginSilent, Side::Upstream, detail))))
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        AnswerBody::poll_frame(self.get_mut(), cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        AnswerBody::is_end_stream(self)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        AnswerBody::size_hint(self)
     }
 }

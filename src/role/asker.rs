@@ -35,7 +35,7 @@ mod whole;
 
 pub use routing::Routing;
 use routing::announcements;
-pub use whole::{Arriving, kib};
+pub use whole::Arriving;
 
 type Caller = oneshot::Sender<Answered>;
 

@@ -25,14 +25,13 @@ use crate::{
         requests::{MAX_TIMEOUT, Mistakes, Requests},
     },
     front::{
-        body::Budget,
         entrance::Listener,
         lines::{self, Lines},
         listen,
     },
     panics,
     proto::exchange,
-    stream,
+    stream::{self, memory::Budget},
     wire::subjects::Address,
 };
 

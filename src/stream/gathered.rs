@@ -7,15 +7,9 @@ use bytes::{Bytes, BytesMut};
 pub struct Gathered {
     first: Bytes,
     rest: BytesMut,
-    room: usize,
 }
 
 impl Gathered {
-    /// Nothing yet, of about `room` bytes.
-    pub fn with_room(room: usize) -> Self {
-        Gathered { room, ..Gathered::default() }
-    }
-
     /// Adds a part.
     pub fn push(&mut self, data: Bytes) {
         if self.first.is_empty() && self.rest.is_empty() {
@@ -23,7 +17,7 @@ impl Gathered {
             return;
         }
         if self.rest.is_empty() {
-            self.rest.reserve(self.room.max(self.first.len() + data.len()));
+            self.rest.reserve(self.first.len() + data.len());
             self.rest.extend_from_slice(&self.first);
         }
         self.rest.extend_from_slice(&data);

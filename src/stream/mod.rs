@@ -5,6 +5,7 @@
 //! bounded by credit: bytes count from when they are granted until they are written out or dropped, and the
 //! [`Budget`] of the process makes windows smaller the more of them there are. So a reader that pauses stops the
 //! writer at the other end, and no NATS server takes this process for too slow.
+//! A body that is needed whole is collected by `collector`, in memory that `memory` bounds.
 
 use std::{
     future::poll_fn,
@@ -23,9 +24,12 @@ use crate::{
 };
 
 mod budget;
+pub mod collector;
 mod gathered;
 mod limits;
 mod loan;
+pub mod memory;
+pub mod pace;
 mod queue;
 mod reader;
 pub mod tunnel;

@@ -1,7 +1,6 @@
 //! The receiving end of a stream: a body for whoever wants one.
 
 use std::{
-    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -11,7 +10,12 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 
-use super::{Gathered, State, Stream, loan};
+use super::{
+    State, Stream,
+    collector::{Collector, Rules},
+    loan,
+    memory::Hold,
+};
 use crate::wire::{Fault, Side, Word};
 
 /// What is received. Dropping it before its end tells the other side: at a client agent the request is not
@@ -38,26 +42,22 @@ impl Reader {
             || state.last.as_ref().is_some_and(HeaderMap::is_empty) && state.queue.is_empty()
     }
 
-    /// `first` and all that follows, for whoever needs it whole. Of more than `most` bytes, `too_large` is all that is
-    /// left.
+    /// `first` and all that follows, for those that need it whole: no more than `most` bytes, which own what they take of
+    /// `hold`. `announced` is how many there are, if that is known.
     ///
     /// # Errors
-    /// When it is cut, or too large.
+    /// When it is cut or `too_large`, or there is no memory for it.
     pub async fn whole(
         mut self,
         first: Bytes,
-        most: usize,
-        too_large: impl FnOnce() -> Fault,
+        (most, announced): (usize, Option<u64>),
+        hold: impl Hold,
+        too_large: impl Fn() -> Fault,
     ) -> Result<Bytes, Fault> {
-        let mut parts = Gathered::default();
-        parts.push(first);
-        while parts.len() <= most {
-            match poll_fn(|cx| self.poll_data(cx)).await {
-                Some(frame) => frame?.into_data().into_iter().for_each(|data| parts.push(data)),
-                None => return Ok(parts.freeze()),
-            }
-        }
-        Err(too_large())
+        let mut collector = Collector::new(Rules { most, announced, pause: None }, hold);
+        collector.push(first).map_err(|why| why.fault(&too_large))?;
+        let collected = collector.all(&mut self).await.map_err(|why| why.fault(too_large))?;
+        Ok(collected.into_bytes())
     }
 
     /// The next part, for whoever keeps it or is done with it at once: the other side may send as many bytes again.

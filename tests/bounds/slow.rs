@@ -54,3 +54,21 @@ async fn a_slow_body_that_keeps_coming_is_not_cut_off() {
     }
     assert_eq!(raw.answer().await.text(), "abcdef");
 }
+
+#[tokio::test]
+async fn a_small_body_that_trickles_is_408() {
+    let relay = Relay::to(Origin::echo().await).client(&["--body-timeout", "500ms"]).start().await;
+    let mut raw = relay.raw().await;
+    raw.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n").await;
+    let trickle = async {
+        while raw.try_send("x").await.is_ok() {
+            if let Ok(answer) = tokio::time::timeout(Duration::from_millis(100), raw.try_answer()).await {
+                return answer.ok();
+            }
+        }
+        None
+    };
+    let answer = within(Duration::from_secs(20), "the end of a body that trickles", trickle).await;
+    answer.expect("an answer").problem().is(408, "body_timeout", "client").names("1024 bytes");
+    assert_eq!(relay.origin.hits(), 0);
+}

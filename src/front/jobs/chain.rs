@@ -18,6 +18,7 @@ use crate::{
         jobs,
     },
     store::StoreError,
+    stream::memory::Budget,
     wire::{
         Code, Fault, Headers, Job, JobId, JobState, Side, StoreScope, StoreVerb,
         headers::{self, Caller, set},
@@ -57,8 +58,9 @@ impl<A: Ask> Front<A> {
             taken.give_up().await;
             return Ok(outcome);
         }
-        let (headers, body) = whole(outcome, desk.settings.max_body).await?;
+        let (headers, body) = whole(outcome, desk.settings.max_body, &self.budget).await?;
         let (answer, apart) = desk.content(&headers, &body).map_err(after_the_first)?;
+        drop(body);
         let mut job = taken.keep();
         (job.state, job.pause) = (JobState::Running, 0);
         job.only = desk.settings.forward_to.clone();
@@ -148,14 +150,15 @@ fn first_url(asked: &Asked) -> (String, String) {
 }
 
 /// A response with all of its body.
-async fn whole(outcome: Outcome, most: usize) -> Result<(Headers, Bytes), Fault> {
+async fn whole(outcome: Outcome, most: usize, budget: &Budget) -> Result<(Headers, Bytes), Fault> {
     match outcome {
         Outcome::Whole(response) => {
             let body = response.body.into_bytes();
             if body.len() > most { Err(too_large(most)) } else { Ok((response.headers, body)) }
         }
         Outcome::Streamed(response, first, reader) => {
-            let body = reader.whole(first, most, || too_large(most)).await?;
+            let body = reader.whole(first, (most, None), budget.share(), || too_large(most)).await;
+            let body = body.map_err(|fault| Fault { maybe_seen: true, ..fault })?;
             Ok((response.headers, body))
         }
         Outcome::Upgraded(..) | Outcome::Stored(..) | Outcome::Followed(..) | Outcome::Job(_) => {

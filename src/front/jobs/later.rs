@@ -4,14 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderName, header};
-use http_body_util::{BodyExt, Limited};
 
 use super::{Desk, PAGES, PREFERENCE_APPLIED, key};
 use crate::{
     front::{
-        body,
+        body::{self, Limits},
         http::{Ask, Front},
-        incoming::Incoming,
         problem,
         relay::{Asked, Outcome},
         served::{Decision, Told},
@@ -42,10 +40,14 @@ impl<A: Ask> Front<A> {
         }
         let body = match body {
             None => Bytes::new(),
-            Some(body) => self.whole_body(desk, body).await?,
+            Some(body) => {
+                let limits = Limits { max: desk.settings.max_body, ..self.settings.body };
+                let too_large = || too_large(limits.max);
+                let body = body::whole(body, &head.headers, limits, &self.budget, too_large).await;
+                body.map_err(|unread| told.unread(unread))?
+            }
         };
         told.served.bytes_in = body.len() as u64;
-        let _share = self.budget.take(body.len())?;
         let key = key::read(&head, &desk.settings.credentials, &url, callback.as_deref(), &body)?;
         let is_repeatable = head.method.is_idempotent() || key.is_some();
         let (url, stripped) = routes::strip(url, to.strip);
@@ -69,6 +71,8 @@ impl<A: Ask> Front<A> {
         let mut id = JobId::random(only);
         let mut news = desk.news_of(&id, wait).await;
         let (input, apart) = desk.content(&kept, &body)?;
+        // What it took is free while the caller waits.
+        drop(body);
         let mut job = Job::new(id.clone(), desk.process.clone(), JobState::Running, input);
         job.hops = vec![hop];
         job.callback = callback;
@@ -89,30 +93,6 @@ impl<A: Ask> Front<A> {
         let mut response = self.accepted(desk, &id, news, &told.served.id).await?;
         set(&mut response.headers, PREFERENCE_APPLIED, "respond-async");
         Ok(Outcome::Job(response))
-    }
-
-    async fn whole_body(&self, desk: &Desk, body: Incoming) -> Result<Bytes, Fault> {
-        let most = desk.settings.max_body;
-        let pause = self.settings.body.pause;
-        let mut body = Limited::new(body, most);
-        let mut parts = crate::stream::Gathered::default();
-        loop {
-            let Ok(frame) = tokio::time::timeout(pause, body.frame()).await else {
-                return Err(body::paused(pause));
-            };
-            match frame {
-                None => return Ok(parts.freeze()),
-                Some(Ok(frame)) => frame.into_data().into_iter().for_each(|data| parts.push(data)),
-                Some(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-                    let detail = format!("a job's body is over {most} bytes, the limit of --max-job-body");
-                    return Err(Fault::new(Code::BodyTooLarge, Side::Client, detail));
-                }
-                Some(Err(error)) => {
-                    let detail = format!("the request's body could not be read: {error}");
-                    return Err(Fault::new(Code::BadRequest, Side::Client, detail));
-                }
-            }
-        }
     }
 }
 
@@ -154,6 +134,11 @@ fn unconfirmed<A: Ask>(id: &JobId, fault: Fault, told: &mut Told<A>) -> Result<O
     let mut response = problem::response(&fault, Some(&told.served.id), &http::Method::GET);
     set(&mut response.headers, header::LOCATION, &page);
     Ok(Outcome::Job(response))
+}
+
+fn too_large(most: usize) -> Fault {
+    let detail = format!("a job's body is over {most} bytes, the limit of --max-job-body");
+    Fault::new(Code::BodyTooLarge, Side::Client, detail)
 }
 
 /// Where the response is to be posted.

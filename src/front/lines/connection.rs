@@ -265,14 +265,14 @@ impl<C: Call> Session<C> {
     async fn answer(self: Arc<Self>, running: Running<C>, way: C::Way, prepared: Prepared) {
         let Running { id, mut told, room, cancelled } = running;
         let (end, came) = self.come(cancelled, way, prepared).await;
-        let (end, response, status, shares) = match came {
+        let (end, response, status, share) = match came {
             Some(came) => {
                 let (end, response) = reply::decide(&told.served.definition, came.status, &came.body);
-                (end, response, Some(came.status), came.shares)
+                (end, response, Some(came.status), Some(came.share))
             }
             None => {
                 let response = reply::failed(&end);
-                (end, response, None, Vec::new())
+                (end, response, None, None)
             }
         };
         // Before its reply: whoever has read that may use the id again, and the room.
@@ -280,6 +280,13 @@ impl<C: Call> Session<C> {
         drop(room);
         let bytes = reply::ended(&id, &end, told.started.elapsed(), status, &response);
         told.ended(end, status);
+        // What was collected is gone; its place is taken by the line.
+        drop(response);
+        let shares = share.into_iter().map(|mut share| {
+            share.set(bytes.len());
+            share
+        });
+        let shares = shares.collect();
         self.replies.send(Line { bytes, shares }).await.ok();
     }
 

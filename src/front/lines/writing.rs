@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::Closed;
-use crate::front::body::Share;
+use crate::stream::memory::Share;
 
 /// A line on its way out.
 pub struct Line {

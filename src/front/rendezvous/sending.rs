@@ -11,12 +11,16 @@ use tokio::time::timeout;
 use super::{Delivered, Sending};
 use crate::{
     front::{
-        body::{self, Budget, Limits, Share, Unread},
+        body::{self, Limits, Unread},
         http::Ask,
         incoming::{Broken as Unreadable, Incoming},
         served::Told,
     },
-    stream::{Over, Writer},
+    stream::{
+        Over, Writer,
+        memory::{Budget, Share},
+        pace::paused,
+    },
     wire::{Code, Fault, Side},
 };
 
@@ -110,8 +114,8 @@ impl Body {
 
     async fn pump(&mut self, mut writer: Writer) -> Result<(), Broken> {
         let ahead = self.ahead.split().freeze();
-        self.share = None;
         self.send(&mut writer, ahead).await?;
+        self.share = None;
         // Who sends in chunks may do so as it comes to mind.
         let sized = self.body.size_hint().exact().is_some();
         let (idle, pause) = (self.idle, if sized { self.limits.pause } else { self.idle });
@@ -128,7 +132,7 @@ impl Body {
             };
             let read = match frame {
                 Ok(frame) => self.read(frame),
-                Err(_) => Err(body::paused(pause).into()),
+                Err(_) => Err(paused(pause).into()),
             };
             match read {
                 Ok(data) => self.send(&mut writer, data).await?,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use tokio::sync::Semaphore;
 
 use super::Asker;
 use crate::{
@@ -13,7 +12,7 @@ use crate::{
         flow::FIRST_WINDOW,
     },
     role::shell::Shell,
-    stream::{Reader, Writer},
+    stream::{Reader, Writer, memory::Reserve},
     wire::{Code, Fault, Name, Reply, Request, Side},
 };
 
@@ -58,7 +57,7 @@ impl Asker {
     }
 
     /// Gets `request` answered, whose body is here. Its response's may have `most` bytes, and one that comes in parts
-    /// waits for room for that many.
+    /// waits for room for that many, which its bytes own.
     ///
     /// # Errors
     /// A fault that says whether the origin may have seen the request.
@@ -66,7 +65,7 @@ impl Asker {
         self: &Arc<Self>,
         request: Request,
         most: usize,
-        room: &Semaphore,
+        room: &Reserve,
     ) -> Result<(Reply, Bytes), Fault> {
         let Arriving { mut reply, rest, _ended } = self.ask_with_body(request).await?;
         let first = reply.body.take().unwrap_or_default();
@@ -74,9 +73,7 @@ impl Asker {
             None if first.len() > most => Err(too_large(most)),
             None => Ok((*reply, first)),
             Some(rest) => {
-                // It is never closed.
-                let _room = room.acquire_many(kib(most)).await;
-                let body = rest.whole(first, most, || too_large(most)).await;
+                let body = rest.whole(first, (most, None), room.take(most).await, || too_large(most)).await;
                 Ok((*reply, body.map_err(|fault| Fault { maybe_seen: true, ..fault })?))
             }
         }
@@ -93,11 +90,6 @@ async fn send(mut writer: Writer, rest: Bytes) {
 fn too_large(most: usize) -> Fault {
     let detail = format!("the response's body is over {most} bytes, the most that is kept");
     Fault::new(Code::ResponseTooLarge, Side::Client, detail)
-}
-
-/// What `bytes` take of a semaphore that counts KiB.
-pub fn kib(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
 }
 
 /// A response that is streamed counts as in flight until this is dropped.

@@ -20,10 +20,8 @@ use crate::{
     bus::store::{Keep, Store, Trouble, Work, Worklist},
     config::{self, Jobs as Settings, Switch},
     proto::jobs::{self, Policy, Todo},
-    role::{
-        asker::{Asker, kib},
-        core::Core,
-    },
+    role::{asker::Asker, core::Core},
+    stream::memory::Reserve,
     wire::{
         Headers, Job, Kind, codec,
         job::{Content, Outcome, Room},
@@ -42,9 +40,9 @@ pub struct Runner {
     policy: Policy,
     /// Jobs that it may take.
     runs: Arc<Semaphore>,
-    /// KiB of memory for what jobs send, and for what they are answered.
-    inputs: Semaphore,
-    answers: Semaphore,
+    /// Memory for what jobs send, and for what they are answered.
+    inputs: Reserve,
+    answers: Reserve,
     /// Jobs that it works on.
     running: AtomicUsize,
     /// Whether it is known if jobs can be taken.
@@ -68,7 +66,7 @@ impl Run {
 impl Runner {
     /// Works by `settings` on what is in `store`, asking by `asker`.
     pub fn new(core: &Arc<Core>, asker: &Arc<Asker>, store: &Store, settings: &Settings) -> Arc<Self> {
-        let memory = kib(config::bytes(settings.max_memory)) as usize * 3 / 8;
+        let memory = config::bytes(settings.max_memory) / 8 * 3;
         Arc::new(Runner {
             core: Arc::clone(core),
             asker: Arc::clone(asker),
@@ -83,8 +81,8 @@ impl Runner {
             },
             runs: Arc::new(Semaphore::new(settings.max_runs)),
             // Room for one of the largest at least: it would wait for ever otherwise.
-            inputs: Semaphore::new(memory.max(kib(LARGEST) as usize)),
-            answers: Semaphore::new(memory.max(kib(config::bytes(settings.max_body)) as usize)),
+            inputs: Reserve::new(memory.max(LARGEST)),
+            answers: Reserve::new(memory.max(config::bytes(settings.max_body))),
             running: AtomicUsize::new(0),
             tried: watch::Sender::new(false),
             settings: settings.clone(),

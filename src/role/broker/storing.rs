@@ -22,9 +22,9 @@ use crate::{
         Message, Subscription,
         store::{Record, Store, Trouble},
     },
-    role::{asker::kib, core::Core},
+    role::core::Core,
     store::STREAMS,
-    stream::Streams,
+    stream::{Streams, memory::Reserve},
     sync::Mutex,
     telemetry::JobEnded,
     wire::{
@@ -51,8 +51,8 @@ pub struct Storing {
     reading: AtomicUsize,
     /// Questions that may be answered at once.
     questions: Arc<Semaphore>,
-    /// KiB of memory for bodies that are to be stored.
-    memory: Semaphore,
+    /// Memory for bodies that are to be stored.
+    memory: Reserve,
     /// Bytes of one of them at most.
     largest: usize,
     /// Whether it is known if JetStream can be used.
@@ -90,7 +90,7 @@ impl Storing {
             numbers: Mutex::new(Numbers::new(std::hash::RandomState::new())),
             reading: AtomicUsize::new(0),
             questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
-            memory: Semaphore::new(kib(memory) as usize),
+            memory: Reserve::new(memory),
             largest: memory.min(LARGEST),
             tried,
         })

@@ -13,6 +13,7 @@ use crate::{
     config::Operator,
     role::inquiry,
     store::{StoreClient, StoreError},
+    stream::memory::Budget,
     wire::{
         Code, Fault, Job, JobSummary, Kind, ProcessId, StoreReply, StoreRequest, StoreScope, StoreVerb,
         Subjects,
@@ -161,7 +162,9 @@ impl Desk {
             Fault::new(Code::StreamCut, crate::wire::Side::Client, "the body is longer than its record says")
         };
         let size = usize::try_from(content.size).unwrap_or(usize::MAX).min(LARGEST);
-        reader.whole(Bytes::new(), size, longer).await.map(Some).map_err(StoreError::Refused)
+        let whole =
+            reader.whole(Bytes::new(), (size, Some(content.size)), Budget::new(usize::MAX).share(), longer);
+        whole.await.map(Some).map_err(StoreError::Refused)
     }
 }
 

@@ -1,19 +1,19 @@
 //! Requests on their way: straight to their servers, or over NATS to upstream agents. Responses are gathered whole.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 
 use super::table::{Table, Way};
 use crate::{
     config::requests::Definition,
-    front::{
-        body::{Budget, Share},
-        lines::{Call, Came, Closed, End, Prepared, Refused, Served},
-    },
+    front::lines::{Call, Came, Closed, End, Prepared, Refused, Served},
     origin::{self, Origin, Outgoing},
     role::{asker::Asker, core::Core},
+    stream::{
+        collector::{Collected, Collector, Rules, Uncollected},
+        memory::{Budget, Share},
+    },
     sync::RwLock,
     telemetry::{Faulted, Label, LineRefused, Named, NamedEnd, SocketClosed},
     wire::{Code, Fault, Headers, Name, Request, Side},
@@ -61,18 +61,9 @@ impl Calling {
         }
     }
 
-    /// For a response of which `whole` is told, if it is.
-    fn gathering(&self, max: Option<usize>, whole: Option<u64>) -> Gathering<'_> {
-        let max = max.unwrap_or(self.limits.max_response);
-        let whole = whole.map_or(0, |whole| usize::try_from(whole).unwrap_or(usize::MAX).min(max));
-        Gathering {
-            budget: &self.limits.budget,
-            max,
-            whole,
-            first: Bytes::new(),
-            rest: Vec::new(),
-            shares: Vec::new(),
-        }
+    /// For a response of which `announced` bytes are announced, if any are.
+    fn collector(&self, most: usize, announced: Option<u64>) -> Collector<Share> {
+        Collector::new(Rules { most, announced, pause: None }, self.limits.budget.share())
     }
 
     async fn straight(&self, origin: &Origin, prepared: Prepared) -> Result<Came, Fault> {
@@ -80,13 +71,9 @@ impl Calling {
         let body = Outgoing::Whole { body, trailers: None };
         let mut answer =
             origin.call(origin::Call { method, url, headers, upgrade: None, body }, None).await?;
-        let mut gathering = self.gathering(max_response, answer.body.size_hint().exact());
-        while let Some(frame) = answer.body.frame().await {
-            if let Ok(data) = frame?.into_data() {
-                gathering.push(data)?;
-            }
-        }
-        Ok(gathering.came(answer.status))
+        let most = max_response.unwrap_or(self.limits.max_response);
+        let collector = self.collector(most, answer.body.size_hint().exact());
+        came(answer.status, most, collector.all(&mut answer.body).await)
     }
 
     async fn over_nats(&self, upstream: Name, prepared: Prepared) -> Result<Came, Fault> {
@@ -100,18 +87,32 @@ impl Calling {
         // It counts as in flight until it has been read.
         let mut arriving = self.asker.ask_with_body(request).await?;
         let reply = &mut arriving.reply;
-        let mut gathering = self.gathering(max_response, declared(&reply.headers));
-        gathering.push(reply.body.take().unwrap_or_default())?;
+        let most = max_response.unwrap_or(self.limits.max_response);
+        let first = reply.body.take().unwrap_or_default();
         let status = reply.status_code.unwrap_or(StatusCode::BAD_GATEWAY);
-        if let Some(reader) = &mut arriving.rest {
-            while let Some(frame) = poll_fn(|cx| reader.poll_data(cx)).await {
-                if let Ok(data) = frame?.into_data() {
-                    gathering.push(data)?;
-                }
-            }
-        }
-        Ok(gathering.came(status))
+        let mut collector = self.collector(most, declared(&reply.headers));
+        let collected = match (collector.push(first), &mut arriving.rest) {
+            (Err(why), _) => Err(why),
+            (Ok(()), Some(rest)) => collector.all(rest).await,
+            (Ok(()), None) => collector.collected(),
+        };
+        came(status, most, collected)
     }
+}
+
+/// What comes of a response that was collected, or not.
+fn came(
+    status: StatusCode,
+    most: usize,
+    collected: Result<Collected<Share>, Uncollected<Fault>>,
+) -> Result<Came, Fault> {
+    let Collected { bytes, hold, .. } = collected.map_err(|why| {
+        why.fault(|| {
+            let detail = format!("the response has more than {most} bytes, the limit of max-response");
+            Fault::new(Code::ResponseTooLarge, Side::Client, detail)
+        })
+    })?;
+    Ok(Came { status, body: bytes, share: hold })
 }
 
 impl Call for Calling {
@@ -190,51 +191,6 @@ fn log(served: &Served) {
 /// The length that a response tells.
 fn declared(headers: &Headers) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// A response on its way in, within its limits.
-struct Gathering<'a> {
-    budget: &'a Budget,
-    max: usize,
-    /// How much there will be, when that is told.
-    whole: usize,
-    /// All of it, when it is one part.
-    first: Bytes,
-    rest: Vec<u8>,
-    /// What has been taken of the budget: room for the rest, whether it is filled or not.
-    shares: Vec<Share>,
-}
-
-impl Gathering<'_> {
-    fn push(&mut self, data: Bytes) -> Result<(), Fault> {
-        if data.is_empty() {
-            return Ok(());
-        }
-        let length = self.first.len().max(self.rest.len()) + data.len();
-        if length > self.max {
-            let detail = format!("the response has more than {} bytes, the limit of max-response", self.max);
-            return Err(Fault::new(Code::ResponseTooLarge, Side::Client, detail));
-        }
-        if self.first.is_empty() && self.rest.is_empty() && self.whole <= length {
-            self.shares.push(self.budget.take(length)?);
-            self.first = data;
-            return Ok(());
-        }
-        if length > self.rest.capacity() {
-            let room = length.max(self.whole).max(2 * self.rest.capacity()).min(self.max);
-            self.shares.push(self.budget.take(room - self.rest.capacity())?);
-            self.rest.reserve_exact(room - self.rest.len());
-        }
-        let first = std::mem::take(&mut self.first);
-        self.rest.extend_from_slice(&first);
-        self.rest.extend_from_slice(&data);
-        Ok(())
-    }
-
-    fn came(self, status: StatusCode) -> Came {
-        let body = if self.rest.is_empty() { self.first } else { self.rest.into() };
-        Came { status, body, shares: self.shares }
-    }
 }
 
 const CLOSE_IDLE: Duration = Duration::from_secs(5);

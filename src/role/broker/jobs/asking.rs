@@ -12,7 +12,7 @@ use crate::{
         forward,
         jobs::{self, Came},
     },
-    role::asker::kib,
+    stream::memory::owned,
     wire::{
         Code, Fault, Headers, Job, JobState, Request, Side,
         headers::{self, IDEMPOTENCY_KEY, set},
@@ -106,12 +106,13 @@ impl Runner {
         content: &Content,
     ) -> Result<Came, Fault> {
         let size = usize::try_from(content.size).unwrap_or(usize::MAX);
-        // It is never closed. What waits here is heard of meanwhile.
-        let _room = self.inputs.acquire_many(kib(size.min(LARGEST))).await;
+        // What waits here is heard of meanwhile.
+        let room = self.inputs.take(size.min(LARGEST)).await;
         let body = self.body_of(content).await.map_err(|trouble| {
             let fault = Fault::new(Code::JobsUnavailable, Side::Broker, trouble.to_string());
             Fault { maybe_seen: false, ..fault }
         })?;
+        let body = owned(body, room);
         set(&mut headers, header::HOST, &way.host);
         let id = self.asker.mint(&way.upstream);
         tracing::debug!(job = %job.job_id, request = %id, %method, "a request of a job");

@@ -12,7 +12,6 @@ use tokio::{
 use super::{Storing, bad, named, no_job, unavailable};
 use crate::{
     proto::flow::FIRST_WINDOW,
-    role::asker::kib,
     stream::Writer,
     wire::{Code, Fault, Job, Name, RequestId, Side, StoreReply, StoreRequest, StoreScope, store::Part},
 };
@@ -36,8 +35,7 @@ impl Storing {
             );
             return Err(Fault::new(Code::BodyTooLarge, Side::Broker, detail));
         }
-        // It is never closed.
-        let Ok(Ok(_memory)) = timeout(ROOM, self.memory.acquire_many(kib(size))).await else {
+        let Ok(memory) = timeout(ROOM, self.memory.take(size)).await else {
             let detail = "the broker has no memory for another job's body now (--max-job-memory)";
             return Err(Fault::new(Code::JobsUnavailable, Side::Broker, detail));
         };
@@ -48,7 +46,8 @@ impl Storing {
         stream.settle();
         self.reply(&StoreReply { stream: Some(own), ..StoreReply::done(request.request_id.clone()) });
         let too_large = || bad("the job's body is longer than the job says");
-        let body = timeout(BODY, reader.whole(Bytes::new(), size, too_large)).await;
+        let body =
+            timeout(BODY, reader.whole(Bytes::new(), (size, Some(size as u64)), memory, too_large)).await;
         let body = body.map_err(|_| {
             let detail = format!("the job's body did not come within {} s", BODY.as_secs());
             Fault::new(Code::BodyTimeout, Side::Broker, detail)
