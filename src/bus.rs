@@ -23,6 +23,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 
 mod batching;
+mod foreign;
 mod kv;
 mod outbox;
 mod refusals;
@@ -30,6 +31,7 @@ pub mod store;
 
 pub use batching::Batching;
 use batching::Publication;
+pub use foreign::Foreign;
 pub use kv::{Entry, Kv, KvError};
 use outbox::Outbox;
 
@@ -63,6 +65,7 @@ pub struct Bus {
     outbox: Arc<Outbox>,
     credentials: Arc<Credentials>,
     dropped: Arc<AtomicU64>,
+    foreign: Arc<foreign::Dropped>,
 }
 
 /// What happens to the connection.
@@ -105,6 +108,7 @@ pub struct Subscription {
     messages: async_nats::Subscriber,
     /// The last message of a pause.
     kept: Option<async_nats::Message>,
+    foreign: Arc<foreign::Dropped>,
 }
 
 /// The queue towards the server is full, or the message can't be sent at all.
@@ -139,7 +143,8 @@ impl Bus {
             .with_context(|| format!("cannot connect to NATS at {}", credentials.servers))?;
         let outbox = Arc::new(Outbox::default());
         tokio::spawn(Arc::clone(&outbox).run(client.clone()));
-        Ok((Bus { client, outbox, credentials: Arc::new(credentials.clone()), dropped }, receiver))
+        let (credentials, foreign) = (Arc::new(credentials.clone()), Arc::default());
+        Ok((Bus { client, outbox, credentials, dropped, foreign }, receiver))
     }
 
     /// Why no connection can be made, with the cause; `None` when one can by now. async-nats 0.51 tells of an
@@ -204,7 +209,7 @@ impl Bus {
     pub async fn subscribe(&self, subject: String) -> anyhow::Result<Subscription> {
         let messages = self.client.subscribe(subject.clone()).await;
         let messages = messages.with_context(|| format!("cannot subscribe to {subject}"))?;
-        Ok(Subscription { messages, kept: None })
+        Ok(self.reading(messages))
     }
 
     /// Joins the queue group of a subject: each message reaches one member.
@@ -214,7 +219,11 @@ impl Bus {
     pub async fn join(&self, subject: String) -> anyhow::Result<Subscription> {
         let messages = self.client.queue_subscribe(subject.clone(), QUEUE_GROUP.to_owned()).await;
         let messages = messages.with_context(|| format!("cannot subscribe to {subject}"))?;
-        Ok(Subscription { messages, kept: None })
+        Ok(self.reading(messages))
+    }
+
+    fn reading(&self, messages: async_nats::Subscriber) -> Subscription {
+        Subscription { messages, kept: None, foreign: Arc::clone(&self.foreign) }
     }
 
     /// Waits until everything published so far is on its way to the server, but not for a server that is
@@ -248,14 +257,24 @@ impl Bus {
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
+
+    /// Messages that relay does not send, dropped so far because of `foreign`.
+    pub fn foreign(&self, foreign: Foreign) -> u64 {
+        self.foreign.count(foreign)
+    }
 }
 
 impl Subscription {
-    /// The next message; `None` when the subscription or the connection has ended.
+    /// The next message that relay may have sent; `None` when the subscription or the connection has ended.
     pub async fn next(&mut self) -> Option<Message> {
         let message = match self.kept.take() {
             Some(kept) => kept,
-            None => self.messages.next().await?,
+            None => loop {
+                let message = self.messages.next().await?;
+                if self.foreign.lets_in(&message) {
+                    break message;
+                }
+            },
         };
         Some(Message {
             subject: message.subject,
@@ -270,7 +289,9 @@ impl Subscription {
         tokio::time::sleep(pause).await;
         let mut kept = None;
         while let Some(Some(message)) = self.messages.next().now_or_never() {
-            kept = Some(message);
+            if self.foreign.lets_in(&message) {
+                kept = Some(message);
+            }
         }
         self.kept = kept;
     }

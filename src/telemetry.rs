@@ -170,7 +170,7 @@ pub struct Called {
 /// Labels of a dropped message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Dropped {
-    /// `malformed`, `misaddressed`, `queue_full` or `slow_reader`.
+    /// `malformed`, `misaddressed`, `headers`, `status`, `jetstream_reply`, `queue_full` or `slow_reader`.
     pub reason: &'static str,
 }
 
@@ -330,6 +330,14 @@ impl Metrics {
     /// Counts a dropped message.
     pub fn drop_message(&self, reason: &'static str) {
         self.dropped.get_or_create(&Dropped { reason }).inc();
+    }
+
+    /// So many messages were dropped for this reason since the start.
+    pub fn dropped_in_all(&self, reason: &'static str, count: u64) {
+        if count > 0 {
+            let counter = self.dropped.get_or_create(&Dropped { reason });
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
     }
 
     /// Counts a call to the origin.

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    bus::{Batching, Bus, Credentials, Event, Message},
+    bus::{Batching, Bus, Credentials, Event, Foreign, Message},
     config::{Admin, Listen, Process},
     front::{admin, listen},
     panics,
@@ -186,6 +186,8 @@ impl Core {
         let named = self.subjects.announced(&message.subject);
         let read = match (kind, named) {
             (_, None) => Ok(None),
+            // JetStream answers in JSON, on whatever reply subject it is given.
+            (Kind::Gone, _) if !message.payload.is_empty() => Err(Malformed::new("a goodbye has no payload")),
             (Kind::Gone, Some((upstream, agent))) => Ok(Some(Announced::Gone { upstream, agent })),
             (_, Some((upstream, agent))) => codec::decode::<Here>(&message.payload).map(|here| {
                 let own = here.upstream_target == upstream && here.upstream_id == agent;
@@ -193,6 +195,13 @@ impl Core {
             }),
         };
         self.accept(message, read)
+    }
+
+    /// Brings the count of foreign messages up to date. They are counted where they are dropped, below the metrics.
+    fn count_foreign(&self) {
+        for foreign in Foreign::ALL {
+            self.metrics.dropped_in_all(foreign.as_str(), self.bus.foreign(foreign));
+        }
     }
 
     /// Waits until what was sent to NATS so far has come back from it: only then is a subscription in
@@ -467,6 +476,7 @@ impl<R: Role> admin::Status for AdminStatus<R> {
 
     fn metrics(&self) -> String {
         self.0.refresh_metrics();
+        self.0.core().count_foreign();
         self.0.core().metrics.text()
     }
 
