@@ -6,6 +6,8 @@ mod support;
 
 #[path = "permissions/allowed.rs"]
 mod allowed;
+#[path = "permissions/deputies.rs"]
+mod deputies;
 #[path = "permissions/foreign.rs"]
 mod foreign;
 #[path = "permissions/refused.rs"]

@@ -289,7 +289,10 @@ impl Asker {
             }
             (Kind::Ack, false) => {
                 let ack = codec::decode::<Ack>(&message.payload);
-                let own = ack.map(|ack| is_about(&ack.client_req_id).then_some(Input::Ack { number, ack }));
+                let own = ack.map(|ack| {
+                    let own = is_about(&ack.client_req_id) && names_its_upstream(&ack);
+                    own.then_some(Input::Ack { number, ack })
+                });
                 self.core.accept(message, own)
             }
             (Kind::Resp, false) => {
@@ -312,6 +315,8 @@ impl Asker {
             let (subject, id) = (&message.subject, &reply.client_req_id);
             // The subject has the id of the first.
             let own = if at == 0 { subjects.is_about(subject, id) } else { subjects.is_beside(subject, id) };
+            let peer = reply.upstream_req_id.as_ref().filter(|_| reply.stream);
+            let own = own && peer.is_none_or(|peer| peer.is_beside(id));
             own.then_some(Input::Reply { number: id.number(), reply })
         });
         if let Some(input) = self.core.accept(message, own) {
@@ -384,6 +389,12 @@ impl Shell for Asker {
         }
         None
     }
+}
+
+/// Whether the ids that an ack brings, to which this process will send something, are for the upstream of its request.
+fn names_its_upstream(ack: &Ack) -> bool {
+    let brought = [&ack.upstream_req_id, &ack.broker_req_id];
+    brought.into_iter().flatten().all(|id| id.is_beside(&ack.client_req_id))
 }
 
 fn failed(id: &RequestId, code: Code, detail: String) -> Input<Caller> {

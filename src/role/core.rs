@@ -164,6 +164,16 @@ impl Core {
         }
     }
 
+    /// Answers a question that was not asked by a process of relay, on its reply subject if that is an inbox. Anything else is
+    /// dropped: the asker would have this process publish where it may not publish itself.
+    pub fn answer(&self, question: &Message, payload: Bytes) {
+        match &question.reply {
+            Some(reply) if subjects::is_reply_inbox(reply) => self.publish(reply.to_string(), payload),
+            Some(_) => self.metrics.drop_message("misaddressed"),
+            None => {}
+        }
+    }
+
     /// What a message says, when it could be read and its ids are those of its subject; otherwise it is
     /// counted and dropped. A message whose id is not its subject's would let one upstream's agent speak
     /// for another's: NATS permissions are about subjects.

@@ -212,7 +212,7 @@ async fn answer_all<S: Service>(service: Arc<S>, name: String, id: String, mut q
 }
 
 fn answer<S: Service>(service: &S, name: &str, id: &str, question: &Message) {
-    let (Some(reply), Some(verb)) = (&question.reply, question.subject.split('.').nth(1)) else { return };
+    let Some(verb) = question.subject.split('.').nth(1) else { return };
     let core = service.process();
     let report = service.report();
     let identity = |kind| Identity {
@@ -251,14 +251,14 @@ fn answer<S: Service>(service: &S, name: &str, id: &str, question: &Message) {
         }),
         "ROUTES" => {
             for text in routes(service, name, id, report.upstream) {
-                core.publish(reply.to_string(), Bytes::from(text));
+                core.answer(question, Bytes::from(text));
             }
             return;
         }
         _ => return,
     };
     if let Ok(text) = text {
-        core.publish(reply.to_string(), Bytes::from(text));
+        core.answer(question, Bytes::from(text));
     }
 }
 

@@ -185,6 +185,7 @@ impl Streams {
     /// Whoever says where it is with a stream that is not known here would wait in vain.
     fn deny(&self, said: &StreamMessage, reply: Option<&str>) {
         let asker = reply.and_then(|reply| self.subjects.id_of(Kind::Body, reply));
+        let asker = asker.filter(|asker| asker.is_beside(&said.to));
         if let (Word::Position { .. }, Some(to)) = (&said.word, asker) {
             let unknown = Fault::new(Code::StreamCut, self.side, "the other side does not know the stream");
             self.publish(&StreamMessage { to, word: Word::Cut((&unknown).into()) });
@@ -269,8 +270,13 @@ impl Stream {
         self.state().flow.sent()
     }
 
-    /// The other side is known: what is written may go there.
+    /// The other side is known: what is written may go there. An id of another upstream ends the stream.
     pub fn connect(&self, peer: &RequestId) {
+        if !peer.is_beside(&self.own) {
+            let detail = "the other side names an id of another upstream";
+            self.fail(Fault::new(Code::BadMessage, self.streams.side, detail));
+            return;
+        }
         let mut state = self.state();
         state.peer.get_or_insert_with(|| peer.clone());
         state.wake();

@@ -124,6 +124,12 @@ impl RequestId {
         self.text.split('.').nth(2).unwrap_or_default()
     }
 
+    /// Whether it names the same upstream as `other`. What is sent to an id out of a message must stay within the upstream that the
+    /// message is about: its sender is held to that upstream by NATS permissions, the process that reads it is not.
+    pub fn is_beside(&self, other: &RequestId) -> bool {
+        self.upstream() == other.upstream()
+    }
+
     /// `<realm>.<process>` of the process that minted it.
     pub fn process(&self) -> &str {
         let end = self.text.match_indices('.').nth(1).map_or(0, |(i, _)| i);

@@ -434,6 +434,15 @@ impl Subjects {
         about == Some(id.as_str())
     }
 
+    /// The id of whoever probes, on the reply subject `probe.<process>.<upstream>.<agent>` of a question to `agent`, which is
+    /// `own`, about its upstream.
+    pub fn prober(&self, reply: &str, upstream: &Name, own: &ProcessId) -> Option<ProcessId> {
+        let rest = reply.strip_prefix(self.prefix.as_str())?.strip_prefix('.')?;
+        let rest = rest.strip_prefix(Kind::Probe.as_str())?.strip_prefix('.')?;
+        let rest = rest.strip_suffix(own.as_str())?.strip_suffix('.')?;
+        rest.strip_suffix(upstream.as_str())?.strip_suffix('.')?.parse().ok()
+    }
+
     /// Whether a private subject ends with an id of the same process and upstream as `id`, so that both may be
     /// in one message.
     pub fn is_beside(&self, subject: &str, id: &RequestId) -> bool {
@@ -517,9 +526,18 @@ pub fn inbox_of(realm: &Name) -> String {
     format!("{INBOX}.{realm}")
 }
 
-/// Whether it is an inbox.
+/// Whether it is an inbox, or a pattern of inboxes.
 pub fn is_inbox(subject: &str) -> bool {
     subject.split('.').next() == Some(INBOX)
+}
+
+/// Whether a reply subject is one inbox: answers to those who are not processes of relay (`relay ps`, `nats micro`) go to
+/// such subjects and nowhere else, because a process answers with its own permissions, not the asker's.
+pub fn is_reply_inbox(reply: &str) -> bool {
+    let mut tokens = reply.split('.');
+    tokens.next() == Some(INBOX)
+        && reply.len() > INBOX.len()
+        && tokens.all(|token| !matches!(token, "" | "*" | ">"))
 }
 
 const INBOX: &str = "_INBOX";

@@ -34,8 +34,8 @@ impl Client {
             Some(CacheVerb::Stats) => Some(codec::encode(&self.cache_stats())),
             None => None,
         };
-        if let (Some(answer), Some(reply)) = (answer, &question.reply) {
-            self.core.publish(reply.to_string(), answer);
+        if let Some(answer) = answer {
+            self.core.answer(question, answer);
         }
     }
 

@@ -82,8 +82,11 @@ impl Sessions {
             self.table.nobody(number);
             return;
         }
-        let said = codec::decode::<Meet>(&message.payload)
-            .map(|said| self.core.subjects.is_about(&message.subject, &said.to).then_some(said));
+        let said = codec::decode::<Meet>(&message.payload).map(|said| {
+            let own =
+                self.core.subjects.is_about(&message.subject, &said.to) && said.from.is_beside(&said.to);
+            own.then_some(said)
+        });
         if let Some(said) = self.core.accept(message, said)
             && let Some(answer) = self.table.hear(number, said)
         {
@@ -121,6 +124,11 @@ impl Sessions {
 
     /// Says `said` to whom it is for, and hears when nobody is there.
     fn tell(&self, said: &Meet) {
+        // An id out of a record may be anybody's.
+        if !said.to.is_beside(&said.from) {
+            self.core.metrics.drop_message("misaddressed");
+            return;
+        }
         let subjects = &self.core.subjects;
         let to = subjects.of_request(Kind::Meet, &said.to);
         self.core.ask(to, subjects.of_request(Kind::Meet, &said.from), codec::encode(said));

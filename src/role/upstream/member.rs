@@ -320,11 +320,16 @@ impl Member {
 
     /// Somebody asks whether it is there.
     pub fn on_probe(&self, message: &Message) {
-        // Only to where probes are answered: a prober must not aim this agent's words elsewhere.
-        let reply = message.reply.as_ref().filter(|r| self.core.subjects.kind(r) == Some(Kind::Probe));
-        if let Some(reply) = reply {
-            let here = self.here(self.driver.with(|serving| serving.here()));
-            self.core.publish(reply.to_string(), codec::encode(&here));
+        let Core { subjects, id, .. } = &*self.core;
+        // Only to where this probe is answered: a prober must not aim this agent's words elsewhere.
+        let prober = message.reply.as_ref().map(|reply| subjects.prober(reply, &self.name, id));
+        match prober {
+            Some(Some(prober)) => {
+                let here = self.here(self.driver.with(|serving| serving.here()));
+                self.core.publish(subjects.probe_reply(&prober, &self.name, id), codec::encode(&here));
+            }
+            Some(None) => self.core.metrics.drop_message("misaddressed"),
+            None => {}
         }
     }
 
