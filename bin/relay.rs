@@ -8,6 +8,7 @@ use relay::{
     panics,
     role::{broker, caches, client, dlq, jobs, ps, routes, socket, tools, up, upstream},
     telemetry,
+    wire::printable,
 };
 
 #[global_allocator]
@@ -17,7 +18,8 @@ fn main() -> ExitCode {
     panics::supervise(|| match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("relay: {error:#}");
+            // It may say what others wrote.
+            eprintln!("relay: {}", printable::text(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     })

@@ -4,37 +4,21 @@
 
 use std::fmt;
 
-use anyhow::Context;
 use http::Method;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
-use tracing_subscriber::{EnvFilter, fmt::writer::BoxMakeWriter};
 
 use crate::{
-    config::LogFormat,
     sync::Mutex,
     wire::{Code, Name, Side},
 };
 
-/// Starts logging to standard error.
-///
-/// # Errors
-/// When the filter can't be read.
-pub fn init_logs(filter: &str, format: LogFormat) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter).with_context(|| format!("--log '{filter}' is not a filter"))?;
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(BoxMakeWriter::new(std::io::stderr))
-        .with_target(false);
-    let installed = match format {
-        LogFormat::Human => logs.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
-        LogFormat::Json => logs.json().flatten_event(true).try_init(),
-    };
-    installed.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
-}
+mod logs;
+
+pub use logs::init_logs;
 
 /// The metrics of one process.
 pub struct Metrics {

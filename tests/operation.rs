@@ -7,6 +7,8 @@ mod support;
 mod admin;
 #[path = "operation/commands.rs"]
 mod commands;
+#[path = "operation/hostile.rs"]
+mod hostile;
 #[path = "operation/logs.rs"]
 mod logs;
 #[path = "operation/mistakes.rs"]

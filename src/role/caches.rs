@@ -55,18 +55,22 @@ async fn purge(settings: PurgeSettings) -> anyhow::Result<()> {
         .filter_map(|answer| codec::decode::<Purged>(answer).ok())
         .map(|purged| purged.purged)
         .collect();
-    println!("{} responses forgotten at {} client agents", purged.iter().sum::<u64>(), purged.len());
+    println!(
+        "{} responses forgotten at {} client agents",
+        purged.iter().fold(0, |sum: u64, more| sum.saturating_add(*more)),
+        purged.len()
+    );
     Ok(())
 }
 
 /// What every client agent answers.
 async fn ask(nats: &Nats, wait: Duration, verb: CacheVerb, question: Bytes) -> anyhow::Result<Vec<Bytes>> {
-    let bus = inquiry::connect(nats, "relay cache").await?;
-    inquiry::ask(&bus, Subjects::new(nats.prefix.clone()).cache(verb), question, wait).await
+    let asking = inquiry::connect(nats, "relay cache").await?;
+    asking.ask(Subjects::new(nats.prefix.clone()).cache(verb), question, wait).await
 }
 
 fn row(stats: CacheStats) -> Row {
-    let asked = stats.hits + stats.misses;
+    let asked = stats.hits.saturating_add(stats.misses);
     Row {
         process: stats.client_id.to_string(),
         entries: stats.entries,

@@ -1,7 +1,7 @@
 //! `relay dlq`: the jobs that finally failed, or whose end could not be told: shows them, lets them go on from where
 //! they failed, forgets them.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use super::jobs::{
     desk::{Desk, each, in_the_way},
@@ -13,6 +13,7 @@ use crate::{
     wire::{
         StoreVerb,
         job::{Content, JobId},
+        printable,
         store::Part,
     },
 };
@@ -75,13 +76,17 @@ async fn body(
     }
 }
 
-/// Prints a body as it is: it may be anything.
+/// Prints a body: as it is, or so that it does nothing to the terminal that it is printed on.
 fn print_body(name: &str, content: Option<&Content>, body: Option<&[u8]>) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match (content, body) {
         (Some(content), Some(body)) if content.size > 0 => {
             writeln!(out, "\n{name}:")?;
-            out.write_all(body)?;
+            if out.is_terminal() {
+                out.write_all(printable::bytes(body).as_bytes())?;
+            } else {
+                out.write_all(body)?;
+            }
             writeln!(out)?;
         }
         (Some(content), None) if content.size > 0 => writeln!(out, "\n{name}: no longer there")?,

@@ -6,6 +6,7 @@ use self::{
 };
 use crate::{
     config::{JobsCommand, JobsLs},
+    role::inquiry,
     wire::{StoreVerb, job::JobId},
 };
 
@@ -51,7 +52,7 @@ async fn ls(settings: JobsLs) -> anyhow::Result<()> {
 /// # Errors
 /// When it can't be JSON.
 pub(super) fn print_list(rows: &[Row], json: bool, none: &str) -> anyhow::Result<()> {
-    let text = if json { serde_json::to_string_pretty(rows)? + "\n" } else { view::table(rows, none) };
+    let text = if json { inquiry::document(&rows)? } else { view::table(rows, none) };
     print!("{text}");
     Ok(())
 }
@@ -61,7 +62,7 @@ pub(super) fn print_list(rows: &[Row], json: bool, none: &str) -> anyhow::Result
 /// # Errors
 /// When it can't be JSON.
 pub(super) fn print_one(whole: &Whole, json: bool) -> anyhow::Result<()> {
-    let text = if json { serde_json::to_string_pretty(whole)? + "\n" } else { whole.text() };
+    let text = if json { inquiry::document(whole)? } else { whole.text() };
     print!("{text}");
     Ok(())
 }

@@ -38,8 +38,8 @@ pub struct Row {
 /// # Errors
 /// When NATS can't be reached.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    let bus = inquiry::connect(&settings.nats, "relay ps").await?;
-    let rows = ask(&bus, settings.timeout).await?;
+    let asking = inquiry::connect(&settings.nats, "relay ps").await?;
+    let rows = rows(&asking.ask(QUESTION.into(), Bytes::new(), settings.timeout).await?);
     inquiry::print(&rows, settings.json, table)
 }
 
@@ -48,10 +48,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 /// # Errors
 /// When the question can't be sent.
 pub async fn ask(bus: &Bus, wait: Duration) -> anyhow::Result<Vec<Row>> {
-    let answers = inquiry::ask(bus, "$SRV.STATS".into(), Bytes::new(), wait).await?;
+    let asked = inquiry::ask(bus, None, QUESTION.into(), Bytes::new(), wait).await?;
+    Ok(rows(&asked.answers))
+}
+
+fn rows(answers: &[Bytes]) -> Vec<Row> {
     let mut rows: Vec<Row> = answers.iter().filter_map(|answer| row(answer)).collect();
     rows.sort_by(|a, b| key(a).cmp(&key(b)));
-    Ok(rows)
+    rows
 }
 
 fn row(payload: &[u8]) -> Option<Row> {
@@ -133,3 +137,5 @@ fn response(report: &Report) -> String {
 fn nothing() -> String {
     "-".into()
 }
+
+const QUESTION: &str = "$SRV.STATS";

@@ -12,10 +12,10 @@ use super::signals::Signals;
 use crate::{
     config::{Decode, Demo, Health},
     front::{demo, listen},
-    wire::{headers::Credentials, show},
+    wire::{headers::Credentials, printable, show},
 };
 
-/// Prints the message on standard input as text, a batch of them a line each. What is not a relay message is passed through, so that
+/// Prints the message on standard input as text, a batch of them a line each. What is not a relay message is passed through as text, so that
 /// `nats sub '>'` can be translated too.
 ///
 /// # Errors
@@ -33,8 +33,9 @@ pub fn decode(settings: &Decode) -> anyhow::Result<()> {
     let payload = Bytes::from(payload);
     let hidden = (!settings.full).then(|| Credentials::with(&settings.credential_header));
     match show::to_lines(&payload, hidden.as_ref()) {
-        Some(text) => writeln!(out, "{text}")?,
-        None => out.write_all(&payload)?,
+        Some(text) => writeln!(out, "{}", printable::json(text))?,
+        // Another's message: who reads this looks at a terminal, though not at ours.
+        None => out.write_all(printable::bytes(&payload).as_bytes())?,
     }
     Ok(())
 }
@@ -51,12 +52,24 @@ pub async fn health(settings: Health) -> anyhow::Result<()> {
     let response =
         response.with_context(|| format!("cannot ask {base}: is that the process's --admin address?"))?;
     let ready = response.status().is_success();
-    let text = response.text().await.unwrap_or_default();
+    let text = printable::text(&short(response).await).into_owned();
     if !ready {
         bail!("{}", text.trim());
     }
     println!("{}", text.trim());
     Ok(())
+}
+
+/// The beginning of a page.
+async fn short(mut page: reqwest::Response) -> String {
+    let mut bytes = Vec::new();
+    while let Ok(Some(part)) = page.chunk().await
+        && bytes.len() < LONGEST_PAGE
+    {
+        bytes.extend_from_slice(&part);
+    }
+    bytes.truncate(LONGEST_PAGE);
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Runs the demo origin until it is told to stop.
@@ -72,3 +85,5 @@ pub async fn demo(settings: Demo) -> anyhow::Result<()> {
 }
 
 const HEALTH: Duration = Duration::from_secs(3);
+/// Bytes of a page that are shown.
+const LONGEST_PAGE: usize = 64 * 1024;

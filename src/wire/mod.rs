@@ -15,6 +15,7 @@ pub mod headers;
 pub mod ids;
 pub mod job;
 pub mod message;
+pub mod printable;
 pub mod route;
 pub mod session;
 pub mod show;

@@ -3,7 +3,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -124,11 +124,16 @@ impl Desk {
 
     async fn all(&self, verb: StoreVerb) -> Result<Vec<JobSummary>, StoreError> {
         let (mut all, mut unread, mut after) = (Vec::new(), 0, 0);
+        let started = Instant::now();
         loop {
             let page = |request: &mut StoreRequest| request.revision = after;
             let reply = self.store.ask(StoreScope::All, verb, page).await?;
             all.extend(reply.jobs);
-            unread += reply.count;
+            unread = u64::saturating_add(unread, reply.count);
+            if started.elapsed() > LONGEST {
+                eprintln!("relay: these are the oldest {}: there are more, and it takes too long", all.len());
+                break;
+            }
             if all.len() >= MOST {
                 eprintln!("relay: these are the oldest {MOST}, there may be more");
                 break;
@@ -228,5 +233,7 @@ fn advice(error: &StoreError) -> String {
 
 /// Jobs that are listed at most.
 const MOST: usize = 1_000_000;
+/// How long a list may take.
+const LONGEST: Duration = Duration::from_secs(120);
 /// Bytes of a body that is shown at most.
 const LARGEST: usize = 256 * 1024 * 1024;

@@ -106,7 +106,7 @@ impl Row {
     /// What a list says of it.
     pub fn of(job: &JobSummary) -> Row {
         let before = |ago: u64| time(SystemTime::now().checked_sub(Duration::from_millis(ago)));
-        let text = |text: &Option<String>| text.as_deref().map(printable);
+        let text = Option::clone;
         Row {
             job: job.job_id.to_string(),
             state: job.state.as_str(),
@@ -199,7 +199,7 @@ impl Whole {
             ["accepted".to_owned(), format!("{}, {} ago, by {}", self.accepted, ago(self.age), self.client)],
             ["stored".to_owned(), self.stored.clone()],
         ];
-        let mut line = |name: &str, value: String| lines.push([name.to_owned(), printable(&value)]);
+        let mut line = |name: &str, value: String| lines.push([name.to_owned(), value]);
         for (at, step) in self.hops.iter().enumerate() {
             line(&format!("hop {}", at + 1), step.text(at == self.done as usize, self));
         }
@@ -291,12 +291,9 @@ fn times(attempts: u32) -> String {
     if attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") }
 }
 
-/// What somebody else wrote, without what a terminal would obey.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
 fn time(time: Option<SystemTime>) -> String {
+    // What a peer says may be from before any date that can be written.
+    let time = time.filter(|time| *time >= SystemTime::UNIX_EPOCH);
     time.map_or_else(nothing, |time| humantime::format_rfc3339_seconds(time).to_string())
 }
 
