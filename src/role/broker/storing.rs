@@ -49,8 +49,10 @@ pub struct Storing {
     numbers: Mutex<Numbers>,
     /// Subscriptions to questions that are read.
     reading: AtomicUsize,
-    /// Questions that may be answered at once.
+    /// KiB of questions that may be answered at once.
     questions: Arc<Semaphore>,
+    /// Pages of lists that may be read at once.
+    lists: Semaphore,
     /// Memory for bodies that are to be stored.
     memory: Reserve,
     /// Bytes of one of them at most.
@@ -89,7 +91,8 @@ impl Storing {
             streams,
             numbers: Mutex::new(Numbers::new(std::hash::RandomState::new())),
             reading: AtomicUsize::new(0),
-            questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
+            questions: Arc::new(Semaphore::new(QUESTIONS as usize)),
+            lists: Semaphore::new(LISTS),
             memory: Reserve::new(memory),
             largest: memory.min(LARGEST),
             tried,
@@ -135,7 +138,7 @@ impl Storing {
 
     /// Whether it has left to other brokers what is asked from now on, and has answered what it was asked.
     pub fn is_done(&self) -> bool {
-        self.reading.load(Ordering::Relaxed) == 0 && self.questions.available_permits() == MAX_QUESTIONS
+        self.reading.load(Ordering::Relaxed) == 0 && self.questions.available_permits() == QUESTIONS as usize
     }
 
     /// Takes questions until the process is told to stop: then NATS sends the next ones to other brokers, and what
@@ -173,9 +176,9 @@ impl Storing {
             scope.and_then(|(scope, verb)| scope.covers(&request).then_some((scope, verb, request)))
         });
         let Some((scope, verb, request)) = self.core.accept(message, read) else { return };
-        let Ok(permit) = Arc::clone(&self.questions).try_acquire_owned() else {
-            let detail =
-                format!("the broker answers {MAX_QUESTIONS} questions about jobs and sessions already");
+        let size = u32::try_from(message.payload.len() / 1024).unwrap_or(u32::MAX).max(SMALLEST);
+        let Ok(permit) = Arc::clone(&self.questions).try_acquire_many_owned(size) else {
+            let detail = "the broker has as many questions about jobs and sessions as it answers at once";
             let full = Fault::new(Code::BrokerFull, Side::Broker, detail);
             return self.reply(&StoreReply::refused(request.request_id, &full));
         };
@@ -309,7 +312,10 @@ fn not_stored(trouble: &Trouble) -> Fault {
     }
 }
 
-/// Questions that are answered at once at most.
-const MAX_QUESTIONS: usize = 4096;
+/// KiB of questions that are answered at once at most, and what the smallest counts as.
+const QUESTIONS: u32 = 64 * 1024;
+const SMALLEST: u32 = 16;
+/// Pages of lists that are read at once at most.
+const LISTS: usize = 4;
 /// How long NATS may take to say that it sends no more questions.
 const LEAVING: Duration = Duration::from_secs(4);

@@ -17,6 +17,8 @@ impl Storing {
         request: StoreRequest,
         dead: bool,
     ) -> Result<StoreReply, Fault> {
+        // It is never closed.
+        let _permit = self.lists.acquire().await;
         let subjects = &self.core.subjects;
         let stream = if dead { subjects.dead_stream() } else { subjects.jobs_stream() };
         let page =
