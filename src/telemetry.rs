@@ -17,8 +17,10 @@ use crate::{
 };
 
 mod logs;
+mod throttle;
 
 pub use logs::init_logs;
+pub use throttle::Throttle;
 
 /// The metrics of one process.
 pub struct Metrics {

@@ -168,12 +168,28 @@ pub fn cancelled(mut job: Job, age: Duration) -> Option<Job> {
     Some(at(job, age))
 }
 
-/// The next revision of a job when there is no room for what came of it: that, and nothing that takes any.
-pub fn unstorable(mut job: Job, age: Duration, why: &str) -> Job {
-    job.input = Content::default();
-    let detail = format!("a request has run, and what it was answered can't be stored: {why}");
-    let fault = Fault { maybe_seen: true, ..Fault::new(Code::JobsUnavailable, Side::Broker, detail) };
-    failed(job, age, None, &fault)
+/// The next revision of a job whose hop was answered, when that answer can't be stored: it fails, and can go on from
+/// this hop.
+pub fn unanswered(job: Job, age: Duration, why: &str) -> Job {
+    failed(job, age, None, &no_room(why))
+}
+
+/// The next revision of a job when there is no room for `next`, which came of it: as little as it can be. A job whose
+/// hops are done keeps what it came to, and nothing more is done for it.
+pub fn least(job: &Job, next: &Job, age: Duration, why: &str) -> Job {
+    if job.state != JobState::Running {
+        let untold = || Job { untold: Some(Error::from(&no_room(why))), ..job.clone() };
+        let told = if next.state.is_over() { next.clone() } else { over(untold(), age) };
+        return Job { input: Content::default(), introduction: Vec::new(), log: Vec::new(), ..told };
+    }
+    let has_failed = next.done == job.done && next.state != JobState::Running;
+    let failed = if has_failed { next.clone() } else { unanswered(job.clone(), age, why) };
+    Job { input: Content::gone(), outcome: None, ..failed }
+}
+
+fn no_room(why: &str) -> Fault {
+    let detail = format!("what the job came to can't be stored: {why}");
+    Fault { maybe_seen: true, ..Fault::new(Code::JobsUnavailable, Side::Broker, detail) }
 }
 
 /// A job that failed, to be tried again from where it failed, with a new lifetime.

@@ -343,6 +343,12 @@ impl Content {
         Content { headers: to_pairs(headers), body: Vec::new(), object, size }
     }
 
+    /// What is not kept any more, for want of room: its body is an object that is not there, so that nobody takes it for an
+    /// empty one.
+    pub fn gone() -> Self {
+        Content { object: Some("gone".into()), ..Content::default() }
+    }
+
     /// Bytes of `headers` as a record has them, about.
     pub fn size_of(headers: &Headers) -> usize {
         headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 8).sum()

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     stage::{JETSTREAM, Stage, says, value},
-    support::{Nats, Origin, Relay, answer, eventually, http, problem},
+    support::{Nats, Origin, Relay, Seen, answer, eventually, eventually_async, http, problem},
 };
 
 #[tokio::test]
@@ -119,6 +119,52 @@ async fn a_job_whose_response_there_is_no_room_for_fails_and_says_so() {
     problem(over).await.is(503, "jobs_unavailable", "broker").names("can't be stored");
     at.broker.counts("relay_dead_letters_total", "", 1.0).await;
     assert_eq!(at.one.hits(), 1, "it has run, and is not sent again");
+}
+
+#[tokio::test]
+async fn large_responses_there_is_no_room_for_end_their_jobs_at_once_and_hold_up_no_others() {
+    let large = Origin::start(|seen: Seen| async move {
+        answer(200, vec![b'x'; if seen.target == "/large" { 2_000_000 } else { 10 }])
+    });
+    let at = Stage::with(large.await, &["--max-job-bytes", "1MiB", "--max-job-runs", "2"], &[]).await;
+    let mut accepted = Vec::new();
+    for _ in 0..10 {
+        let asked = http().get(at.client.url("/large").await).header("prefer", "respond-async");
+        accepted.push(asked.send().await.unwrap());
+    }
+    let small = at.later("/small").await.header("prefer", "wait=30").send().await.unwrap();
+    assert_eq!(value(&small, "x-relay-job"), "done");
+    for accepted in &accepted {
+        let over = at.over(accepted).await;
+        assert_eq!(value(&over, "x-relay-job"), "failed");
+        problem(over).await.is(503, "jobs_unavailable", "broker").names("can't be stored");
+    }
+    at.broker.counts("relay_dead_letters_total", "", 10.0).await;
+    assert_eq!(at.one.hits(), 11, "a request that has run is not sent again, though it is a GET");
+    let told = at.broker.lines("can't be stored");
+    assert_eq!(told.iter().filter(|line| line.contains("WARN")).count(), 1, "{told:#?}");
+}
+
+#[tokio::test]
+async fn a_dead_letter_there_is_no_room_for_leaves_a_record_that_says_that_the_job_failed() {
+    let refuses = Origin::start(|_| async { answer(503, "no") }).await;
+    let at = Stage::with(refuses, &["--max-job-bytes", "64KiB"], &[]).await;
+    // There is room for three of them as jobs, in 16 KiB, and for two as dead letters, in 8 KiB.
+    for _ in 0..3 {
+        let asked = at.later("/").await.header("x-long", "x".repeat(2_500));
+        let over = at.over(&asked.send().await.unwrap()).await;
+        assert_eq!((over.status().as_u16(), value(&over, "x-relay-job")), (503, "failed".into()));
+        assert_eq!(over.text().await.unwrap(), "no");
+    }
+    at.broker.says("a dead letter can't be stored").await;
+    let client = async_nats::connect(at.nats.url()).await.unwrap();
+    let jobs = async_nats::jetstream::new(client).get_stream("relay-jobs").await.unwrap();
+    eventually_async("no broker has anything left to do", || async {
+        let info = jobs.consumer_info("brokers").await.unwrap();
+        info.num_ack_pending == 0 && info.num_pending == 0
+    })
+    .await;
+    assert_eq!(at.broker.metric("relay_dead_letters_total", "").await, 2.0);
 }
 
 #[tokio::test]

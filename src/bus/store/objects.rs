@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{
+    ErrorCode,
     object_store::{self, ObjectStore},
     stream::StorageType,
 };
@@ -12,7 +13,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Keep, Store, Trouble, chain, other};
+use super::{Keep, Store, Trouble, chain, is_full, other};
 
 impl Store {
     /// Creates the object store that is to be there.
@@ -45,7 +46,7 @@ impl Store {
         let mut bytes = &bytes[..];
         let denied = format!("$O.{bucket}.");
         let put = self.unless_denied_for(OBJECT, &denied, objects.put(name, &mut bytes)).await?;
-        put.map(drop).map_err(|error| Trouble::Full(chain(&error)))
+        put.map(drop).map_err(|error| not_put(&error))
     }
 
     /// Reads an object of no more than `most` bytes from the first of `buckets` that has it; `None` when none has.
@@ -121,6 +122,17 @@ impl Store {
         let asked = format!("$JS.API.STREAM.INFO.OBJ_{bucket}");
         let objects = self.unless_denied(&asked, self.context.get_object_store(bucket)).await?;
         objects.map_err(|_| self.absent())
+    }
+}
+
+/// Why an object was not stored. What JetStream said is in a text there.
+fn not_put(error: &object_store::PutError) -> Trouble {
+    let why = chain(error);
+    let code = why.split("error code ").nth(1).and_then(|rest| rest.split(')').next()?.parse().ok());
+    match code {
+        Some(code) if is_full(ErrorCode(code)) => Trouble::Full(why),
+        None if why.contains("timed out") => Trouble::Late,
+        Some(_) | None => Trouble::Other(why),
     }
 }
 

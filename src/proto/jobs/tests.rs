@@ -43,6 +43,41 @@ fn any_response_to_a_request_is_an_answer_but_one_that_asks_to_come_again() {
 }
 
 #[test]
+fn a_job_that_there_is_no_room_for_takes_less_and_less_and_ends() {
+    let big = Content { body: vec![b'x'; 1000], size: 1000, ..Content::default() };
+    let size = |job: &Job| crate::wire::codec::encode(job).len();
+
+    // A request fails. It can go on with what it was to send, or not at all, but never without that.
+    let running = Job { input: big.clone(), ..request("GET") };
+    let next = asked(running.clone(), AGE, answer(200, "yes"), &policy(), 0);
+    let failed = unanswered(running.clone(), AGE, "full");
+    assert_eq!((failed.state, &failed.input, &failed.outcome), (JobState::Failed, &big, &None));
+    assert!(is_dead(&failed) && failed.error.as_ref().unwrap().maybe_seen, "{failed:?}");
+    let smallest = least(&running, &next, AGE, "full");
+    assert!(is_dead(&smallest) && size(&smallest) < size(&failed), "{smallest:?}");
+    assert_eq!(smallest.input, Content::gone());
+
+    // A chain tells its failure once, and ends when what came of that can't be stored.
+    let running = Job { introduction: vec![("via".into(), vec![b'x'; 200].into())], ..chain(1) };
+    let next = asked(running.clone(), AGE, answer(200, "yes"), &policy(), 0);
+    let failing = least(&running, &next, AGE, "full");
+    assert_eq!((failing.state, failing.done), (JobState::Failing, 0));
+    for came in [answer(204, ""), unseen(Code::NoAgent), seen(Code::AckTimeout)] {
+        let next = told(failing.clone(), AGE, came, &policy(), 0);
+        let over = least(&failing, &next, AGE, "full");
+        assert!(over.state == JobState::Failed && size(&over) < size(&failing), "{over:?}");
+    }
+
+    // What a request came to is kept, whether or not that could be told.
+    let asks_to_be_told = Job { callback: Some("http://caller.example".into()), ..request("GET") };
+    let telling = asked(asks_to_be_told, AGE, answer(200, "yes"), &policy(), 0);
+    for came in [answer(204, ""), unseen(Code::NoAgent)] {
+        let over = least(&telling, &told(telling.clone(), AGE, came, &policy(), 0), AGE, "full");
+        assert_eq!((over.state, &over.outcome), (JobState::Done, &Some(outcome(200, "yes"))));
+    }
+}
+
+#[test]
 fn a_hop_of_a_chain_succeeds_with_2xx_only() {
     for status in [302, 404, 500, 599] {
         let failed = asked(chain(3), AGE, answer(status, "no"), &policy(), 0);

@@ -1,7 +1,7 @@
 //! The broker's work on jobs: takes revisions from JetStream, does what each says, stores the next in its place.
 //!
-//! What is decided is in [`crate::proto::jobs`]. Here is how a revision is had and settled; `asking` does what it
-//! says, `reaching` finds where a URL leads. A broker that ends in the middle leaves its revisions to the others:
+//! What is decided is in [`crate::proto::jobs`]. Here is how a revision is had; `asking` does what it
+//! says, `reaching` finds where a URL leads, `ending` stores what came of it. A broker that ends in the middle leaves its revisions to the others:
 //! they get them once nothing was heard of it for [`crate::bus::store::WORK_UNHEARD`].
 
 use std::{
@@ -9,19 +9,19 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, watch};
 
-use super::storing::announce_end;
 use crate::{
     bus::store::{Keep, Store, Trouble, Work, Worklist},
     config::{self, Jobs as Settings, Switch},
     proto::jobs::{self, Policy, Todo},
     role::{asker::Asker, core::Core},
     stream::memory::Reserve,
+    telemetry::Throttle,
     wire::{
         Headers, Job, Kind, codec,
         job::{Content, Outcome, Room},
@@ -29,6 +29,7 @@ use crate::{
 };
 
 mod asking;
+mod ending;
 mod reaching;
 
 /// What a broker needs to work on jobs.
@@ -40,6 +41,8 @@ pub struct Runner {
     policy: Policy,
     /// Jobs that it may take.
     runs: Arc<Semaphore>,
+    /// Revisions that JetStream has no room for, beside the runs.
+    unstored: Arc<Semaphore>,
     /// Memory for what jobs send, and for what they are answered.
     inputs: Reserve,
     answers: Reserve,
@@ -55,12 +58,10 @@ struct Run {
     job: Job,
 }
 
-impl Run {
-    /// How long ago the job was accepted.
-    fn age(&self) -> Duration {
-        let stored = SystemTime::now().duration_since(self.work.record.stored).unwrap_or_default();
-        Duration::from_millis(self.job.age) + stored
-    }
+/// How long ago a job was accepted.
+fn age_of(job: &Job, work: &Work) -> Duration {
+    let stored = SystemTime::now().duration_since(work.record.stored).unwrap_or_default();
+    Duration::from_millis(job.age) + stored
 }
 
 impl Runner {
@@ -80,6 +81,7 @@ impl Runner {
                 retry_unsafe: settings.retry_unsafe == Switch::On,
             },
             runs: Arc::new(Semaphore::new(settings.max_runs)),
+            unstored: Arc::new(Semaphore::new(MAX_UNSTORED)),
             // Room for one of the largest at least: it would wait for ever otherwise.
             inputs: Reserve::new(memory.max(LARGEST)),
             answers: Reserve::new(memory.max(config::bytes(settings.max_body))),
@@ -207,19 +209,20 @@ impl Runner {
     }
 
     /// Does what one revision says.
-    async fn work_on(&self, work: Work) {
+    async fn work_on(self: &Arc<Self>, work: Work) {
         let Some(job) = self.read(&work) else {
             work.settle().await;
             return;
         };
+        let age = age_of(&job, &work);
         let run = Run { work, job };
-        match jobs::todo(&run.job, run.age(), run.work.delivered, &self.policy) {
+        match jobs::todo(&run.job, age, run.work.delivered, &self.policy) {
             Todo::Nothing => run.work.settle().await,
             Todo::Wait(pause) => run.work.later(pause).await,
             Todo::Store(next) => self.finish(run, *next).await,
             Todo::Bury => self.bury(run).await,
             Todo::Ask | Todo::Tell => {
-                let next = self.do_it(&run).await;
+                let next = still_at_it(&run.work, self.ask_or_tell(&run)).await;
                 match next {
                     Some(next) => self.finish(run, next).await,
                     None => run.work.later(parked(run.work.delivered)).await,
@@ -238,113 +241,13 @@ impl Runner {
                 None
             }
             Err(why) => {
-                tracing::warn!(subject = %work.record.subject, %why, "a job that can't be read is left alone");
+                if let Some(held_back) = UNREADABLE.pass(Instant::now()) {
+                    let subject = &work.record.subject;
+                    tracing::warn!(%subject, %why, held_back, "a job that can't be read is left alone");
+                }
                 self.core.metrics.drop_message("malformed");
                 None
             }
-        }
-    }
-
-    /// Asks or tells, and says again and again that it is being worked on; `None` when nobody is there yet.
-    async fn do_it(&self, run: &Run) -> Option<Job> {
-        let mut doing = std::pin::pin!(self.ask_or_tell(run));
-        let mut heard = tokio::time::interval(STILL_AT_IT);
-        heard.tick().await;
-        loop {
-            tokio::select! {
-                next = &mut doing => return next,
-                _ = heard.tick() => run.work.progress().await,
-            }
-        }
-    }
-
-    /// Stores the next revision and settles this one. What was done is done: it is tried for as long as it takes,
-    /// but for another broker that did it too.
-    async fn finish(&self, run: Run, mut next: Job) {
-        let subject = self.core.subjects.job(&next.job_id);
-        let mut bytes = codec::encode(&next);
-        let mut heard = tokio::time::interval(STILL_AT_IT);
-        let now = loop {
-            heard.tick().await;
-            match self.replace(&subject, run.work.record.revision, &bytes).await {
-                Ok(now) => break now,
-                Err(trouble) => {
-                    tracing::warn!(job = %next.job_id, %trouble, "what became of a job can't be stored yet");
-                    run.work.progress().await;
-                    if let Trouble::Full(why) = trouble {
-                        // There is room for the word that there is none.
-                        next = jobs::unstorable(run.job.clone(), run.age(), &why);
-                        bytes = codec::encode(&next);
-                    }
-                }
-            }
-        };
-        let Run { work, job } = run;
-        work.settle().await;
-        if now == bytes {
-            self.note(&job, &next);
-        }
-        // What the record does not name by now, no later one does.
-        let Ok(now) = codec::decode::<Job>(&now) else { return };
-        for object in job.objects().chain(next.objects()) {
-            if !now.objects().any(|kept| kept == object) {
-                self.store.remove_object(&self.core.subjects.bodies_bucket(), object).await;
-            }
-        }
-    }
-
-    /// Stores the revision after `revision`, unless somebody did, and returns what the record says then. It may have
-    /// been stored by this very broker, which did not hear of it.
-    async fn replace(&self, subject: &str, revision: u64, bytes: &Bytes) -> Result<Bytes, Trouble> {
-        match self.store.replace(subject, revision, bytes.clone()).await {
-            Ok(_) => Ok(bytes.clone()),
-            Err(Trouble::Changed) => {
-                match self.store.last(&self.core.subjects.jobs_stream(), subject).await? {
-                    Some(record) if record.revision > revision => Ok(record.bytes),
-                    // A replica that is behind.
-                    Some(_) => Err(Trouble::Late),
-                    None => Ok(Bytes::new()),
-                }
-            }
-            Err(trouble) => Err(trouble),
-        }
-    }
-
-    /// Keeps a job that failed among the dead letters.
-    async fn bury(&self, run: Run) {
-        let Run { work, job } = run;
-        match self.keep_letter(&job, &work.record.bytes).await {
-            Ok(()) => {
-                self.core.metrics.dead_letters.inc();
-                work.settle().await;
-            }
-            Err(trouble) => {
-                tracing::warn!(job = %job.job_id, %trouble, "a dead letter can't be stored yet");
-                work.later(parked(work.delivered)).await;
-            }
-        }
-    }
-
-    async fn keep_letter(&self, job: &Job, bytes: &Bytes) -> Result<(), Trouble> {
-        let subjects = &self.core.subjects;
-        for name in job.objects() {
-            // One that is not there any more is no reason to have no letter.
-            if let Some(body) = self.store.get_object(&subjects.bodies_bucket(), name, LARGEST).await? {
-                self.store.put_object(&subjects.dead_bodies_bucket(), name, &body).await?;
-            }
-        }
-        self.store.put(&subjects.dead(&job.job_id), bytes.clone()).await.map(drop)
-    }
-
-    fn note(&self, before: &Job, next: &Job) {
-        let metrics = &self.core.metrics;
-        if next.done > before.done {
-            metrics.job_hops.inc();
-        }
-        if next.state.is_over() {
-            announce_end(&self.core, next);
-            let why = next.error.as_ref().map_or("-", |error| error.message.as_str());
-            tracing::info!(job = %next.job_id, state = next.state.as_str(), hops = next.done, why, "job");
         }
     }
 
@@ -376,6 +279,19 @@ impl Runner {
     }
 }
 
+/// What `doing` comes to. Meanwhile says again and again that `work` is being worked on.
+async fn still_at_it<T>(work: &Work, doing: impl Future<Output = T>) -> T {
+    let mut doing = std::pin::pin!(doing);
+    let mut heard = tokio::time::interval(STILL_AT_IT);
+    heard.tick().await;
+    loop {
+        tokio::select! {
+            done = &mut doing => return done,
+            _ = heard.tick() => work.progress().await,
+        }
+    }
+}
+
 /// The pause of a job that nobody is there for, after it was handed out so often.
 fn parked(delivered: u64) -> Duration {
     let doubled = FIRST_PARKED * 2_u32.saturating_pow(u32::try_from(delivered).unwrap_or(u32::MAX).min(10));
@@ -387,10 +303,15 @@ const WORKERS: &str = "brokers";
 /// With room for fewer than these, a moment passes before jobs are asked for.
 const FEW: usize = 16;
 const MOMENT: Duration = Duration::from_millis(5);
+/// Revisions that wait for room in JetStream at most; more keep their runs.
+const MAX_UNSTORED: usize = 1024;
 /// Jobs that are asked for at once, at most.
 const AT_ONCE: usize = 64;
+static UNREADABLE: Throttle = Throttle::new();
 /// How often is said that a job is being worked on.
 const STILL_AT_IT: Duration = Duration::from_secs(3);
+/// How long after what could not be stored it is tried again.
+const STORE_AGAIN: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(200);
 const RETRY_SET_UP: Duration = Duration::from_secs(2);
 const FIRST_PARKED: Duration = Duration::from_millis(250);

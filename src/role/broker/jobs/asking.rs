@@ -1,41 +1,59 @@
 //! What a revision of a job says, done: the next hop's request, or word of its end.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
 use uuid::Uuid;
 
-use super::{LARGEST, Run, Runner, reaching::Way};
+use super::{LARGEST, Run, Runner, STORE_AGAIN, age_of, reaching::Way};
 use crate::{
+    bus::store::Trouble,
     config,
     proto::{
         forward,
         jobs::{self, Came},
     },
     stream::memory::owned,
+    telemetry::Throttle,
     wire::{
         Code, Fault, Headers, Job, JobState, Request, Side,
         headers::{self, IDEMPOTENCY_KEY, set},
-        job::{Content, Hop, Room},
+        job::{Content, Hop, Outcome, Room},
     },
 };
+
+/// A response, whole.
+struct Answer {
+    status: u16,
+    headers: Headers,
+    body: Bytes,
+    /// How long it asks to wait.
+    retry_after: Option<Duration>,
+}
 
 impl Runner {
     /// Asks the next hop, or tells of the end; returns the next revision, or `None` when nobody is there yet.
     pub(super) async fn ask_or_tell(&self, run: &Run) -> Option<Job> {
-        let job = &run.job;
+        let (job, age) = (&run.job, || age_of(&run.job, &run.work));
         let random = Uuid::new_v4().as_u64_pair().0;
         if job.state != JobState::Running {
             let came = self.tell(job).await.unwrap_or_else(Came::Fault);
-            return Some(jobs::told(job.clone(), run.age(), came, &self.policy, random));
+            return Some(jobs::told(job.clone(), age(), came, &self.policy, random));
         }
-        let asked = match self.next_of(job) {
+        let answered = match self.next_of(job) {
             Ok((_, way)) if jobs::waits_for_agents(job) && !self.asker.knows(&way.upstream) => return None,
             Ok((hop, way)) => self.ask(job, hop, way).await,
             Err(fault) => Err(fault),
         };
-        let came = asked.unwrap_or_else(Came::Fault);
-        Some(jobs::asked(job.clone(), run.age(), came, &self.policy, random))
+        let came = match answered {
+            Ok(answer) => match self.keep(job, answer).await {
+                Ok(came) => came,
+                Err(why) => return Some(jobs::unanswered(job.clone(), age(), &why)),
+            },
+            Err(fault) => Came::Fault(fault),
+        };
+        Some(jobs::asked(job.clone(), age(), came, &self.policy, random))
     }
 
     fn next_of<'a>(&self, job: &'a Job) -> Result<(&'a Hop, Way), Fault> {
@@ -54,7 +72,7 @@ impl Runner {
         Ok((hop, way))
     }
 
-    async fn ask(&self, job: &Job, hop: &Hop, way: Way) -> Result<Came, Fault> {
+    async fn ask(&self, job: &Job, hop: &Hop, way: Way) -> Result<Answer, Fault> {
         let mut headers = job.input.headers();
         // The headers of a single request say already who its caller is.
         if hop.upstream.is_none() {
@@ -94,7 +112,8 @@ impl Runner {
         }
         introduce(job, &way, &mut headers);
         set(&mut headers, IDEMPOTENCY_KEY, &jobs::key(job));
-        self.send(job, way, Method::POST, headers, &content).await
+        let Answer { status, retry_after, .. } = self.send(job, way, Method::POST, headers, &content).await?;
+        Ok(Came::Answer { outcome: Outcome { status, content: Content::default() }, retry_after })
     }
 
     async fn send(
@@ -104,7 +123,7 @@ impl Runner {
         method: Method,
         mut headers: Headers,
         content: &Content,
-    ) -> Result<Came, Fault> {
+    ) -> Result<Answer, Fault> {
         let size = usize::try_from(content.size).unwrap_or(usize::MAX);
         // What waits here is heard of meanwhile.
         let room = self.inputs.take(size.min(LARGEST)).await;
@@ -113,7 +132,10 @@ impl Runner {
             Fault { maybe_seen: false, ..fault }
         })?;
         let body = owned(body, room);
-        set(&mut headers, header::HOST, &way.host);
+        // A caller of HTTP/1.0 may have sent none.
+        if !way.host.is_empty() {
+            set(&mut headers, header::HOST, &way.host);
+        }
         let id = self.asker.mint(&way.upstream);
         tracing::debug!(job = %job.job_id, request = %id, %method, "a request of a job");
         let request = Request::new(self.core.id.clone(), id, way.upstream, self.settings.timeout);
@@ -123,22 +145,39 @@ impl Runner {
         let status = reply.status_code.ok_or_else(|| internal("a response without a status"))?.as_u16();
         let headers = headers::end_to_end(reply.headers);
         let retry_after = headers.get(header::RETRY_AFTER).and_then(retry_after);
+        Ok(Answer { status, headers, body, retry_after })
+    }
+
+    /// Stores what a hop was answered, however long JetStream is away: the request has run.
+    ///
+    /// # Errors
+    /// Why it can't be stored at all.
+    async fn keep(&self, job: &Job, answer: Answer) -> Result<Came, String> {
+        let Answer { status, headers, body, retry_after } = answer;
         let room = Room::in_message(self.store.max_payload()).headers;
         if Content::size_of(&headers) > room {
             let detail = format!("the response's headers are over {room} bytes, the most that is kept");
-            return Err(Fault::new(Code::ResponseTooLarge, Side::Broker, detail));
+            return Ok(Came::Fault(Fault::new(Code::ResponseTooLarge, Side::Broker, detail)));
         }
-        // The request has run: what can't be stored now is stored later.
-        let outcome = loop {
-            match self.keep_answer(job, status, &headers, &body).await {
-                Ok(outcome) => break outcome,
-                Err(trouble) => {
-                    tracing::warn!(job = %job.job_id, %trouble, "a response to a job can't be stored yet");
-                    tokio::time::sleep(STORE_AGAIN).await;
-                }
+        let mut refusals = 0;
+        loop {
+            let trouble = match self.keep_answer(job, status, &headers, &body).await {
+                Ok(outcome) => return Ok(Came::Answer { outcome, retry_after }),
+                Err(trouble) => trouble,
+            };
+            if let Some(held_back) = UNSTORED.pass(Instant::now()) {
+                tracing::warn!(job = %job.job_id, %trouble, held_back, "a response to a job can't be stored");
             }
-        };
-        Ok(Came::Answer { outcome, retry_after })
+            match trouble {
+                Trouble::Full(why) => return Err(why),
+                Trouble::Missing(_) | Trouble::Late => {}
+                Trouble::Changed | Trouble::Denied(_) | Trouble::Other(_) => refusals += 1,
+            }
+            if refusals == STORE_REFUSALS {
+                return Err("JetStream refuses it, as the broker's log says".to_owned());
+            }
+            tokio::time::sleep(STORE_AGAIN).await;
+        }
     }
 }
 
@@ -196,4 +235,6 @@ const JOB: HeaderName = HeaderName::from_static("x-relay-job");
 const JOB_STATUS: HeaderName = HeaderName::from_static("x-relay-job-status");
 const JOB_ERROR: HeaderName = HeaderName::from_static("x-relay-job-error");
 const LONGEST_MESSAGE: usize = 1000;
-const STORE_AGAIN: Duration = Duration::from_secs(1);
+/// How often JetStream may refuse a response for another reason than room.
+const STORE_REFUSALS: u32 = 30;
+static UNSTORED: Throttle = Throttle::new();
