@@ -5,6 +5,8 @@ mod support;
 
 #[path = "http/connections.rs"]
 mod connections;
+#[path = "http/details.rs"]
+mod details;
 #[path = "http/forwarding.rs"]
 mod forwarding;
 #[path = "http/framing.rs"]

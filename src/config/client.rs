@@ -69,6 +69,9 @@ pub struct Client {
     /// Networks of proxies in front whose Forwarded and X-Forwarded-* headers are believed; 'unix' is the UNIX socket
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub trusted_proxy: Vec<Trusted>,
+    /// Whether faults tell callers of addresses, hosts, upstreams and files behind the relay; the log always has them
+    #[arg(long, value_name = "on|off", num_args = 0..=1, default_value = "off", default_missing_value = "on")]
+    pub fault_details: Switch,
     /// Whether trusted proxies begin connections with a header of the PROXY protocol, version 1 or 2
     #[arg(long, value_name = "on|off", default_value = "off")]
     pub proxy_protocol: Switch,

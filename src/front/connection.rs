@@ -156,7 +156,7 @@ impl<A: Ask> Front<A> {
         let id = self.ask.mint(&self.nowhere());
         tracing::debug!(%id, peer = %caller.peer, code = %fault.code, detail = %fault.detail, "request refused unread");
         self.ask.refused(&fault);
-        let mut response = problem::response(&fault, Some(&id), &Method::GET);
+        let mut response = problem::response(&fault, Some(&id), &Method::GET, self.settings.fault_details);
         response.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         response
     }

@@ -11,6 +11,7 @@ use super::{
     body::Limits, cached::Shared, jobs::Desk, opening::Opening, rendezvous::Rendezvous, served::Served,
 };
 use crate::{
+    config::Switch,
     proto::{exchange::Answer, routes::Found},
     stream::{Reader, Streams, Writer, memory::Budget},
     wire::{Fault, Name, ProcessId, Request, RequestId},
@@ -29,6 +30,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// Header block at most, in bytes.
     pub max_header_bytes: usize,
+    /// Whether callers are told the details of all faults.
+    pub fault_details: Switch,
     /// The request's body.
     pub body: Limits,
     /// How long an upgraded connection or a gRPC stream may be silent.

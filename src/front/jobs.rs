@@ -127,7 +127,9 @@ impl<A: Ask> Front<A> {
     async fn answer_of(&self, desk: &Desk, job: &Job, request: &RequestId) -> Result<Response<Held>, Fault> {
         let mut response = match (&job.outcome, job.fault()) {
             (Some(came), _) => self.stored_answer(desk, &job.job_id, came).await?,
-            (None, Some(fault)) => problem::response(&fault, Some(request), &http::Method::GET),
+            (None, Some(fault)) => {
+                problem::response(&fault, Some(request), &http::Method::GET, self.settings.fault_details)
+            }
             (None, None) => Response::new(Held::empty()),
         };
         set(&mut response.headers, JOB, job.state.as_str());

@@ -6,7 +6,10 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
 
 use super::{body::Held, message::Response};
-use crate::wire::{Fault, RequestId};
+use crate::{
+    config::Switch,
+    wire::{Code, Fault, RequestId},
+};
 
 #[derive(Serialize)]
 struct Problem<'a> {
@@ -20,14 +23,19 @@ struct Problem<'a> {
     request_id: Option<&'a str>,
 }
 
-/// The response to a `method` request that failed.
-pub fn response(fault: &Fault, id: Option<&RequestId>, method: &Method) -> Response<Held> {
+/// The response to a `method` request that failed. Unless `details` are on, it names nothing that a stranger need not
+/// know.
+pub fn response(fault: &Fault, id: Option<&RequestId>, method: &Method, details: Switch) -> Response<Held> {
     let row = fault.code.row();
+    let detail = match details {
+        Switch::On => &*fault.detail,
+        Switch::Off => fault.public_detail(),
+    };
     let problem = Problem {
         r#type: format!("urn:relay:{}", row.text),
         title: row.meaning,
         status: row.status,
-        detail: &fault.detail,
+        detail,
         code: row.text,
         raised_by: fault.raised_by.to_string(),
         request_id: id.map(RequestId::as_str),
@@ -43,7 +51,7 @@ pub fn response(fault: &Fault, id: Option<&RequestId>, method: &Method) -> Respo
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(header::CONTENT_LENGTH, length);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(status) = proxy_status(fault) {
+    if let Some(status) = proxy_status(fault.code, detail) {
         headers.insert(PROXY_STATUS, status);
     }
     if let Some(after) = fault.retry_after {
@@ -63,9 +71,9 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const X_RELAY_ID: HeaderName = HeaderName::from_static("x-relay-id");
 
 /// `relay; error=connection_refused; details="…"`, an RFC 8941 list of one item.
-fn proxy_status(fault: &Fault) -> Option<HeaderValue> {
-    let mut value = format!("relay; error={}; details=\"", fault.code.row().proxy_error);
-    for c in fault.detail.chars() {
+fn proxy_status(code: Code, detail: &str) -> Option<HeaderValue> {
+    let mut value = format!("relay; error={}; details=\"", code.row().proxy_error);
+    for c in detail.chars() {
         match c {
             '"' | '\\' => value.extend(['\\', c]),
             ' '..='~' => value.push(c),
@@ -79,17 +87,22 @@ fn proxy_status(fault: &Fault) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Code, Side};
+    use crate::wire::Side;
 
     #[test]
     fn a_fault_is_told_to_programs_to_operators_and_to_callers() {
         let fault = Fault::new(Code::NoAgent, Side::Broker, "no agent for 'x' \u{2026} \"now\"");
-        let response = response(&fault, None, &Method::GET);
-        assert_eq!(response.status, 503);
-        assert_eq!(response.headers["retry-after"], "5");
+        let shown = response(&fault, None, &Method::GET, Switch::On);
+        assert_eq!(shown.status, 503);
+        assert_eq!(shown.headers["retry-after"], "5");
         assert_eq!(
-            response.headers["proxy-status"],
+            shown.headers["proxy-status"],
             r#"relay; error=destination_unavailable; details="no agent for 'x' ? \"now\"""#
         );
+        let hidden = response(&fault, None, &Method::GET, Switch::Off);
+        let told = hidden.headers["proxy-status"].to_str().unwrap().to_owned();
+        let body = String::from_utf8(hidden.body.into_bytes().to_vec()).unwrap();
+        assert!(told.contains("no upstream agent is there") && !told.contains("'x'"), "{told}");
+        assert!(body.contains("no upstream agent is there") && !body.contains("'x'"), "{body}");
     }
 }

@@ -145,8 +145,8 @@ impl<A: Ask> Front<A> {
                 response.map(|()| Outgoing::Whole(Held::empty()))
             }
             Err(fault) => {
-                told.served.decision = Decision::Fault(fault.code, fault.raised_by);
-                let mut response = problem::response(&fault, Some(&id), &method);
+                told.failed(&fault);
+                let mut response = problem::response(&fault, Some(&id), &method, self.settings.fault_details);
                 if over {
                     response.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }

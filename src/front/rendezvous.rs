@@ -193,10 +193,11 @@ impl<A: Ask> Front<A> {
                 relayed::response(response, *received, version, record, Box::new(count)).await
             }
             Outcome::Refused(fault, allow) => {
-                record.served.decision = Decision::Fault(fault.code, fault.raised_by);
+                record.failed(&fault);
                 let mut response = match fault.code {
                     Code::SessionTimeout => nothing(told::timed_out()),
-                    _ => problem::response(&fault, Some(&id), &method).map(Outgoing::Whole),
+                    _ => problem::response(&fault, Some(&id), &method, self.settings.fault_details)
+                        .map(Outgoing::Whole),
                 };
                 if let Some(allow) = allow {
                     response.headers.insert(http::header::ALLOW, http::HeaderValue::from_static(allow));

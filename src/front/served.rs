@@ -28,6 +28,8 @@ pub struct Served {
     pub status: StatusCode,
     /// What was decided.
     pub decision: Decision,
+    /// The detail of the fault, which the caller may not have been told.
+    pub detail: Option<Box<str>>,
     /// When the request's headers were here.
     pub started: Instant,
     /// How long the response's head took, once there is one.
@@ -82,6 +84,7 @@ impl<A: Ask> Told<A> {
             agent: None,
             status: CALLER_GONE,
             decision: Decision::Abandoned,
+            detail: None,
             started: Instant::now(),
             answered: None,
             bytes_in: 0,
@@ -114,9 +117,16 @@ impl<A: Ask> Told<A> {
         unread.fault
     }
 
+    /// The request is answered with `fault`.
+    pub fn failed(&mut self, fault: &Fault) {
+        self.served.decision = Decision::Fault(fault.code, fault.raised_by);
+        self.served.detail = Some((*fault.detail).into());
+    }
+
     /// The response broke off because of `fault`.
     pub fn cut(&mut self, fault: &Fault) {
         self.served.decision = Decision::Cut(fault.code, fault.raised_by);
+        self.served.detail = Some((*fault.detail).into());
     }
 }
 

@@ -175,6 +175,7 @@ impl Client {
             ttl: settings.ttl,
             max_connections: settings.max_connections,
             max_header_bytes: config::bytes(settings.max_header_bytes),
+            fault_details: settings.fault_details,
             body: BodyLimits {
                 max: settings.max_body.map_or(usize::MAX, config::bytes),
                 pause: settings.body_timeout,

@@ -94,11 +94,13 @@ async fn start_parts(
         config::Command::Broker(broker) => broker,
         _ => bail!("the broker's settings could not be made"),
     };
-    let client_settings =
-        match parse("client", &[&common[..], &["--upstream", name, "--jobs", "on"]].concat())? {
-            config::Command::Client(client) => client,
-            _ => bail!("the client agent's settings could not be made"),
-        };
+    let client_settings = match parse(
+        "client",
+        &[&common[..], &["--fault-details", "on", "--upstream", name, "--jobs", "on"]].concat(),
+    )? {
+        config::Command::Client(client) => client,
+        _ => bail!("the client agent's settings could not be made"),
+    };
     let flags = ["--name", name, "--to", origin, "--host-header", host];
     let upstream = match parse("upstream", &[&common[..], &flags].concat())? {
         config::Command::Upstream(upstream) => upstream,

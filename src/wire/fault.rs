@@ -36,6 +36,14 @@ impl Fault {
         }
     }
 
+    /// What of it any caller may read. A detail that names an address, a host, an upstream, a file or a subject tells a
+    /// stranger what is behind the relay: only details about the request itself are shown, and none of an upstream agent,
+    /// which may be written by others. All others are what the code means.
+    pub fn public_detail(&self) -> &str {
+        let is_ours = self.raised_by != Side::Upstream || self.code == Code::HopFailed;
+        if is_ours && self.code.is_about_request() { &self.detail } else { self.code.row().meaning }
+    }
+
     /// The HTTP status of the code.
     pub fn status(&self) -> u16 {
         self.code.row().status
@@ -236,6 +244,44 @@ codes! {
 }
 
 impl Code {
+    /// Whether details with it speak of nothing but the request, and the settings that it has come up against.
+    fn is_about_request(self) -> bool {
+        matches!(
+            self,
+            Code::BadRequest
+                | Code::BadTarget
+                | Code::BadForward
+                | Code::BadJob
+                | Code::ChainLoop
+                | Code::NoJob
+                | Code::JobsOff
+                | Code::JobOver
+                | Code::KeyReused
+                | Code::HopFailed
+                | Code::JobExpired
+                | Code::JobCancelled
+                | Code::NoRoute
+                | Code::BadExpectation
+                | Code::CodingUnsupported
+                | Code::MethodRefused
+                | Code::BodyTooLarge
+                | Code::BodyTimeout
+                | Code::HeadersTooLarge
+                | Code::TargetTooLong
+                | Code::NotCached
+                | Code::SessionHeader
+                | Code::SessionDenied
+                | Code::SessionUnknown
+                | Code::SessionMethod
+                | Code::SessionBusy
+                | Code::SessionGone
+                | Code::SessionGuesses
+                | Code::SessionWaiting
+                | Code::SessionTimeout
+                | Code::SessionCut
+        )
+    }
+
     /// The code called `text`; a code of a newer version reads as [`Code::Internal`].
     pub fn parse(text: &str) -> Code {
         let known = Code::ALL.iter().copied().find(|code| code.row().text == text);
@@ -259,6 +305,19 @@ mod tests {
             assert_eq!(Code::parse(code.row().text), code);
         }
         assert_eq!(Code::parse("from_the_future"), Code::Internal);
+    }
+
+    #[test]
+    fn callers_read_details_of_their_request_and_none_of_what_is_behind() {
+        let public = |code, side| Fault::new(code, side, "at 10.1.2.3").public_detail() == "at 10.1.2.3";
+        for code in [Code::BadRequest, Code::BadTarget, Code::NoRoute, Code::BodyTooLarge] {
+            assert!(public(code, Side::Client) && !public(code, Side::Upstream), "{code}");
+        }
+        for code in [Code::OriginRefused, Code::OriginDns, Code::NoAgent, Code::NotAllowed, Code::Internal] {
+            for side in [Side::Client, Side::Broker, Side::Upstream] {
+                assert!(!public(code, side), "{code}");
+            }
+        }
     }
 
     #[test]

@@ -55,6 +55,10 @@ impl Role {
                 args.extend([flag, value]);
             }
         }
+        // What went wrong is what tests read.
+        if role == "client" && !flags.contains(&"--fault-details") {
+            args.extend(["--fault-details", "on"]);
+        }
         let mut command = process::relay(&[&args, flags].concat());
         command.envs(variables.iter().copied());
         Role::of(role, command)

@@ -7,12 +7,13 @@ use http::{HeaderName, header};
 
 use super::{Desk, PAGES, PREFERENCE_APPLIED, key};
 use crate::{
+    config::Switch,
     front::{
         body::{self, Limits},
         http::{Ask, Front},
         problem,
         relay::{Asked, Outcome},
-        served::{Decision, Told},
+        served::Told,
     },
     proto::{forward, routes},
     wire::{
@@ -88,7 +89,7 @@ impl<A: Ask> Front<A> {
                 id = known;
                 news = desk.news_of(&id, wait).await;
             }
-            Err(fault) => return unconfirmed(&id, fault, told),
+            Err(fault) => return unconfirmed(&id, fault, self.settings.fault_details, told),
         }
         let mut response = self.accepted(desk, &id, news, &told.served.id).await?;
         set(&mut response.headers, PREFERENCE_APPLIED, "respond-async");
@@ -123,15 +124,20 @@ impl Desk {
 
 /// What the caller hears of a job that could not be stored. Where that is not known, it hears where to look: a second
 /// request would be a second job.
-fn unconfirmed<A: Ask>(id: &JobId, fault: Fault, told: &mut Told<A>) -> Result<Outcome, Fault> {
+fn unconfirmed<A: Ask>(
+    id: &JobId,
+    fault: Fault,
+    details: Switch,
+    told: &mut Told<A>,
+) -> Result<Outcome, Fault> {
     if fault.code != Code::JobUnconfirmed {
         return Err(fault);
     }
     let page = format!("{PAGES}{id}");
     let detail = format!("it is not known whether the job was stored; {page} says so ({})", fault.detail);
     let fault = Fault { detail: detail.into(), ..fault };
-    told.served.decision = Decision::Fault(fault.code, fault.raised_by);
-    let mut response = problem::response(&fault, Some(&told.served.id), &http::Method::GET);
+    told.failed(&fault);
+    let mut response = problem::response(&fault, Some(&told.served.id), &http::Method::GET, details);
     set(&mut response.headers, header::LOCATION, &page);
     Ok(Outcome::Job(response))
 }

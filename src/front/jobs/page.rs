@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Desk, JOB, Preferences, ended_by, no_job};
 use crate::{
+    config::Switch,
     front::{
         body::Held,
         http::{Ask, Front},
@@ -64,7 +65,9 @@ impl<A: Ask> Front<A> {
         if job.state.is_over() && !progress {
             return self.answer_of(desk, &job, request).await;
         }
-        let text = serde_json::to_string_pretty(&describe(&job, stored)).unwrap_or_default() + "\n";
+        let text = serde_json::to_string_pretty(&describe(&job, stored, self.settings.fault_details))
+            .unwrap_or_default()
+            + "\n";
         let mut response = Response::new(Held::new(text.into(), HeaderMap::new(), None));
         let headers = &mut response.headers;
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -91,7 +94,7 @@ impl Desk {
 }
 
 /// A job as programs read it. Queries are left out: they may be secret.
-fn describe(job: &Job, stored: Duration) -> Value {
+fn describe(job: &Job, stored: Duration, details: Switch) -> Value {
     let hops: Vec<Value> = job
         .hops
         .iter()
@@ -117,6 +120,10 @@ fn describe(job: &Job, stored: Duration) -> Value {
         "attempts": job.attempts,
         "hops": hops,
         "log": job.log.iter().map(|hop| json!({ "status": hop.status, "attempts": hop.attempts })).collect::<Vec<_>>(),
-        "error": job.error.as_ref().map(|error| json!({ "code": error.code, "detail": error.message })),
+        "error": job.error.clone().map(|error| {
+            let (code, fault) = (error.code.clone(), Fault::from(error));
+            let detail = if details == Switch::On { &*fault.detail } else { fault.public_detail() };
+            json!({ "code": code, "detail": detail })
+        }),
     })
 }

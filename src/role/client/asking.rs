@@ -86,6 +86,8 @@ impl Ask for Asking {
         let client = &self.0;
         if client.access_log {
             log(served);
+        } else if let Some(detail) = &served.detail {
+            tracing::debug!(id = %served.id, decision = %decision(served.decision), detail, "a request failed");
         }
         let metrics = &client.core.metrics;
         if let Decision::Abandoned = served.decision {
@@ -128,6 +130,7 @@ fn log(served: &Served) {
         method = %served.method,
         status = served.status.as_u16(),
         decision = %decision(served.decision),
+        detail = served.detail.as_deref(),
         agent = %served.agent.as_ref().map_or("-", ProcessId::as_str),
         ms = format_args!("{:.1}", served.started.elapsed().as_secs_f64() * 1000.0),
         bytes_in = served.bytes_in,

@@ -106,8 +106,9 @@ impl Runner {
             if let Some(outcome) = &job.outcome {
                 set(&mut headers, JOB_STATUS, &outcome.status.to_string());
             }
-            if let Some(error) = &job.error {
-                set(&mut headers, JOB_ERROR, &one_line(&error.message));
+            if let Some(fault) = job.fault() {
+                // Operators read all of it in the dead letter.
+                set(&mut headers, JOB_ERROR, &one_line(fault.public_detail()));
             }
         }
         introduce(job, &way, &mut headers);
@@ -197,8 +198,8 @@ fn describe_failure(job: &Job, headers: &mut Headers) {
     if let Some(outcome) = &job.outcome {
         set(headers, ERROR_CODE, &outcome.status.to_string());
     }
-    let message = job.error.as_ref().map_or("", |error| error.message.as_str());
-    set(headers, ERROR_MESSAGE, &one_line(message));
+    let fault = job.fault();
+    set(headers, ERROR_MESSAGE, &one_line(fault.as_ref().map_or("", Fault::public_detail)));
     for (name, list) in forward::lists(job.hops.get(job.done as usize..).unwrap_or_default()) {
         set(headers, name, &list);
     }
