@@ -216,7 +216,7 @@ impl Origin {
     fn request(&self, call: Call) -> Result<Request, Fault> {
         let target = target::target(&self.base, self.is_border, &call.method, call.url)?;
         let mut headers = call.headers;
-        outgoing::strip(&mut headers);
+        outgoing::strip(&mut headers, &call.body);
         let payload = Payload::new(call.body, &mut headers);
         if self.host_header == HostHeader::Rewrite || !has_host(&headers)? {
             headers.insert(header::HOST, self.authority.clone());

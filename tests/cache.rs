@@ -8,6 +8,8 @@ mod arriving;
 mod bounds;
 #[path = "cache/collapsing.rs"]
 mod collapsing;
+#[path = "cache/poisoning.rs"]
+mod poisoning;
 #[path = "cache/purging.rs"]
 mod purging;
 #[path = "cache/ranges.rs"]

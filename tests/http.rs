@@ -13,8 +13,12 @@ mod forwarding;
 mod framing;
 #[path = "http/hosts.rs"]
 mod hosts;
+#[path = "http/loops.rs"]
+mod loops;
 #[path = "http/messages.rs"]
 mod messages;
+#[path = "http/strangers.rs"]
+mod strangers;
 #[path = "http/targets.rs"]
 mod targets;
 #[path = "http/tls.rs"]

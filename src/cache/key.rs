@@ -56,6 +56,12 @@ impl Key {
         same.then(|| Key::new(named.scheme(), &authority, &target)).flatten()
     }
 
+    /// The authority, as every request for the key is asked: an origin may answer with the spelling it was asked by.
+    pub fn authority(&self) -> &str {
+        let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
+        rest.split('/').next().unwrap_or_default()
+    }
+
     /// The whole of it.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -63,8 +69,7 @@ impl Key {
 
     /// Whether it is at `host`; without a port, at any port.
     pub fn is_at(&self, host: &str) -> bool {
-        let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
-        let authority = rest.split('/').next().unwrap_or_default();
+        let authority = self.authority();
         authority.eq_ignore_ascii_case(host) || without_port(authority).eq_ignore_ascii_case(host)
     }
 }

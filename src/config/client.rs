@@ -72,6 +72,9 @@ pub struct Client {
     /// Whether faults tell callers of addresses, hosts, upstreams and files behind the relay; the log always has them
     #[arg(long, value_name = "on|off", num_args = 0..=1, default_value = "off", default_missing_value = "on")]
     pub fault_details: Switch,
+    /// Whether header names with _ pass on from callers that are no trusted proxy; many origins read them as others' names
+    #[arg(long, value_name = "on|off", num_args = 0..=1, default_value = "off", default_missing_value = "on")]
+    pub underscore_headers: Switch,
     /// Whether trusted proxies begin connections with a header of the PROXY protocol, version 1 or 2
     #[arg(long, value_name = "on|off", default_value = "off")]
     pub proxy_protocol: Switch,

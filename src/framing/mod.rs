@@ -1,7 +1,7 @@
 //! HTTP/1 messages as bytes (RFC 9112), as far as requests and responses have it in common: `input` is what has been
 //! read of them, `body` finds where they end. What their heads say is left to whoever reads them.
 
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 pub mod body;
 pub mod input;
@@ -34,32 +34,16 @@ pub fn is_bodiless(status: StatusCode) -> bool {
 
 /// How long these fields are when they are written, each with its line end.
 pub fn size<'a>(fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>) -> usize {
-    fields.map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+    fields.map(|(name, value)| field_size(name, value)).sum()
+}
+
+/// How long a field is when it is written, with its line end.
+pub fn field_size(name: &HeaderName, value: &HeaderValue) -> usize {
+    name.as_str().len() + value.len() + 4
 }
 
 /// A number of decimal digits alone, without a sign.
 pub fn digits(text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
-}
-
-/// Whether a field may come after the body (RFC 9110 section 6.5.1).
-pub fn may_trail(name: &HeaderName) -> bool {
-    ![
-        header::AUTHORIZATION,
-        header::CACHE_CONTROL,
-        header::CONNECTION,
-        header::CONTENT_ENCODING,
-        header::CONTENT_LENGTH,
-        header::CONTENT_RANGE,
-        header::CONTENT_TYPE,
-        header::HOST,
-        header::MAX_FORWARDS,
-        header::SET_COOKIE,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-    ]
-    .contains(name)
 }

@@ -138,7 +138,7 @@ impl<A: Ask> Front<A> {
 
     async fn stored_answer(&self, desk: &Desk, id: &JobId, came: &Came) -> Result<Response<Held>, Fault> {
         let body = desk.body_of(id, &came.content, &self.budget).await?;
-        let headers = headers::for_caller(came.content.headers(), http::Version::HTTP_11);
+        let headers = headers::for_caller(came.content.headers(), http::Version::HTTP_11, |_| false);
         let mut response = Response::new(Held::new(body, HeaderMap::new(), None));
         response.status = came.status();
         response.headers = headers;

@@ -30,6 +30,8 @@ use crate::{
 pub struct Opening {
     /// Proxies in front that are believed.
     pub trusted: Vec<Trusted>,
+    /// Whether header names with `_` pass on.
+    pub underscores: bool,
     /// Whether they say whose connection it is.
     pub proxy_protocol: bool,
     /// TLS, when it is spoken.
@@ -86,6 +88,7 @@ impl Opening {
         let mut caller = Caller {
             peer,
             trusted: self.trusts(peer),
+            underscores: self.underscores,
             tls: self.tls.is_some(),
             version: Version::HTTP_11,
             introduction: Introduction::default(),

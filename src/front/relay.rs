@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use hyper::body::Body;
 use tokio::sync::oneshot;
 
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     cache::fill::Follower,
-    framing::size,
+    framing::field_size,
     proto::{
         exchange::Answer,
         flow::FIRST_WINDOW,
@@ -36,7 +36,7 @@ use crate::{
     stream::{Reader, Writer, tunnel},
     wire::{
         Code, Fault, Reply, Request, Side,
-        headers::{self, Caller},
+        headers::{self, Caller, trailers},
         message::{VERSION, millis},
     },
 };
@@ -207,6 +207,7 @@ impl<A: Ask> Front<A> {
         let Begun { bytes, trailers, rest, share } = begun;
         told.served.bytes_in = bytes.len() as u64;
         let caller = Caller { version: head.version, ..caller };
+        let rules = caller.rules();
         let wants_trailers = headers::wants_trailers(&head.headers);
         let mut kept = headers::for_origin(head.headers, &caller);
         if wants_trailers {
@@ -229,7 +230,7 @@ impl<A: Ask> Front<A> {
             headers: kept,
             body: bytes,
             stream: rest.is_some(),
-            trailers,
+            trailers: trailers::of_caller(trailers, rules),
             upgrade,
             broker_id: None,
             broker_req_id: None,
@@ -241,7 +242,7 @@ impl<A: Ask> Front<A> {
                 let credit = if expects { 0 } else { FIRST_WINDOW };
                 let idle = if grpc { self.settings.stream_idle } else { self.settings.body.pause };
                 let begun = request.body.len();
-                let upload = Upload { rest, credit, idle, begun, asked: !expects };
+                let upload = Upload { rest, credit, idle, begun, asked: !expects, rules };
                 // Boxed: every request would take the room of it.
                 let answered = Box::pin(self.ask_with_upload(request, upload)).await;
                 answered.map_err(|unread| told.unread(unread))?
@@ -261,7 +262,7 @@ impl<A: Ask> Front<A> {
             _ if reply.status_code == Some(StatusCode::SWITCHING_PROTOCOLS) => Err(switched_unasked()),
             (Some(reader), _, _) => {
                 let first = reply.body.clone().unwrap_or_default();
-                Ok(Outcome::Streamed(head_of(reply), first, reader))
+                Ok(Outcome::Streamed(head_of(reply, |_| true), first, reader))
             }
             (None, _, _) => self.whole(reply, told),
         }
@@ -285,19 +286,20 @@ impl<A: Ask> Front<A> {
 
     fn whole(&self, mut reply: Reply, told: &mut Told<A>) -> Result<Outcome, Fault> {
         let body = reply.body.take().unwrap_or_default();
-        let trailers = std::mem::take(&mut reply.trailers);
+        let trailers = trailers::sift(std::mem::take(&mut reply.trailers));
         told.served.bytes_out = body.len() as u64;
         let share = match body.len() {
             0 => None,
             bytes => Some(self.budget.take(bytes).map_err(|fault| Fault { maybe_seen: true, ..fault })?),
         };
-        Ok(Outcome::Whole(head_of(reply).map(|()| Held::new(body, trailers, share))))
+        let head = head_of(reply, |name| trailers.contains_key(name));
+        Ok(Outcome::Whole(head.map(|()| Held::new(body, trailers, share))))
     }
 
     /// A request that may be passed on, and where to.
     fn checked(&self, request: message::Request, caller: Caller) -> Result<Box<Asked>, Fault> {
         let message::Request { mut head, body, upgrade } = request;
-        let upgrade = upgrade.and_then(|bytes| Some((protocol(&head)?, bytes)));
+        let upgrade = upgrade.and_then(|bytes| Some((headers::protocols(&head.headers)?, bytes)));
         let url = self.check(&mut head)?;
         let body = (!body.is_end_stream()).then_some(body);
         let named = self.named(&head)?;
@@ -318,12 +320,25 @@ impl<A: Ask> Front<A> {
                 "CONNECT is not relayed: a request goes to the upstream's origin",
             ));
         }
-        let size = size(head.headers.iter());
+        let (mut size, mut passed) = (0, 0);
+        for (name, value) in &head.headers {
+            size += field_size(name, value);
+            if *name == header::VIA {
+                passed += headers::times_passed(value);
+            }
+        }
         let limit = self.settings.max_header_bytes;
         if size > limit {
             let detail =
                 format!("the header block is {size} bytes, the limit of --max-header-bytes is {limit}");
             return Err(Fault::new(Code::HeadersTooLarge, Side::Client, detail));
+        }
+        if passed >= MAX_PASSES {
+            let detail = format!(
+                "the request has passed a relay {passed} times, as its Via header tells: it goes in a circle. An upstream's \
+                 --to, or a server behind it, sends requests to a client agent that they came from"
+            );
+            return Err(Fault::new(Code::Loop, Side::Client, detail));
         }
         settle_host(head)?;
         match head.headers.get(header::EXPECT) {
@@ -360,9 +375,10 @@ impl<A: Ask> Front<A> {
     }
 }
 
-fn head_of(reply: Reply) -> Response<()> {
+/// The head of a response; of the announced trailers, those that `follow`.
+fn head_of(reply: Reply, follow: impl Fn(&HeaderName) -> bool) -> Response<()> {
     let status = reply.status_code.unwrap_or(StatusCode::BAD_GATEWAY);
-    Response::with(status, headers::for_caller(reply.headers, Version::HTTP_11), ())
+    Response::with(status, headers::for_caller(reply.headers, Version::HTTP_11, follow), ())
 }
 
 /// The fault of a 101 to a request that did not ask for it, or with no stream to go on with.
@@ -373,7 +389,7 @@ fn switched_unasked() -> Fault {
 fn upgraded(mut reply: Reply, reader: Reader, writer: Writer, on_upgrade: OnUpgrade) -> Outcome {
     let first = reply.body.take().unwrap_or_default();
     let protocol = reply.upgrade.take();
-    let mut response = head_of(reply);
+    let mut response = head_of(reply, |_| false);
     response.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     if let Some(protocol) = protocol {
         response.headers.insert(header::UPGRADE, protocol);
@@ -397,20 +413,12 @@ async fn carry<A: Ask>(tunnel: Tunnel, mut told: Told<A>, idle: std::time::Durat
     }
 }
 
-/// The protocol that a request wants to change to. HTTP/2 by upgrade is not one of them: whoever speaks it
-/// here says so from the start (RFC 9113 §3.1).
-fn protocol(head: &Head) -> Option<HeaderValue> {
-    if !headers::has_option(&head.headers, "upgrade") {
-        return None;
-    }
-    let protocol = head.headers.get(header::UPGRADE)?;
-    let names_http2 = protocol.as_bytes().to_ascii_lowercase().starts_with(b"h2c");
-    (!names_http2).then(|| protocol.clone())
-}
-
 fn fault(code: Code, detail: &'static str) -> Fault {
     Fault::new(code, Side::Client, detail)
 }
 
+/// How often a request may have passed a relay (RFC 9110 §7.6.3). Two or three in a row have their uses: one in front of a
+/// region, one in front of a site.
+const MAX_PASSES: usize = 6;
 /// A request target at most, in bytes.
 pub(super) const MAX_TARGET: usize = 32 * 1024;

@@ -17,9 +17,12 @@ use super::{
     body::{self, Limits, Rest, Unread},
     http::Ask,
 };
-use crate::stream::{
-    Writer,
-    pace::{Pace, paused},
+use crate::{
+    stream::{
+        Writer,
+        pace::{Pace, paused},
+    },
+    wire::headers::{FieldRules, trailers},
 };
 
 /// The rest of a request's body.
@@ -34,6 +37,8 @@ pub struct Upload {
     pub begun: usize,
     /// Whether the caller was asked for any of it.
     pub asked: bool,
+    /// What is believed of the caller's trailers.
+    pub rules: FieldRules,
 }
 
 impl Upload {
@@ -49,7 +54,7 @@ impl Upload {
         match self.send(&mut writer, &*ask, limits).await {
             Ok(trailers) => {
                 // The answer tells what became of it.
-                writer.finish(trailers).await.ok();
+                writer.finish(trailers::of_caller(trailers, self.rules)).await.ok();
             }
             Err(Ended::Caller(unread)) => {
                 writer.cut(unread.fault.clone());

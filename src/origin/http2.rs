@@ -28,7 +28,7 @@ use super::{
     outgoing::{self, BodyCut, Go, Payload, declared_length},
     stream::Stream,
 };
-use crate::wire::{Code, Fault, Side};
+use crate::wire::{Code, Fault, Side, headers::trailers};
 
 /// A connection, and a seat on it for one call.
 pub struct Connection {
@@ -297,7 +297,7 @@ impl Upload {
             match frame.map(|frame| frame.map(Frame::into_data)) {
                 Some(Ok(Ok(data))) => self.piece = data,
                 Some(Ok(Err(frame))) => {
-                    let trailers = frame.into_trailers().unwrap_or_default();
+                    let trailers = trailers::sift(frame.into_trailers().unwrap_or_default());
                     self.stream.reserve_capacity(0);
                     self.stream.send_trailers(trailers).ok();
                     return Poll::Ready(Ok(()));

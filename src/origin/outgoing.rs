@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::{
     sync::Mutex,
-    wire::{Code, Fault, Headers, Side},
+    wire::{Code, Fault, Headers, Side, headers::trailers},
 };
 
 /// A body that arrives piece by piece.
@@ -106,10 +106,9 @@ impl Payload {
             }
             Outgoing::Whole { body, trailers: Some(trailers) } => {
                 headers.remove(header::CONTENT_LENGTH);
-                if !headers.contains_key(header::TRAILER) {
-                    for name in trailers.keys() {
-                        headers.append(header::TRAILER, HeaderValue::from(name.clone()));
-                    }
+                let trailers = trailers::sift(trailers);
+                if let Some(list) = trailers::list(trailers.keys()) {
+                    headers.append(header::TRAILER, list);
                 }
                 Payload::Trailed(body, Some(Box::new(trailers)))
             }
@@ -195,9 +194,11 @@ impl Measured {
     }
 }
 
-/// Leaves out what concerns the hop before, except that trailers are understood.
-pub fn strip(headers: &mut Headers) {
+/// Leaves out what concerns the hop before, except that trailers are understood. Which follow a body that is all here is
+/// told anew.
+pub fn strip(headers: &mut Headers, body: &Outgoing) {
     headers.retain(|name, value| match *name {
+        header::TRAILER => matches!(body, Outgoing::Stream(_)),
         header::TRANSFER_ENCODING | header::CONNECTION | header::UPGRADE => false,
         header::TE => value.as_bytes().eq_ignore_ascii_case(b"trailers"),
         _ => true,

@@ -257,6 +257,7 @@ pub fn opening(settings: &Settings) -> anyhow::Result<Opening> {
     let files = tls::Files::of(settings.tls_cert.as_deref(), settings.tls_key.as_deref())?;
     Ok(Opening {
         trusted: settings.trusted_proxy.clone(),
+        underscores: settings.underscore_headers == Switch::On,
         proxy_protocol,
         tls: files.map(Tls::load).transpose()?.map(Arc::new),
         patience: settings.header_timeout,

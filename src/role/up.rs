@@ -19,6 +19,8 @@ use super::{
     signals::Signals,
     upstream::Agent,
 };
+mod own;
+
 use crate::{
     config::{self, HostHeader, Mode, Up as Settings},
     front::{
@@ -38,6 +40,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let listener = Listener::bind(&settings.listen, SOCKET_MODE)
         .context("the address for requests can't be had; --listen takes another")?;
     let address = listener.address()?;
+    if let Some(url) = &settings.url
+        && own::leads_back(url, &address).await
+    {
+        bail!(
+            "the origin {url} is where this relay takes requests itself: each would go in a circle. Give the URL of your \
+             server, or another address with --listen"
+        );
+    }
     let mut nats = None;
     let server = match &settings.server {
         Some(server) => server.clone(),

@@ -131,6 +131,8 @@ codes! {
         "what the request says of the job it wants to be is wrong";
     ChainLoop = "chain_loop" 508 "proxy_loop_detected" unseen None,
         "there is a chain with this X-Forward-Id already";
+    Loop = "loop" 508 "proxy_loop_detected" unseen None,
+        "the request has passed relays too often: it goes in a circle";
     JobsOff = "jobs_off" 501 "http_request_denied" unseen None,
         "the request starts a forward chain, and jobs are off at the client agent";
     NoJob = "no_job" 404 "destination_not_found" unseen None,
@@ -253,6 +255,7 @@ impl Code {
                 | Code::BadForward
                 | Code::BadJob
                 | Code::ChainLoop
+                | Code::Loop
                 | Code::NoJob
                 | Code::JobsOff
                 | Code::JobOver

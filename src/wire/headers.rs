@@ -5,28 +5,21 @@ use std::{fmt, net::IpAddr};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Version, header, header::InvalidHeaderName};
 
+mod callers;
 mod credentials;
+mod hops;
 mod introduction;
 mod list;
+pub mod trailers;
 
+pub use callers::FieldRules;
 pub use credentials::Credentials;
+pub use hops::{has_option, protocols, times_passed};
 pub use introduction::Introduction;
 pub use list::Headers;
 
+use hops::{add_via, leave_out};
 use introduction::Introduced;
-
-/// Headers that concern one connection only (RFC 9110 §7.6.1), besides those that `Connection` names.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    match *name {
-        header::CONNECTION
-        | header::PROXY_AUTHENTICATE
-        | header::PROXY_AUTHORIZATION
-        | header::TE
-        | header::TRANSFER_ENCODING
-        | header::UPGRADE => true,
-        _ => matches!(name.as_str(), "keep-alive" | "proxy-connection"),
-    }
-}
 
 /// Headers that this file adds to a request.
 const ADDED: usize = 5;
@@ -36,9 +29,6 @@ const LONG_NAME: usize = 64;
 /// What tells a server that a request is one that it had before.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Our own request headers: a caller can't set them.
-const RESERVED_PREFIX: &str = "x-relay-";
-
 /// Who talks to the client agent, as far as it can be believed.
 #[derive(Debug, Clone)]
 pub struct Caller {
@@ -46,6 +36,8 @@ pub struct Caller {
     pub peer: Peer,
     /// Whether that is a trusted proxy, whose own `Forwarded` headers are kept.
     pub trusted: bool,
+    /// Whether header names with `_` pass on, whoever sends them.
+    pub underscores: bool,
     /// Whether the caller used TLS.
     pub tls: bool,
     /// The HTTP version the caller spoke.
@@ -120,12 +112,9 @@ pub fn name_in_any_case(text: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
 /// The headers of a request that may pass on.
 pub fn for_origin(headers: Headers, caller: &Caller) -> Headers {
     let mut kept = headers;
-    leave_out(&mut kept, |name| {
-        // An expectation is met here, where the body is read.
-        *name == header::EXPECT
-            || name.as_str().starts_with(RESERVED_PREFIX)
-            || (!caller.trusted && is_forwarding(name))
-    });
+    let rules = caller.rules();
+    // An expectation is met here, where the body is read.
+    leave_out(&mut kept, |name| *name == header::EXPECT || !rules.pass(name), |name| rules.pass(name));
     kept.reserve(ADDED);
     add_forwarding(&mut kept, caller);
     add_via(&mut kept, caller.version);
@@ -136,7 +125,7 @@ pub fn for_origin(headers: Headers, caller: &Caller) -> Headers {
 /// rest. For requests that are sent on behalf of this one.
 pub fn introduction(headers: Headers, caller: &Caller) -> Headers {
     let mut kept = for_origin(headers, caller);
-    kept.retain(|name, _| *name == header::VIA || is_forwarding(name));
+    kept.retain(|name, _| *name == header::VIA || !callers::is_anyones(name));
     kept
 }
 
@@ -149,9 +138,24 @@ pub fn add_prefix(headers: &mut Headers, stripped: HeaderValue) {
     }
 }
 
-/// The headers of a response that may pass on.
-pub fn for_caller(headers: Headers, origin_version: Version) -> Headers {
-    let mut kept = end_to_end(headers);
+/// What of a caller's headers an origin sees, before the relay adds its own: for whoever answers in an origin's place.
+pub fn seen_by_origin(headers: &mut Headers, caller: &Caller) {
+    let rules = caller.rules();
+    let takes_trailers = wants_trailers(headers);
+    leave_out(headers, |name| !rules.pass(name), |name| rules.pass(name));
+    if takes_trailers {
+        headers.append(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// The headers of a response that may pass on; of the announced trailers, those that `follow`.
+pub fn for_caller(
+    headers: Headers,
+    origin_version: Version,
+    follow: impl Fn(&HeaderName) -> bool,
+) -> Headers {
+    let mut kept = headers;
+    leave_out(&mut kept, |_| false, follow);
     add_via(&mut kept, origin_version);
     kept
 }
@@ -161,11 +165,6 @@ pub fn set(headers: &mut Headers, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
-}
-
-/// Whether `Connection` names `option`.
-pub fn has_option(headers: &Headers, option: &str) -> bool {
-    headers.get_all(header::CONNECTION).any(|value| has_word(value.as_bytes(), option))
 }
 
 /// Whether the caller can take trailers: the one thing in `TE` that is meant for the origin as well.
@@ -227,37 +226,8 @@ pub fn used_tls(headers: &Headers) -> bool {
 
 /// Everything but hop-by-hop headers.
 pub fn end_to_end(mut headers: Headers) -> Headers {
-    leave_out(&mut headers, |_| false);
+    leave_out(&mut headers, |_| false, |_| true);
     headers
-}
-
-/// Leaves out hop-by-hop headers and those that `drop` names.
-fn leave_out(headers: &mut Headers, drop: impl Fn(&HeaderName) -> bool) {
-    let named = connection_options(headers);
-    headers.retain(|name, _| !(is_hop_by_hop(name) || named.contains(name) || drop(name)));
-}
-
-fn connection_options(headers: &Headers) -> Vec<HeaderName> {
-    headers
-        .get_all(header::CONNECTION)
-        .flat_map(|value| value.as_bytes().split(|&b| b == b','))
-        .filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok())
-        // `Connection: host` must not cost the origin its Host, nor `content-length` the framing.
-        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
-        .collect()
-}
-
-fn is_forwarding(name: &HeaderName) -> bool {
-    *name == header::FORWARDED
-        || matches!(
-            name.as_str(),
-            "x-forwarded-for"
-                | "x-forwarded-proto"
-                | "x-forwarded-host"
-                | "x-forwarded-port"
-                | "x-forwarded-prefix"
-                | "x-real-ip"
-        )
 }
 
 /// `Forwarded` (RFC 7239) and its older relatives. What a trusted proxy said is continued; for
@@ -281,21 +251,6 @@ pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-p
 /// The host the caller asked for.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-
-/// What it came by, and our pseudonym.
-fn add_via(headers: &mut Headers, version: Version) {
-    append_to_list(
-        headers,
-        header::VIA,
-        HeaderValue::from_static(match version {
-            Version::HTTP_09 => "0.9 relay",
-            Version::HTTP_10 => "1.0 relay",
-            Version::HTTP_2 => "2 relay",
-            Version::HTTP_3 => "3 relay",
-            _ => "1.1 relay",
-        }),
-    );
-}
 
 /// Adds an element to a comma-separated list, in one line with what is there.
 fn append_to_list(headers: &mut Headers, name: HeaderName, element: HeaderValue) {
@@ -456,6 +411,7 @@ mod tests {
                 ("via", "1.0 other"),
             ]),
             Version::HTTP_11,
+            |_| true,
         );
         let cookies: Vec<_> = kept.get_all("set-cookie").collect();
         assert_eq!(cookies, ["a=1", "b=2"]);
@@ -466,6 +422,7 @@ mod tests {
         Caller {
             peer: Peer::Address("192.0.2.7".parse().unwrap()),
             trusted: false,
+            underscores: false,
             tls: false,
             version: Version::HTTP_11,
             introduction: Introduction::default(),

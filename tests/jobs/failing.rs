@@ -62,7 +62,7 @@ async fn a_server_that_cannot_be_reached_is_an_internal_error_after_several_atte
     let told = errors.only();
     assert_eq!(told.value("x-forward-error-condition"), "Internal");
     assert!(told.values("x-forward-error-code").is_empty());
-    assert!(told.value("x-forward-error-message").contains("nobody"), "{told:?}");
+    assert!(told.value("x-forward-error-message").contains("no upstream agent is there"), "{told:?}");
     assert_eq!(told.value("x-forward-to"), "http://nobody/x");
     let progress = at.progress(&accepted).await;
     assert_eq!(

@@ -71,6 +71,24 @@ async fn up_says_at_once_that_the_credentials_are_refused() {
 }
 
 #[tokio::test]
+async fn up_does_not_put_itself_online() {
+    let port = origin::unused_port();
+    for (origin, listen) in [
+        (format!("http://127.0.0.1:{port}/base"), format!("127.0.0.1:{port}")),
+        (format!("http://localhost:{port}"), format!("127.0.0.1:{port}")),
+        (format!("http://127.0.0.1:{port}"), format!("0.0.0.0:{port}")),
+        (format!("http://0.0.0.0:{port}"), port.to_string()),
+        (port.to_string(), port.to_string()),
+        (format!("http://[::1]:{port}"), format!("[::]:{port}")),
+    ] {
+        let up = up(&[&origin, "--listen", &listen]);
+        assert!(!up.ended().await.success(), "{origin} at {listen}");
+        let said = up.log();
+        assert!(said.contains("circle") && said.contains("--listen"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_second_up_on_the_same_port_says_what_to_do() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

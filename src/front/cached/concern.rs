@@ -14,7 +14,8 @@ use crate::{
     },
     wire::{
         Headers,
-        headers::{X_FORWARDED_HOST, X_FORWARDED_PROTO},
+        headers::{X_FORWARDED_PROTO, seen_by_origin, set},
+        route::without_port,
     },
 };
 
@@ -34,27 +35,29 @@ pub enum Concern {
 impl Concern {
     /// What `asked` is. The headers of a question are taken: most are answered without being passed on.
     pub fn of(asked: &mut Asked) -> Concern {
-        let headers = &asked.head.headers;
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let key = Key::new(scheme(asked), host, &asked.url);
-        let method = &asked.head.method;
         if asked.upgrade.is_some() {
             return Concern::Bypass;
         }
+        let method = &asked.head.method;
         if *method != Method::GET && *method != Method::HEAD {
-            return Concern::Method { changes: key.filter(|_| !method.is_safe()) };
+            let changes =
+                if method.is_safe() { None } else { Key::new(scheme(asked), host(asked), &asked.url) };
+            return Concern::Method { changes };
         }
-        let own = [header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::EXPECT];
-        let bypass = asked.body.is_some() || own.iter().any(|name| headers.contains_key(name));
+        // What the origin does not see must not say what is looked for, nor what an answer is stored for.
+        seen_by_origin(&mut asked.head.headers, &asked.caller);
+        let (headers, host) = (&asked.head.headers, host(asked));
+        let key = Key::new(scheme(asked), host, &asked.url);
+        let bypass = asked.body.is_some() || BYPASSING.iter().any(|name| headers.contains_key(*name));
         match key {
             Some(key) if !bypass && !is_seen_as_another(asked, host) => {
-                let (wants, head) = (Wants::of(headers), *method == Method::HEAD);
-                Concern::Question(Question {
-                    key,
-                    headers: std::mem::take(&mut asked.head.headers),
-                    wants,
-                    head,
-                })
+                let wants = Wants::of(headers);
+                let is_written_so = key.authority() == host;
+                let mut headers = std::mem::take(&mut asked.head.headers);
+                if !is_written_so {
+                    set(&mut headers, header::HOST, key.authority());
+                }
+                Concern::Question(Question { key, headers, wants, head: asked.head.method == Method::HEAD })
             }
             Some(_) | None => Concern::Bypass,
         }
@@ -73,30 +76,66 @@ fn scheme(asked: &Asked) -> &'static str {
     }
 }
 
+/// The host that the request is for.
+fn host(asked: &Asked) -> &str {
+    asked.head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default()
+}
+
 /// Whether a trusted proxy says that the caller asked for another host, or in another way: the origin may answer for
 /// that, and its answer must not be stored for what the key says.
 fn is_seen_as_another(asked: &Asked, host: &str) -> bool {
     if !asked.caller.trusted {
         return false;
     }
-    let headers = &asked.head.headers;
-    let other_host = |told: &[u8]| !told.trim_ascii().eq_ignore_ascii_case(host.as_bytes());
     let scheme = scheme(asked);
-    let lists = headers.get_all(header::FORWARDED);
-    let mut pairs = lists.flat_map(|list| list.as_bytes().split(|&b| matches!(b, b',' | b';')));
-    headers.get_all(X_FORWARDED_HOST).any(|told| other_host(told.as_bytes()))
-        || pairs.any(|pair| {
-            let mut sides = pair.splitn(2, |&b| b == b'=').map(<[u8]>::trim_ascii);
-            let name = sides.next().unwrap_or_default().to_ascii_lowercase();
-            let value = sides.next().unwrap_or_default();
-            let value = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
-            match name.as_slice() {
-                b"host" => other_host(value),
-                b"proto" => !value.eq_ignore_ascii_case(scheme.as_bytes()),
-                _ => false,
+    let is_https = scheme == "https";
+    let other = |told: &[u8], text: &str| !told.trim_ascii().eq_ignore_ascii_case(text.as_bytes());
+    let own_port = if is_https { "443" } else { "80" };
+    let port = host[without_port(host).len()..].strip_prefix(':').unwrap_or(own_port);
+    asked.head.headers.iter().any(|(name, value)| {
+        let told = value.as_bytes();
+        match name.as_str() {
+            "forwarded" => told.split(|&b| matches!(b, b',' | b';')).any(|pair| {
+                let mut sides = pair.splitn(2, |&b| b == b'=').map(<[u8]>::trim_ascii);
+                let name = sides.next().unwrap_or_default().to_ascii_lowercase();
+                let value = sides.next().unwrap_or_default();
+                let value = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
+                match name.as_slice() {
+                    b"host" => other(value, host),
+                    b"proto" => other(value, scheme),
+                    _ => false,
+                }
+            }),
+            "x-forwarded-host"
+            | "x-original-host"
+            | "x-host"
+            | "x-host-override"
+            | "x-http-host-override" => other(told, host),
+            "x-forwarded-proto" | "x-forwarded-scheme" | "x-scheme" | "x-url-scheme" => other(told, scheme),
+            "x-forwarded-ssl" | "front-end-https" | "x-https" => {
+                [&b"on"[..], b"1", b"true", b"https"].iter().any(|on| told.eq_ignore_ascii_case(on))
+                    != is_https
             }
-        })
+            "x-forwarded-port" => other(told, port),
+            "x-forwarded-prefix" | "x-forwarded-path" => !told.is_empty(),
+            "x-forwarded-uri" | "x-original-url" | "x-original-uri" | "x-rewrite-url" => {
+                told != asked.url.as_bytes()
+            }
+            _ => false,
+        }
+    })
 }
+
+/// Headers of requests that no cache may answer: conditions that are not a cache's to judge, and what makes an origin act
+/// on another method.
+const BYPASSING: [&str; 6] = [
+    "expect",
+    "if-match",
+    "if-unmodified-since",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+];
 
 impl Asked {
     /// The same once more; it has no body.

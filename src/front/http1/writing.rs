@@ -8,8 +8,14 @@ use super::{
     output::{Output, SMALL},
 };
 use crate::{
-    framing::{LINE_END, digits, is_bodiless, may_trail, size},
-    wire::{Headers, headers::has_word},
+    framing::{LINE_END, digits, is_bodiless, size},
+    wire::{
+        Headers,
+        headers::{
+            has_word,
+            trailers::{self, may_trail},
+        },
+    },
 };
 
 /// What the request says of its response.
@@ -131,10 +137,12 @@ impl Said {
                 self.keeps &= !has_word(value.as_bytes(), "close");
             }
             header::DATE => self.has_date = true,
-            header::TRAILER if exchange.version == Version::HTTP_10 || !has_content(exchange, status) => {
+            // Told once it is known whether any are sent.
+            header::TRAILER => {
+                let sent = |name: &HeaderName| exchange.takes_trailers && may_trail(name);
+                self.trailers.extend(trailers::names(value.as_bytes()).filter(sent));
                 return false;
             }
-            header::TRAILER => self.trailers.extend(names(value)),
             _ => {}
         }
         true
@@ -155,6 +163,9 @@ impl Lines<'_> {
             Length::Unknown if exchange.version == Version::HTTP_10 => Framing::UntilClose,
             Length::Unknown => {
                 self.field(&header::TRANSFER_ENCODING, b"chunked");
+                if let Some(list) = trailers::list(&trailers) {
+                    self.field(&header::TRAILER, list.as_bytes());
+                }
                 Framing::Chunked(trailers)
             }
             Length::Known(length @ 1..) => {
@@ -173,11 +184,6 @@ impl Lines<'_> {
     }
 }
 
-/// Whether something may follow the head.
-fn has_content(exchange: &Exchange, status: StatusCode) -> bool {
-    has_body(exchange, status) && status != StatusCode::RESET_CONTENT
-}
-
 /// Whether a body follows the head, if there is one.
 fn has_body(exchange: &Exchange, status: StatusCode) -> bool {
     !exchange.to_head && !is_bodiless(status)
@@ -191,14 +197,6 @@ fn tells(exchange: &Exchange, status: StatusCode, length: Length, told: u64) -> 
         Length::Known(known) => known == told || exchange.to_head,
         Length::Unknown => true,
     }
-}
-
-/// The names in a list of them.
-fn names(value: &HeaderValue) -> impl Iterator<Item = HeaderName> {
-    value
-        .as_bytes()
-        .split(|&byte| byte == b',')
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
 }
 
 impl Framing {
@@ -242,8 +240,8 @@ impl Framing {
         let mut small = output.small(CHUNK);
         small.extend(LAST_CHUNK);
         let mut lines = Lines { bytes: small.bytes(), title_case: exchange.title_case };
-        for (name, value) in trailers.filter(|_| exchange.takes_trailers).into_iter().flatten() {
-            if announced.contains(name) && may_trail(name) {
+        for (name, value) in trailers.into_iter().flatten() {
+            if announced.contains(name) {
                 lines.field(name, value.as_bytes());
             }
         }

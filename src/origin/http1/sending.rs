@@ -14,12 +14,12 @@ use http_body::Frame;
 use tokio::io::AsyncWrite;
 
 use crate::{
-    framing::{LINE_END, may_trail, size},
+    framing::{LINE_END, size},
     origin::{
         outgoing::{BodyCut, Go, Measured, Payload, Request},
         stream::Stream,
     },
-    wire::{Fault, Headers},
+    wire::{Fault, Headers, headers::trailers::may_trail},
 };
 
 /// A request, or what is left of it.
@@ -51,12 +51,16 @@ pub enum Stopped {
 impl Sending {
     /// `request` as it is written, with what only HTTP/1 says in headers.
     pub fn new(request: Request, upgrade: Option<&HeaderValue>) -> Box<Self> {
-        let Request { method, target, headers, payload, go } = request;
+        let Request { method, target, mut headers, payload, go } = request;
         let chunked = match &payload {
             Payload::Whole(_) => false,
             Payload::Trailed(..) => true,
             Payload::Stream(_) => !headers.contains_key(header::CONTENT_LENGTH),
         };
+        if matches!(payload, Payload::Stream(_)) && !chunked {
+            // Only chunks are followed by trailers.
+            headers.remove(header::TRAILER);
+        }
         let small = match &payload {
             Payload::Whole(body) if body.len() <= SMALL => body,
             Payload::Whole(_) | Payload::Trailed(..) | Payload::Stream(_) => &Bytes::new(),

@@ -21,7 +21,10 @@ use crate::{
     },
     role::shell::Shell,
     stream::{Gathered, Stream, Upload, Writer, tunnel},
-    wire::{Code, Fault, Reply, Request, RequestId, Side, codec, headers},
+    wire::{
+        Code, Fault, Reply, Request, RequestId, Side, codec,
+        headers::{self, trailers},
+    },
 };
 
 /// A response, as far as it goes into the reply.
@@ -122,7 +125,7 @@ impl Member {
         let headers = headers::end_to_end(answer.headers);
         let mut reply = Reply::response(id.clone(), answer.status, headers, begun.body);
         if whole {
-            reply.trailers = begun.trailers;
+            reply.trailers = trailers::sift(begun.trailers);
             self.check_size(&reply)?;
             return Ok(Some(reply));
         }
@@ -225,7 +228,7 @@ impl Member {
             }
         }
         // Whoever wants no more has had enough.
-        writer.finish(trailers).await.ok();
+        writer.finish(trailers::sift(trailers)).await.ok();
     }
 
     async fn tunnel(
