@@ -77,6 +77,8 @@ pub struct Metrics {
     pub sockets_closed: Family<SocketClosed, Counter>,
     /// Connections that were closed before their first request, by reason.
     pub turned_away: Family<TurnedAway, Counter>,
+    /// Callers that took nothing of their response for too long.
+    pub send_timeouts: Counter,
     /// What became of requests at the cache.
     pub cached: Family<Cached, Counter>,
     /// Responses that had to make room in it.
@@ -252,6 +254,7 @@ impl Metrics {
             lines_refused: Family::default(),
             sockets_closed: Family::default(),
             turned_away: Family::default(),
+            send_timeouts: Counter::default(),
             cached: Family::default(),
             cache_evictions: Counter::default(),
             cache_entries: Gauge::default(),
@@ -297,6 +300,7 @@ impl Metrics {
         registry.register("socket_request_duration_seconds", "Time of them", self.named_durations.clone());
         registry.register("socket_lines_refused", "Lines that were refused", self.lines_refused.clone());
         registry.register("socket_connections_closed", "Connections ended", self.sockets_closed.clone());
+        registry.register("send_timeouts", "Callers that stopped reading", self.send_timeouts.clone());
         registry.register("connections_refused", "Connections without a request", self.turned_away.clone());
         registry.register("cache_requests", "What became of requests at the cache", self.cached.clone());
         registry.register("cache_evictions", "Responses that had to make room", self.cache_evictions.clone());

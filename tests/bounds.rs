@@ -16,3 +16,5 @@ mod malformed;
 mod sizes;
 #[path = "bounds/slow.rs"]
 mod slow;
+#[path = "bounds/stalled.rs"]
+mod stalled;

@@ -1,10 +1,14 @@
 //! HTTP/1 messages as bytes (RFC 9112), as far as requests and responses have it in common: `input` is what has been
-//! read of them, `body` finds where they end. What their heads say is left to whoever reads them.
+//! read of them, `body` finds where they end, and `unsent` is what the system keeps of them. What their heads say is left
+//! to whoever reads them.
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
 pub mod body;
 pub mod input;
+mod unsent;
+
+pub use unsent::keep_little_unsent;
 
 /// The end of a line.
 pub const LINE_END: &[u8] = b"\r\n";

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     future::Future,
+    io,
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -13,14 +14,19 @@ use std::{
 };
 
 use http::{HeaderValue, Method, Version, header};
-use hyper::{body::Incoming, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::{
+    body::Incoming,
+    server::conn::http2::{Builder, Connection as Http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::{
     body::Held,
     entrance::Socket,
     http::{Ask, Front},
     http1::{self, Connection, MAX_HEADERS, Next, Over, Refusal},
+    http2::{self, Parts, Requests},
     message::{Request, Response},
     opening::{Opened, Stream},
     problem,
@@ -35,13 +41,14 @@ impl<A: Ask> Front<A> {
     /// Serves one connection until it ends, or until `drain` is done and its last request is answered.
     pub async fn serve(
         self: Arc<Self>,
-        socket: Socket,
+        mut socket: Socket,
         peer: Peer,
         mut drain: Pin<&mut impl Future<Output = ()>>,
     ) {
         let connections = self.ask.connections();
         let over = connections.fetch_add(1, Ordering::Relaxed) >= self.settings.max_connections;
         let _open = Open(connections);
+        socket.set_send_timeout(self.settings.send_timeout);
         let opened = tokio::select! {
             biased;
             // Boxed, as all that a usual connection does not need for long: it would keep the room of it.
@@ -62,12 +69,18 @@ impl<A: Ask> Front<A> {
         let why = match caller.version {
             Version::HTTP_2 => {
                 let end = Box::pin(self.serve_http2(stream, caller.clone(), over, drain)).await;
-                end.err().map(|error| error.to_string())
+                end.err().map(|error| (error.to_string(), has_timed_out(&error)))
             }
-            _ => self.serve_http1(stream, &caller, over, drain).await.err().map(|over| over.to_string()),
+            _ => {
+                let end = self.serve_http1(stream, &caller, over, drain).await;
+                end.err().map(|over| (over.to_string(), over.is_stalled()))
+            }
         };
         // What goes wrong on a caller's connection is the caller's business; it has had its answer.
-        if let Some(error) = why {
+        if let Some((error, stalled)) = why {
+            if stalled {
+                self.stalled(caller.peer);
+            }
             tracing::debug!(peer = %caller.peer, %error, "connection ended early");
         }
     }
@@ -108,6 +121,13 @@ impl<A: Ask> Front<A> {
                 return connection.close().await;
             }
         }
+    }
+
+    /// A caller took nothing of its response for too long.
+    fn stalled(&self, peer: Peer) {
+        let limit = humantime::format_duration(self.settings.send_timeout);
+        tracing::info!(%peer, "a caller took nothing of its response for {limit} and is given up (--send-timeout)");
+        self.ask.stalled();
     }
 
     /// The fault of a request that is not read.
@@ -172,11 +192,16 @@ impl<A: Ask> Front<A> {
             let (front, caller) = (Arc::clone(self), caller.clone());
             let request = Request::from(request);
             let method = request.head.method.clone();
-            async move { Ok::<_, Infallible>(front.answer(request, caller, over).await.into_http2(&method)) }
+            async move {
+                let response = http2::awaited(front.answer(request, caller, over)).await;
+                Ok::<_, Infallible>(response.into_http2(&method).map(Parts::new))
+            }
         });
+        let front = Arc::clone(self);
+        let requests = Requests::new(self.settings.send_timeout, move || front.stalled(caller.peer));
         // As for HTTP/1: what is a little over the limit is read, so that it can be answered.
         let header_bytes = self.settings.max_header_bytes.saturating_mul(2);
-        let connection = http2::Builder::new(TokioExecutor::new())
+        let connection = Builder::new(requests)
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
@@ -190,8 +215,20 @@ impl<A: Ask> Front<A> {
             connection.as_mut().graceful_shutdown();
             return connection.await;
         }
-        until_drained(connection, drain, http2::Connection::graceful_shutdown).await
+        until_drained(connection, drain, Http2::graceful_shutdown).await
     }
+}
+
+/// Whether a write took too long.
+fn has_timed_out(error: &hyper::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Serves `connection` to its end, and once `drain` is done no more than what it has begun.

@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
     pin::Pin,
     task::{Context as TaskContext, Poll},
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -20,7 +21,10 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream},
 };
 
-use super::listen::{self, Accept, BACKLOG};
+use super::{
+    listen::{self, Accept, BACKLOG},
+    patience::Patience,
+};
 use crate::{
     config::{Entrance, Mode, Owner},
     wire::headers::Peer,
@@ -180,6 +184,10 @@ pub struct Socket {
     kind: Kind,
     /// What is read before anything else.
     first: Bytes,
+    /// How long the caller may take nothing of what is written, if there is a limit.
+    send_timeout: Option<Duration>,
+    /// Whether it takes something, once it did not at once.
+    sends: Option<Box<Patience>>,
 }
 
 enum Kind {
@@ -189,7 +197,35 @@ enum Kind {
 
 impl Socket {
     fn new(kind: Kind) -> Self {
-        Socket { kind, first: Bytes::new() }
+        Socket { kind, first: Bytes::new(), send_timeout: None, sends: None }
+    }
+
+    /// From now on a write fails, as timed out, once the caller has taken nothing for `limit` of what it should take.
+    pub fn set_send_timeout(&mut self, limit: Duration) {
+        self.send_timeout = Some(limit);
+    }
+
+    fn in_time(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<io::Result<usize>> {
+        match (&written, self.send_timeout) {
+            (Poll::Pending, Some(limit)) => {
+                let sends = self.sends.get_or_insert_with(|| Box::new(Patience::new(limit)));
+                sends.poll(cx).map(|()| {
+                    let limit = humantime::format_duration(limit);
+                    let why =
+                        format!("the caller took nothing of what is sent to it for {limit} (--send-timeout)");
+                    Err(io::Error::new(io::ErrorKind::TimedOut, why))
+                })
+            }
+            (Poll::Pending, None) => written,
+            (Poll::Ready(_), _) => {
+                self.sends.iter_mut().for_each(|sends| sends.rest());
+                written
+            }
+        }
     }
 
     /// Puts `bytes` back: they are read again, before what comes next.
@@ -253,10 +289,12 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut TaskContext<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().kind {
+        let socket = self.get_mut();
+        let written = match &mut socket.kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Kind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        };
+        socket.in_time(written, cx)
     }
 
     fn poll_write_vectored(
@@ -264,10 +302,12 @@ impl AsyncWrite for Socket {
         cx: &mut TaskContext<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().kind {
+        let socket = self.get_mut();
+        let written = match &mut socket.kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Kind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
+        };
+        socket.in_time(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -36,6 +36,8 @@ pub struct Settings {
     pub body: Limits,
     /// How long an upgraded connection or a gRPC stream may be silent.
     pub stream_idle: Duration,
+    /// How long a caller may take nothing of what is written to it.
+    pub send_timeout: Duration,
     /// How long a request's headers may take.
     pub header_timeout: Duration,
     /// The shared cache, when there is one.
@@ -77,6 +79,8 @@ pub trait Ask: Send + Sync + 'static {
     fn stream_ended(&self, upstream: &Name);
     /// Counts a connection that was closed before its first request.
     fn turned_away(&self, reason: &'static str);
+    /// Counts a caller that took nothing of its response for too long.
+    fn stalled(&self);
     /// Counts what was refused before it was a request.
     fn refused(&self, fault: &Fault);
     /// The number of connections, which the front keeps.

@@ -1,8 +1,8 @@
 //! HTTP/1 to callers (RFC 9112). A connection, its requests and their responses are driven by one task.
 //!
 //! `head` reads what a request says, `link` are the bytes that the connection shares with whoever reads a request's
-//! body, `writing` and `lines` are how a response is written and `output` what of it is not out; `patience` is for
-//! callers that take their time, `switched` for those that go on with another protocol. While an answer is waited for,
+//! body, `writing` and `lines` are how a response is written and `output` what of it is not out; `switched` is
+//! for those that go on with another protocol. While an answer is waited for,
 //! and while a connection is idle, it holds no buffer.
 
 use std::{
@@ -22,14 +22,15 @@ use super::{
     incoming::Incoming,
     message::{Request, Response},
     opening::Stream,
+    patience::Patience,
     rendezvous::delivery::Delivery,
+    stalled,
 };
 
 mod head;
 mod lines;
 mod link;
 mod output;
-mod patience;
 mod switched;
 #[cfg(test)]
 mod tests;
@@ -42,7 +43,6 @@ pub use switched::OnUpgrade;
 use head::{Asked, Heads};
 use link::{Link, Reading};
 use output::Output;
-use patience::Patience;
 use switched::Switched;
 use writing::{CONTINUE, Exchange, Framing, Length};
 
@@ -103,6 +103,13 @@ pub enum Over {
     /// The response broke off, which is told by closing.
     #[error("the response broke off")]
     Cut,
+}
+
+impl Over {
+    /// Whether the caller took nothing of its response for too long.
+    pub fn is_stalled(&self) -> bool {
+        matches!(self, Over::Broke(error) if error.kind() == io::ErrorKind::TimedOut)
+    }
 }
 
 impl Connection {
@@ -274,8 +281,9 @@ impl Connection {
         drop(headers);
         let mut sending = Sending { framing, cut: false, ended: length == Length::None, delivery };
         sending.ended |= sending.framing.is_done();
-        poll_fn(|cx| self.poll_send(&mut sending, &mut body, cx)).await?;
-        drop((sending, body));
+        let sent = poll_fn(|cx| self.poll_send(&mut sending, &mut body, cx)).await;
+        stalled::drop_body(sent.as_ref().is_err_and(Over::is_stalled), (sending, body));
+        sent?;
         let read = !self.has_body || poll_fn(|cx| self.poll_read(cx)).await;
         self.unread |= !read;
         if status == StatusCode::SWITCHING_PROTOCOLS && read {

@@ -5,17 +5,22 @@ use std::{future::Future, io, net::SocketAddr, time::Duration};
 use anyhow::Context;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+use crate::framing::keep_little_unsent;
+
 /// Binds `address`.
 ///
 /// # Errors
 /// When the address is taken or not ours; that is fatal to whoever asked for it.
 pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-    let listen = || {
+    let listen = || -> io::Result<TcpListener> {
         let socket = socket?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        socket.listen(BACKLOG)
+        let listener = socket.listen(BACKLOG)?;
+        // Connections have it from the socket that they come in at.
+        keep_little_unsent(&listener);
+        Ok(listener)
     };
     listen().with_context(|| format!("cannot listen on {address}"))
 }

@@ -141,7 +141,8 @@ impl<A: Ask> Front<A> {
             }
             Ok(Outcome::Upgraded(response, tunnel)) => {
                 told.answered(response.status);
-                tokio::spawn(carry(tunnel, told, self.settings.stream_idle));
+                let (idle, stall) = (self.settings.stream_idle, self.settings.send_timeout);
+                tokio::spawn(carry(tunnel, told, tunnel::Patience { idle, stall }));
                 response.map(|()| Outgoing::Whole(Held::empty()))
             }
             Err(fault) => {
@@ -232,6 +233,7 @@ impl<A: Ask> Front<A> {
             stream: rest.is_some(),
             trailers: trailers::of_caller(trailers, rules),
             upgrade,
+            window: None,
             broker_id: None,
             broker_req_id: None,
             broker_req_ttl: None,
@@ -398,10 +400,10 @@ fn upgraded(mut reply: Reply, reader: Reader, writer: Writer, on_upgrade: OnUpgr
 }
 
 /// Carries the other protocol's bytes until it ends.
-async fn carry<A: Ask>(tunnel: Tunnel, mut told: Told<A>, idle: std::time::Duration) {
+async fn carry<A: Ask>(tunnel: Tunnel, mut told: Told<A>, patience: tunnel::Patience) {
     let Tunnel { on_upgrade, first, reader, writer } = tunnel;
     let ended = match on_upgrade.await {
-        Ok(bytes) => tunnel::carry(bytes, first, reader, writer, idle).await,
+        Ok(bytes) => tunnel::carry(bytes, first, reader, writer, patience).await,
         // The caller went away before it had its 101.
         Err(_) => return,
     };

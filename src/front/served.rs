@@ -7,7 +7,7 @@ use std::{
 
 use http::{Method, StatusCode};
 
-use super::{body::Unread, http::Ask};
+use super::{body::Unread, http::Ask, stalled};
 use crate::{
     cache::status::CacheStatus,
     wire::{Code, Fault, Name, ProcessId, RequestId, Side, headers::Peer},
@@ -135,6 +135,8 @@ impl<A: Ask> Drop for Told<A> {
         if self.gone {
             self.served.status = CALLER_GONE;
             self.served.decision = Decision::Abandoned;
+        } else if self.served.decision == Decision::Abandoned && stalled::is_told() {
+            self.served.decision = Decision::Cut(Code::SendTimeout, Side::Client);
         }
         self.ask.served(&self.served);
         if self.streamed {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     config::{Origin as Settings, OriginUrl},
+    framing::keep_little_unsent,
     wire::{
         Code, Fault, Side, Target,
         target::{Host, Scheme},
@@ -209,6 +210,7 @@ impl Connector {
                 Ok(stream) => {
                     // Without it small requests on a kept connection wait for the origin's delayed ACK.
                     stream.set_nodelay(true).ok();
+                    keep_little_unsent(&stream);
                     return Ok(stream);
                 }
                 Err(error) => last = error,

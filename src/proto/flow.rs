@@ -303,6 +303,16 @@ impl Flow {
     }
 }
 
+/// Bytes of a streamed response that may come before any credit, those in the reply included, when `open` requests may
+/// each bring as many; none when that is [`INLINE`] and [`FIRST_WINDOW`], as usual. A NATS server cuts off a client that
+/// it has 64 MiB for, and all of this may be on its way at once.
+pub fn first_window(open: usize) -> Option<u64> {
+    let each = AT_ONCE / (open.max(1) as u64);
+    (each < INLINE as u64 + FIRST_WINDOW).then(|| each.max(LEAST_WINDOW))
+}
+
+/// Bytes of streamed responses that may come before any credit, over all requests that are open.
+const AT_ONCE: u64 = 32 * 1024 * 1024;
 /// Bytes of a body that ride in the message itself at most; half of the server's `max_payload` where that is less.
 pub const INLINE: usize = 128 * 1024;
 /// Bytes of a body that may be sent before any credit is given. (Not of a request that expects `100 Continue`.)

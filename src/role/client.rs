@@ -181,6 +181,7 @@ impl Client {
                 pause: settings.body_timeout,
             },
             stream_idle: settings.stream_idle,
+            send_timeout: settings.send_timeout,
             header_timeout: settings.header_timeout,
             cache: self.cache.clone(),
             jobs: self.desk.clone(),

@@ -7,9 +7,12 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::timeout,
+};
 
 use super::{Over, Reader, Writer};
 use crate::wire::{Code, Fault, Side};
@@ -25,9 +28,18 @@ pub struct Ended {
     pub fault: Option<Fault>,
 }
 
-/// Carries bytes between `io` and a stream until both directions have ended, one breaks off, or both are
-/// silent for `idle`. `first` was received before.
-pub async fn carry<IO>(io: IO, first: Bytes, reader: Reader, writer: Writer, idle: Duration) -> Ended
+/// How long a tunnel may stand still.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// How long both directions may be silent.
+    pub idle: Duration,
+    /// How long the connection may take nothing of what is written to it.
+    pub stall: Duration,
+}
+
+/// Carries bytes between `io` and a stream until both directions have ended, one breaks off, or `patience` is over.
+/// `first` was received before.
+pub async fn carry<IO>(io: IO, first: Bytes, reader: Reader, writer: Writer, patience: Patience) -> Ended
 where
     IO: AsyncRead + AsyncWrite,
 {
@@ -35,7 +47,8 @@ where
     let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
     let side = writer.side();
     let out = send(from, writer, &sent);
-    let back = receive(to, first, reader, &received);
+    let Patience { idle, stall } = patience;
+    let back = receive(to, first, reader, &received, stall);
     let both = async { tokio::try_join!(out, back) };
     let watched = watch(&sent, &received, idle);
     let fault = tokio::select! {
@@ -88,14 +101,27 @@ async fn receive(
     first: Bytes,
     mut reader: Reader,
     count: &AtomicU64,
+    stall: Duration,
 ) -> Result<(), Fault> {
     let side = reader.side();
     let broke = |error: io::Error| broke(side, &error);
+    let late = |_| {
+        let stall = humantime::format_duration(stall);
+        let why =
+            format!("the connection took nothing of what is written to it for {stall} (--send-timeout)");
+        Fault::new(Code::SendTimeout, side, why)
+    };
     let mut next = Some(first);
-    while let Some(data) = next {
-        count.fetch_add(data.len() as u64, Ordering::Relaxed);
-        to.write_all(&data).await.map_err(broke)?;
-        to.flush().await.map_err(broke)?;
+    while let Some(mut data) = next {
+        while !data.is_empty() {
+            let written = timeout(stall, to.write(&data)).await.map_err(late)?.map_err(broke)?;
+            if written == 0 {
+                return Err(broke(io::ErrorKind::WriteZero.into()));
+            }
+            count.fetch_add(written as u64, Ordering::Relaxed);
+            data.advance(written);
+        }
+        timeout(stall, to.flush()).await.map_err(late)?.map_err(broke)?;
         next = match poll_fn(|cx| reader.poll_data(cx)).await {
             Some(frame) => Some(frame?.into_data().unwrap_or_default()),
             None => None,
@@ -127,7 +153,8 @@ impl Over {
 }
 
 fn broke(side: Side, error: &io::Error) -> Fault {
-    Fault::new(Code::StreamCut, side, format!("the connection broke: {error}"))
+    let code = if error.kind() == io::ErrorKind::TimedOut { Code::SendTimeout } else { Code::StreamCut };
+    Fault::new(code, side, format!("the connection broke: {error}"))
 }
 
 /// Bytes read at once.

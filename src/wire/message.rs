@@ -47,6 +47,9 @@ pub struct Request {
     pub trailers: HeaderMap,
     /// The protocol the caller wants to change to: the value of its `Upgrade` header.
     pub upgrade: Option<HeaderValue>,
+    /// Bytes of a response that is streamed which may be sent before any credit, those in the reply included; absent
+    /// when there may be as many as usual.
+    pub window: Option<u64>,
     /// The broker that held it, when one did.
     pub broker_id: Option<ProcessId>,
     /// The hold at that broker.
@@ -80,6 +83,8 @@ pub struct Reply {
     pub trailers: HeaderMap,
     /// With 101, the protocol that is spoken from here on.
     pub upgrade: Option<HeaderValue>,
+    /// Bytes of the frames that follow which need no credit, when they are fewer than usual.
+    pub window: Option<u64>,
     /// The error; absent in a response.
     pub error: Option<Error>,
 }
@@ -332,6 +337,7 @@ impl Request {
             stream: false,
             trailers: HeaderMap::new(),
             upgrade: None,
+            window: None,
             broker_id: None,
             broker_req_id: None,
             broker_req_ttl: None,
@@ -363,6 +369,7 @@ impl Reply {
             stream: false,
             trailers: HeaderMap::new(),
             upgrade: None,
+            window: None,
             error: None,
         }
     }

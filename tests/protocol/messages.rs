@@ -66,6 +66,7 @@ pub fn request() -> Request {
         stream: false,
         trailers: http::HeaderMap::new(),
         upgrade: None,
+        window: None,
         broker_id: None,
         broker_req_id: None,
         broker_req_ttl: None,

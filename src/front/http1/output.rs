@@ -20,6 +20,8 @@ pub struct Output {
     rest: VecDeque<Piece>,
     /// Bytes that are not written.
     left: usize,
+    /// Bytes that were copied since all was written. Whoever they came from takes them for written.
+    copied: usize,
     /// Whether some that are written may not be out.
     kept: bool,
 }
@@ -37,7 +39,7 @@ impl Output {
 
     /// Whether more should be had before it is written.
     pub fn has_room(&self) -> bool {
-        self.left < ENOUGH && self.rest.len() < MAX_PIECES
+        self.left < ENOUGH && self.copied < ENOUGH_COPIED && self.rest.len() < MAX_PIECES
     }
 
     /// Where small things are copied to, with room for `more`.
@@ -54,6 +56,7 @@ impl Output {
     /// Adds `data`.
     pub fn push(&mut self, data: Bytes) {
         if data.len() <= SMALL {
+            self.copied += data.len();
             self.small(data.len()).extend(&data);
             return;
         }
@@ -117,6 +120,7 @@ impl Output {
             self.first = self.rest.pop_front().unwrap_or_default();
             if self.first.is_empty() && self.rest.is_empty() {
                 self.rest = VecDeque::new();
+                self.copied = 0;
                 return;
             }
         }
@@ -169,6 +173,8 @@ impl Deref for Piece {
 pub const SMALL: usize = 4 * 1024;
 /// Bytes that are gathered before they are written.
 const ENOUGH: usize = 256 * 1024;
+/// Bytes of them that are copied: they are no longer counted as unread.
+const ENOUGH_COPIED: usize = 32 * 1024;
 /// As many pieces at most.
 const MAX_PIECES: usize = 32;
 

@@ -18,6 +18,7 @@ use crate::{
     proto::{
         Machine,
         deadlines::Deadlines,
+        flow,
         retry::{self, AfterRefusal},
         roster::{HEARTBEAT, Presence, Roster},
     },
@@ -120,12 +121,13 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             && self.commands.is_empty()
     }
 
-    fn open(&mut self, request: Box<Request>, caller: C, now: Instant) {
+    fn open(&mut self, mut request: Box<Request>, caller: C, now: Instant) {
         let number = request.client_req_id.number();
         if let Err(fault) = self.admit(&request.upstream_target) {
             self.commands.push_back(Command::Answer { caller, number, answer: Answer::Fault(fault) });
             return;
         }
+        request.window = flow::first_window(self.in_flight() + 1);
         let known = self.roster.presence(&request.upstream_target) != Presence::Absent;
         let mut exchange =
             Exchange::new(Kept::new(request), caller, self.settings.ttl, self.settings.patience, now);

@@ -404,6 +404,7 @@ impl Client {
             stream,
             trailers: HeaderMap::new(),
             upgrade: None,
+            window: None,
             broker_id: None,
             broker_req_id: None,
             broker_req_ttl: None,

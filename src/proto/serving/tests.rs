@@ -443,6 +443,7 @@ fn question(ttl: u64) -> Request {
         stream: false,
         trailers: HeaderMap::new(),
         upgrade: None,
+        window: None,
         broker_id: None,
         broker_req_id: None,
         broker_req_ttl: None,

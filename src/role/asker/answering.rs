@@ -7,7 +7,7 @@ use crate::{
     front::http::Answered,
     proto::{
         exchange::{Answer, Input},
-        flow::FIRST_WINDOW,
+        flow::{FIRST_WINDOW, LEAST_WINDOW},
     },
     wire::{Code, Fault, Kind, Reply, Side, StreamMessage, Word},
 };
@@ -46,7 +46,12 @@ impl Asker {
         match opened {
             Ok((stream, peer)) => {
                 stream.connect(peer);
-                let reader = Some(stream.reader(FIRST_WINDOW));
+                let granted = reply.window.map_or(FIRST_WINDOW, |window| window.min(FIRST_WINDOW));
+                let reader = Some(stream.reader(granted));
+                if granted < LEAST_WINDOW {
+                    // What was asked for came with the reply; the caller takes it as it takes the rest.
+                    stream.let_in();
+                }
                 let switches = reply.status_code == Some(StatusCode::SWITCHING_PROTOCOLS);
                 let writer = switches.then(|| stream.writer(FIRST_WINDOW));
                 stream.settle();

@@ -77,6 +77,10 @@ impl Ask for Asking {
         self.0.core.metrics.turn_away(reason);
     }
 
+    fn stalled(&self) {
+        self.0.core.metrics.send_timeouts.inc();
+    }
+
     fn refused(&self, fault: &Fault) {
         let labels = Faulted { code: Label(fault.code), raised_by: Label(fault.raised_by) };
         self.0.core.metrics.faults.get_or_create(&labels).inc();

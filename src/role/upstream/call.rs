@@ -54,12 +54,12 @@ impl Member {
                 return Some(Input::Done { number, reply: Reply::error(request.client_req_id, &fault) });
             }
         };
-        let id = request.client_req_id.clone();
+        let (id, window) = (request.client_req_id.clone(), request.window);
         let on_continue = upload.as_ref().and_then(Upload::on_continue);
         let call = call_of(request, upload);
         let mut calls = self.calls.lock();
         // A task's cell is aligned to 128 bytes, which the allocator has at hand only in small sizes.
-        let task = tokio::spawn(Box::pin(member.serve(number, id, call, on_continue)));
+        let task = tokio::spawn(Box::pin(member.serve(number, id, call, on_continue, window)));
         calls.insert(number, task.abort_handle());
         None
     }
@@ -80,7 +80,14 @@ impl Member {
         Ok(stream)
     }
 
-    async fn serve(self: Arc<Self>, number: u64, id: RequestId, call: Call, on_continue: Option<OnContinue>) {
+    async fn serve(
+        self: Arc<Self>,
+        number: u64,
+        id: RequestId,
+        call: Call,
+        on_continue: Option<OnContinue>,
+        window: Option<u64>,
+    ) {
         // What changes meanwhile is for the calls after this one.
         let setup = self.setup();
         let called = match &setup.callee {
@@ -89,7 +96,7 @@ impl Member {
             Callee::Egress(egress) => Box::pin(egress.call(call, on_continue)).await,
         };
         let outcome = match called {
-            Ok(answer) => self.answer(&setup, number, &id, answer).await,
+            Ok(answer) => self.answer(&setup, number, &id, answer, window).await,
             Err(fault) => Err(fault),
         };
         if let Some(stream) = self.streams.get(number) {
@@ -112,16 +119,19 @@ impl Member {
         number: u64,
         id: &RequestId,
         mut answer: Answer,
+        window: Option<u64>,
     ) -> Result<Option<Reply>, Fault> {
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
             // Boxed, as all that is not the usual case here: every request would take the room of it.
             Box::pin(self.tunnel(setup, number, id, answer)).await?;
             return Ok(None);
         }
-        let mut begun = self.gather(setup, &mut answer.body).await?;
+        let inline = self.inline();
+        let first = window.map_or(inline, |window| inline.min(usize::try_from(window).unwrap_or(inline)));
+        let mut begun = self.gather(setup, &mut answer.body, first).await?;
         // The last part may be more than goes into the reply.
-        let ahead = begun.body.split_off(begun.body.len().min(self.inline()));
-        let whole = begun.ended && ahead.is_empty();
+        let whole = begun.ended && begun.body.len() <= inline;
+        let ahead = if whole { Bytes::new() } else { begun.body.split_off(begun.body.len().min(first)) };
         let headers = headers::end_to_end(answer.headers);
         let mut reply = Reply::response(id.clone(), answer.status, headers, begun.body);
         if whole {
@@ -131,9 +141,10 @@ impl Member {
         }
         self.check_size(&reply)?;
         let stream = self.stream(number, id).map_err(seen)?;
-        let writer = stream.writer(FIRST_WINDOW);
-        stream.settle();
         let sent = reply.body.as_ref().map_or(0, Bytes::len);
+        reply.window = window.map(|window| window.saturating_sub(sent as u64).min(FIRST_WINDOW));
+        let writer = stream.writer(reply.window.unwrap_or(FIRST_WINDOW));
+        stream.settle();
         reply.stream = true;
         self.feed(Input::Head { number, reply });
         let rest = Rest { ahead, body: answer.body, trailers: begun.trailers };
@@ -142,10 +153,12 @@ impl Member {
     }
 
     /// What goes into the reply: a small response whole, otherwise what is here already, so that the first byte
-    /// of an event stream is on its way as soon as the origin wrote it.
-    async fn gather(&self, setup: &Setup, body: &mut AnswerBody) -> Result<Begun, Fault> {
-        let inline = self.inline();
+    /// of an event stream is on its way as soon as the origin wrote it. Of one that is too large to be whole, `first`
+    /// bytes.
+    async fn gather(&self, setup: &Setup, body: &mut AnswerBody, first: usize) -> Result<Begun, Fault> {
         let announced = body.size_hint();
+        let is_large = announced.lower() > self.inline() as u64;
+        let inline = if is_large { first } else { self.inline() };
         if announced.lower() > setup.max_body as u64 {
             return Err(setup.too_large());
         }
@@ -249,7 +262,9 @@ impl Member {
             || Fault::new(Code::OriginBroken, Side::Upstream, "the origin switched protocols unasked");
         let io = answer.into_upgraded().ok_or_else(unspoken)?;
         self.feed(Input::Head { number, reply });
-        let ended = tunnel::carry(io, Bytes::new(), reader, writer, setup.settings.origin.stream_idle).await;
+        let origin = &setup.settings.origin;
+        let patience = tunnel::Patience { idle: origin.stream_idle, stall: origin.send_timeout };
+        let ended = tunnel::carry(io, Bytes::new(), reader, writer, patience).await;
         if let Some(fault) = ended.fault {
             tracing::debug!(%id, %fault, "an upgraded connection broke off");
         }

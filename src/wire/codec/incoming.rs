@@ -18,7 +18,7 @@ pub fn request(backing: &Bytes) -> Result<Request, Malformed> {
     let (mut client_id, mut client_req_id, mut client_req_ttl) = (None, None, None);
     let (mut upstream_target, mut method, mut url) = (None, None, None);
     let (mut headers, mut body, mut stream, mut trailers, mut upgrade) = (None, None, None, None, None);
-    let (mut broker_id, mut broker_req_id, mut broker_req_ttl) = (None, None, None);
+    let (mut window, mut broker_id, mut broker_req_id, mut broker_req_ttl) = (None, None, None, None);
     each_field(backing, |field, value| match field {
         b"client_id" => once(&mut client_id, id(value)?),
         b"client_req_id" => once(&mut client_req_id, id(value)?),
@@ -31,6 +31,7 @@ pub fn request(backing: &Bytes) -> Result<Request, Malformed> {
         b"stream" => once(&mut stream, value.flag()?),
         b"trailers" => once(&mut trailers, HeaderMap::from(pairs(value, backing)?)),
         b"upgrade" => once_or_nil(&mut upgrade, value, protocol),
+        b"window" => once_or_nil(&mut window, value, Reader::number),
         b"broker_id" => once_or_nil(&mut broker_id, value, id),
         b"broker_req_id" => once_or_nil(&mut broker_req_id, value, id),
         b"broker_req_ttl" => once_or_nil(&mut broker_req_ttl, value, Reader::number),
@@ -49,6 +50,7 @@ pub fn request(backing: &Bytes) -> Result<Request, Malformed> {
         stream: stream.unwrap_or_default(),
         trailers: trailers.unwrap_or_default(),
         upgrade,
+        window,
         broker_id,
         broker_req_id,
         broker_req_ttl,
@@ -60,7 +62,7 @@ pub fn reply(backing: &Bytes) -> Result<Reply, Malformed> {
     let (mut client_req_id, mut broker_req_id) = (None, None);
     let (mut upstream_id, mut upstream_req_id, mut status) = (None, None, None);
     let (mut headers, mut body, mut stream, mut trailers) = (None, None, None, None);
-    let (mut upgrade, mut error) = (None, None);
+    let (mut upgrade, mut window, mut error) = (None, None, None);
     each_field(backing, |field, value| match field {
         b"client_req_id" => once(&mut client_req_id, id(value)?),
         b"broker_req_id" => once_or_nil(&mut broker_req_id, value, id),
@@ -72,6 +74,7 @@ pub fn reply(backing: &Bytes) -> Result<Reply, Malformed> {
         b"stream" => once(&mut stream, value.flag()?),
         b"trailers" => once(&mut trailers, HeaderMap::from(pairs(value, backing)?)),
         b"upgrade" => once_or_nil(&mut upgrade, value, protocol),
+        b"window" => once_or_nil(&mut window, value, Reader::number),
         b"error" => once_or_nil(&mut error, value, self::error),
         _ => value.any().map(drop),
     })?;
@@ -90,6 +93,7 @@ pub fn reply(backing: &Bytes) -> Result<Reply, Malformed> {
         stream: stream.unwrap_or_default(),
         trailers: trailers.unwrap_or_default(),
         upgrade,
+        window,
         error,
     })
 }

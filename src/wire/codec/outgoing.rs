@@ -23,6 +23,9 @@ impl Encode for Request {
         map.field("headers").headers(self.headers.len(), self.headers.iter());
         map.field("body").bytes(&self.body);
         after_body(&mut map, self.stream, &self.trailers, self.upgrade.as_ref());
+        if let Some(window) = self.window {
+            map.field("window").number(window);
+        }
         if let Some(broker) = &self.broker_id {
             map.field("broker_id").text(broker.as_str());
         }
@@ -61,6 +64,9 @@ impl Encode for Reply {
             map.field("body").bytes(body);
         }
         after_body(&mut map, self.stream, &self.trailers, self.upgrade.as_ref());
+        if let Some(window) = self.window {
+            map.field("window").number(window);
+        }
         if let Some(error) = &self.error {
             map.field("error").error(error);
         }

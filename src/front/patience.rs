@@ -1,5 +1,5 @@
-//! How long a connection may take for its next request. One timer serves all of them: it is not set anew with each
-//! request, but looks, when it wakes, for how long the present one has been waited for.
+//! How long a caller may take: for its next request, or for some of what is written to it. One timer serves all of
+//! them: it is not set anew each time, but looks, when it wakes, for how long the present one has been waited for.
 
 use std::{
     future::Future,
@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep};
 
-/// Whether a request has been waited for for too long.
+/// Whether a caller has been waited for for too long.
 pub struct Patience {
     limit: Duration,
     /// Since when it is waited for, when it is.
@@ -21,12 +21,12 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Each request may take `limit`.
+    /// Each wait may take `limit`.
     pub fn new(limit: Duration) -> Self {
         Patience { limit, since: None, timer: None, wakes: None }
     }
 
-    /// The request is here.
+    /// What was waited for is here.
     pub fn rest(&mut self) {
         self.since = None;
     }
