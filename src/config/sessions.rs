@@ -30,7 +30,10 @@ pub struct Sessions {
     /// Requests that wait in one session here at most; more are answered 429
     #[arg(long, value_name = "N", default_value = "16", value_parser = parse_positive)]
     pub max_waits_per_session: usize,
-    /// Wrong session ids and tokens that may come from one address in a minute; more are answered 429
+    /// Sessions that one address may make in a minute; more are answered 429. An IPv6 address counts with its /64
+    #[arg(long, value_name = "N", default_value = "60", value_parser = parse_positive)]
+    pub sessions_per_address: usize,
+    /// Wrong session ids and tokens that may come from one address in a minute; more are answered 429, right ones as ever
     #[arg(long, value_name = "N", default_value = "30", value_parser = parse_positive)]
     pub session_guesses: usize,
     /// Origins of web pages that may use sessions here, as `https://example.com`; * lets all be guests

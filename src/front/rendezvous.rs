@@ -119,7 +119,11 @@ pub trait Rendezvous: Send + Sync + 'static {
     /// What they are held to.
     fn rules(&self) -> &Rules;
     /// Makes a session.
-    fn allocate(&self, kind: SessionKind) -> impl Future<Output = Result<(SessionId, Cookie), Fault>> + Send;
+    fn allocate(
+        &self,
+        kind: SessionKind,
+        visitor: &Visitor,
+    ) -> impl Future<Output = Result<(SessionId, Cookie), Fault>> + Send;
     /// Lets `guest` be the guest of a secure one.
     fn permit(
         &self,
@@ -240,7 +244,7 @@ impl<A: Ask> Front<A> {
         }
         let Some(id) = id else {
             let Verb::Allocate(kind) = verb else { return Err(no_method()) };
-            let (id, cookie) = sessions.allocate(kind).await?;
+            let (id, cookie) = sessions.allocate(kind, &visitor).await?;
             return Ok(Outcome::Head(told::allocated(sessions.rules(), &id, kind, &cookie, secure)));
         };
         let id: SessionId = id.parse().map_err(|_| sessions.guessed(&visitor))?;

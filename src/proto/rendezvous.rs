@@ -1,14 +1,14 @@
 //! Rendezvous sessions: who may do what in one ([`admission`]), how a sender and a receiver find each other
-//! ([`sender`], [`receiver`]), how long a session lasts for those who wait in it ([`life`]), and who guesses
-//! too much ([`guesses`]).
+//! ([`sender`], [`receiver`]), how long a session lasts for those who wait in it ([`life`]), and what an
+//! address may do how often ([`rates`]).
 //!
 //! A receiver's request is written into the session's record; a sender offers to whoever is there. The receiver
 //! accepts one offer, the sender confirms, and only then is anything sent: a request that times out or goes away
 //! in between costs the other side nothing. NATS delivers at most once, so what is not answered is said again.
 
 pub mod admission;
-pub mod guesses;
 pub mod life;
+pub mod rates;
 pub mod receiver;
 pub mod sender;
 

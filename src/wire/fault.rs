@@ -231,6 +231,8 @@ codes! {
         "the session was deleted or has expired while the request waited";
     SessionGuesses = "session_guesses" 429 "http_request_denied" unseen Some(10),
         "too many wrong session ids and tokens came from this address";
+    SessionRate = "session_rate" 429 "http_request_denied" unseen Some(10),
+        "too many sessions were made from this address";
     SessionWaiting = "session_waiting" 429 "connection_limit_reached" unseen Some(1),
         "too many requests wait in this session";
     SessionsFull = "sessions_full" 503 "connection_limit_reached" unseen Some(10),

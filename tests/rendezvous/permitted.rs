@@ -90,18 +90,66 @@ async fn behind_a_trusted_proxy_the_callers_own_address_counts() {
 }
 
 #[tokio::test]
-async fn who_guesses_is_held_up() {
-    let stage = Stage::with(&["--session-guesses", "5", "--trusted-proxy", "127.0.0.1/32"]).await;
+async fn who_guesses_is_held_up_and_who_is_right_is_not() {
+    let flags = ["--session-guesses", "5", "--trusted-proxy", "127.0.0.1/32"];
+    let mut stage = Stage::with(&flags).await;
+    stage.clients.push(crate::stage::client(&stage.nats, &flags).await);
     let session = stage.session().await;
     let from = |address: &str| format!("X-Forwarded-For: {address}\r\nX-Timeout: 0\r\n");
-    let mut statuses = Vec::new();
-    for turn in 0..8_u8 {
-        let path = format!("/cama/session/AAAAAAAAAAAAAAAAAAAA{}A", char::from(b'A' + turn));
-        let guess = Session { path, token: String::new() };
-        statuses.push(stage.near().await.ask(guess.ask("GET", &from("192.0.2.1"))).await.status);
+    for client in &stage.clients {
+        let mut statuses = Vec::new();
+        for turn in 0..8_u8 {
+            let path = format!("/cama/session/AAAAAAAAAAAAAAAAAAAA{}A", char::from(b'A' + turn));
+            let guess = Session { path, token: String::new() };
+            statuses.push(client.raw().await.ask(guess.ask("GET", &from("192.0.2.1"))).await.status);
+        }
+        assert_eq!(statuses, [404, 404, 404, 404, 404, 429, 429, 429]);
+        // The right one is right wherever it is asked for, at a client agent that has not seen it yet too.
+        for _ in 0..3 {
+            let answer = client.raw().await.ask(session.ask("GET", &from("192.0.2.1"))).await;
+            assert_eq!(answer.status, 504, "the session is there, and nobody sends");
+            let answer =
+                client.raw().await.ask(session.ask("GET", &(session.cookie() + &from("192.0.2.1")))).await;
+            assert_eq!(answer.status, 504);
+        }
+        let wrong = Session { token: "AAAAAAAAAAAAAAAAAAAAAA".into(), path: session.path.clone() };
+        for guess in [
+            wrong.ask("GET", &(wrong.cookie() + &from("192.0.2.1"))),
+            wrong.ask("DELETE", &(wrong.cookie() + &from("192.0.2.1"))),
+        ] {
+            let held = client.raw().await.ask(guess).await;
+            assert_eq!((held.status, held.problem().code.as_str()), (429, "session_guesses"));
+        }
+        let malformed = Session { path: "/cama/session/x".into(), token: String::new() };
+        assert_eq!(client.raw().await.ask(malformed.ask("GET", &from("192.0.2.1"))).await.status, 429);
+        assert_eq!(client.raw().await.ask(session.ask("GET", &from("192.0.2.2"))).await.status, 504);
     }
-    assert_eq!(statuses, [404, 404, 404, 404, 404, 429, 429, 429]);
-    let held = stage.near().await.ask(session.ask("GET", &from("192.0.2.1"))).await;
-    assert_eq!((held.status, held.problem().code.as_str()), (429, "session_guesses"), "the right one, too");
-    assert_eq!(stage.near().await.ask(session.ask("GET", &from("192.0.2.2"))).await.status, 504);
+}
+
+#[tokio::test]
+async fn an_address_makes_so_many_sessions_in_a_minute_and_those_behind_a_proxy_are_told_apart() {
+    let stage = Stage::with(&["--sessions-per-address", "3", "--trusted-proxy", "127.0.0.1/32"]).await;
+    let make = |address: &'static str| {
+        let stage = &stage;
+        async move {
+            let request = format!(
+                "PUT /cama/session HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {address}\r\nContent-Length: 0\r\n\r\n"
+            );
+            stage.near().await.ask(request).await
+        }
+    };
+    for _ in 0..3 {
+        assert_eq!(make("192.0.2.1").await.status, 201);
+    }
+    let refused = make("192.0.2.1").await.problem();
+    refused.is(429, "session_rate", "client").names("--sessions-per-address");
+    assert_eq!(refused.retry_after, Some(10));
+    assert_eq!(make("192.0.2.2").await.status, 201);
+    // One who has an address of IPv6 has all of its /64.
+    let statuses = ["2001:db8::1", "2001:db8::2", "2001:db8:0:0:ffff::3", "2001:db8::4", "2001:db8:0:1::1"];
+    let mut made = Vec::new();
+    for address in statuses {
+        made.push(make(address).await.status);
+    }
+    assert_eq!(made, [201, 201, 201, 429, 201]);
 }

@@ -2,8 +2,8 @@ use std::time::{Duration, Instant};
 
 use super::{
     admission::{Visitor, permit},
-    guesses::Guesses,
     life::Life,
+    rates::Rates,
     receiver::{self, Kept, Receiver},
     sender::{self, Sender},
 };
@@ -49,29 +49,29 @@ fn only_the_permitted_address_is_the_guest_of_a_secure_session() {
 #[test]
 fn an_address_that_guesses_is_held_up_and_others_are_not() {
     let start = Instant::now();
-    let mut guesses = Guesses::new(6);
+    let mut guesses = Rates::new(6);
     let bad = "192.0.2.1".parse().ok();
     for _ in 0..6 {
-        assert!(guesses.may_try(bad, start));
-        guesses.was_wrong(bad, start);
+        assert!(guesses.is_within(bad, start));
+        guesses.count(bad, start);
     }
-    assert!(!guesses.may_try(bad, start));
-    assert!(guesses.may_try("192.0.2.2".parse().ok(), start) && guesses.may_try(None, start));
-    assert!(!guesses.may_try(bad, start + Duration::from_secs(9)));
-    assert!(guesses.may_try(bad, start + Duration::from_secs(11)));
+    assert!(!guesses.is_within(bad, start));
+    assert!(guesses.is_within("192.0.2.2".parse().ok(), start) && guesses.is_within(None, start));
+    assert!(!guesses.is_within(bad, start + Duration::from_secs(9)));
+    assert!(guesses.is_within(bad, start + Duration::from_secs(11)));
 }
 
 #[test]
 fn a_thousand_times_more_addresses_than_are_kept_take_no_more_room_and_do_not_stop_anybody() {
     let now = Instant::now();
-    let mut guesses = Guesses::new(2);
+    let mut guesses = Rates::new(2);
     for address in 0..100_000_u32 {
-        guesses.was_wrong(Some(std::net::Ipv4Addr::from_bits(address).into()), now);
+        guesses.count(Some(std::net::Ipv4Addr::from_bits(address).into()), now);
     }
     let bad: Option<std::net::IpAddr> = "2001:db8::1".parse().ok();
-    guesses.was_wrong(bad, now);
-    guesses.was_wrong("2001:db8::2".parse().ok(), now);
-    assert!(!guesses.may_try(bad, now), "they are one network");
+    guesses.count(bad, now);
+    guesses.count("2001:db8::2".parse().ok(), now);
+    assert!(!guesses.is_within(bad, now), "they are one network");
 }
 
 #[test]

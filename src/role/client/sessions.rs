@@ -14,7 +14,7 @@ use crate::{
     bus::{Message, Subscription},
     config::Sessions as Settings,
     front::rendezvous::{Cookie, Parcel, Received, Rendezvous, Rules},
-    proto::rendezvous::{admission::Visitor, guesses::Guesses},
+    proto::rendezvous::{admission::Visitor, rates::Rates},
     role::{asker::Asker, core::Core},
     store::{StoreClient, sessions::SessionRecords},
     sync::Mutex,
@@ -26,11 +26,13 @@ use crate::{
     },
 };
 
+mod guessing;
 mod receiving;
 mod records;
 mod sending;
 mod waiting;
 
+use guessing::Guessing;
 use records::Purpose;
 use sending::Sending;
 use waiting::{Table, Waiting};
@@ -44,7 +46,9 @@ pub struct Sessions {
     ttl: Duration,
     max_sessions: usize,
     records: SessionRecords,
-    guesses: Mutex<Guesses>,
+    guessing: Guessing,
+    /// How many each address made.
+    made: Mutex<Rates>,
     table: Arc<Table>,
     random: SystemRandom,
 }
@@ -70,7 +74,8 @@ impl Sessions {
             ttl: settings.session_ttl,
             max_sessions: settings.max_sessions,
             records: SessionRecords::new(Arc::clone(store)),
-            guesses: Mutex::new(Guesses::new(u32::try_from(settings.session_guesses).unwrap_or(u32::MAX))),
+            guessing: Guessing::new(settings.session_guesses),
+            made: Mutex::new(Rates::new(u32::try_from(settings.sessions_per_address).unwrap_or(u32::MAX))),
             table: Table::new(settings.max_session_waits, settings.max_waits_per_session),
             random: SystemRandom::new(),
         }))
@@ -159,22 +164,24 @@ impl Sessions {
     }
 
     /// Whether there is any use in trying.
-    fn check(&self, visitor: &Visitor) -> Result<(), Fault> {
-        if !self.core.bus.is_connected() {
-            let detail = "the client agent has no connection to NATS, where sessions are kept";
-            return Err(Fault::new(Code::NatsUnreachable, Side::Client, detail));
-        }
-        let guesses = self.guesses.lock();
-        if guesses.may_try(visitor.address, Instant::now()) {
+    fn check(&self) -> Result<(), Fault> {
+        if self.core.bus.is_connected() {
             return Ok(());
         }
-        let detail = "too many wrong session ids and tokens came from this address (--session-guesses)";
-        Err(Fault::new(Code::SessionGuesses, Side::Client, detail))
+        let detail = "the client agent has no connection to NATS, where sessions are kept";
+        Err(Fault::new(Code::NatsUnreachable, Side::Client, detail))
     }
 
-    fn was_wrong(&self, visitor: &Visitor) {
-        let mut guesses = self.guesses.lock();
-        guesses.was_wrong(visitor.address, Instant::now());
+    /// Counts a session that the visitor makes.
+    fn count_made(&self, visitor: &Visitor) -> Result<(), Fault> {
+        let now = Instant::now();
+        let mut made = self.made.lock();
+        if !made.is_within(visitor.address, now) {
+            let detail = "too many sessions were made from this address in a minute (--sessions-per-address)";
+            return Err(Fault::new(Code::SessionRate, Side::Client, detail));
+        }
+        made.count(visitor.address, now);
+        Ok(())
     }
 
     fn random(&self) -> Result<[u8; 16], Fault> {
@@ -196,19 +203,19 @@ impl Rendezvous for Sessions {
         &self.rules
     }
 
-    async fn allocate(&self, kind: SessionKind) -> Result<(SessionId, Cookie), Fault> {
-        self.make(kind).await
+    async fn allocate(&self, kind: SessionKind, visitor: &Visitor) -> Result<(SessionId, Cookie), Fault> {
+        self.make(kind, visitor).await
     }
 
     async fn permit(&self, id: &SessionId, visitor: &Visitor, guest: IpAddr) -> Result<(), Fault> {
-        self.check(visitor)?;
+        self.check()?;
         let used = self.enter(id, visitor, Purpose::Permit(guest)).await?;
         self.announce(id, SessionState::Used, used.revision, None);
         Ok(())
     }
 
     async fn delete(&self, id: &SessionId, visitor: &Visitor) -> Result<(), Fault> {
-        self.check(visitor)?;
+        self.check()?;
         self.end(id, visitor).await
     }
 
@@ -218,7 +225,7 @@ impl Rendezvous for Sessions {
         visitor: &Visitor,
         wait: Duration,
     ) -> Result<Received, Fault> {
-        self.check(visitor)?;
+        self.check()?;
         receiving::receive(self, id, visitor, wait).await
     }
 
@@ -229,14 +236,12 @@ impl Rendezvous for Sessions {
         parcel: Parcel,
         wait: Duration,
     ) -> Result<Sending, Fault> {
-        self.check(visitor)?;
+        self.check()?;
         Sending::begin(self, id, visitor, parcel, wait).await
     }
 
     fn guessed(&self, visitor: &Visitor) -> Fault {
-        let refused = self.check(visitor);
-        self.was_wrong(visitor);
-        refused.err().unwrap_or_else(unknown)
+        self.guessing.was_wrong(visitor, unknown())
     }
 
     fn relayed(&self, bytes: u64) {

@@ -42,12 +42,13 @@ pub enum Purpose<'a> {
 
 impl Sessions {
     /// Makes a session.
-    pub(super) async fn make(&self, kind: SessionKind) -> Result<(SessionId, Cookie), Fault> {
-        self.check(&Visitor::default()).or_else(|fault| match fault.code {
-            // Who makes sessions guesses nothing.
-            Code::SessionGuesses => Ok(()),
-            _ => Err(fault),
-        })?;
+    pub(super) async fn make(
+        &self,
+        kind: SessionKind,
+        visitor: &Visitor,
+    ) -> Result<(SessionId, Cookie), Fault> {
+        self.check()?;
+        self.count_made(visitor)?;
         let records = self.records.count().await.map_err(told)?;
         if records >= self.max_sessions as u64 {
             let detail = format!("there are {records} sessions, the limit of --max-sessions");
@@ -65,6 +66,7 @@ impl Sessions {
             host: None,
             guest: None,
         };
+        self.guessing.was_right(&id, &session);
         self.records.put(&id, session, 0).await.map_err(told)?;
         Ok((id, Cookie { token, expires }))
     }
@@ -82,7 +84,7 @@ impl Sessions {
             let was_there = |fault: Fault| if fault.code == Code::SessionUnknown { gone() } else { fault };
             let (session, revision) = if turn == 0 { found? } else { found.map_err(was_there)? };
             let decided = self.decide(&session, visitor, &mut purpose).await;
-            let (role, mut next) = decided.inspect_err(|fault| self.judge(visitor, fault))?;
+            let (role, mut next) = decided.map_err(|fault| self.judge(visitor, fault))?;
             if turn > 0 && matches!(purpose, Purpose::Send) {
                 // It was written a moment ago, by somebody else: it lasts anew.
                 return Ok(Used { session, revision, role, cookie: None });
@@ -130,7 +132,7 @@ impl Sessions {
     pub(super) async fn end(&self, id: &SessionId, visitor: &Visitor) -> Result<(), Fault> {
         for turn in 0..TRIES {
             let (session, revision) = self.read(id, visitor).await?;
-            visitor.must_be_host(&session).inspect_err(|fault| self.judge(visitor, fault))?;
+            visitor.must_be_host(&session).map_err(|fault| self.judge(visitor, fault))?;
             match self.records.delete(id, revision).await {
                 Ok(revision) => {
                     self.announce(id, SessionState::Gone, revision, None);
@@ -163,20 +165,21 @@ impl Sessions {
     }
 
     async fn read(&self, id: &SessionId, visitor: &Visitor) -> Result<(Session, u64), Fault> {
-        match self.look(id).await.map_err(told)? {
+        let turn = self.guessing.turn(id, visitor).await?;
+        let found = self.look(id).await.map_err(told)?;
+        self.guessing.looked_up(id, visitor, found.as_ref().map(|(_, session)| session), turn).await;
+        match found {
             Some((revision, session)) => Ok((session, revision)),
-            None => {
-                self.was_wrong(visitor);
-                Err(unknown())
-            }
+            None => Err(self.guessing.was_wrong(visitor, unknown())),
         }
     }
 
     /// A wrong token may be a guess; a guest that is not permitted guesses nothing.
-    fn judge(&self, visitor: &Visitor, fault: &Fault) {
+    fn judge(&self, visitor: &Visitor, fault: Fault) -> Fault {
         if fault.code == Code::SessionDenied && !visitor.tokens.is_empty() {
-            self.was_wrong(visitor);
+            return self.guessing.was_wrong(visitor, fault);
         }
+        fault
     }
 }
 
