@@ -20,7 +20,7 @@ mod addresses;
 mod answer;
 mod connect;
 mod egress;
-mod http1;
+pub mod http1;
 mod http2;
 mod outgoing;
 mod pool;

@@ -168,6 +168,10 @@ fn trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Malformed> {
         return if buffer.len() < MAX_TRAILERS { Ok(None) } else { Err(Malformed::Trailers) };
     };
     let lines = buffer.split_to(end).freeze();
+    // As in the lines of sizes, a line feed alone ends nothing: where it does, a body ends at another place.
+    if memchr::memchr_iter(b'\n', &lines).any(|at| at == 0 || lines[at - 1] != b'\r') {
+        return Err(Malformed::Trailers);
+    }
     let mut room = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
     let Ok(httparse::Status::Complete((length, fields))) = httparse::parse_headers(&lines, &mut room) else {
         return Err(Malformed::Trailers);
@@ -243,6 +247,10 @@ mod tests {
             "0\r\nx : y\r\n\r\n",
             "0\r\nx: y\r\n z\r\n\r\n",
             "0\r\nx: \0\r\n\r\n",
+            "0\r\nx: y\n\r\n",
+            "0\r\nx: y\r\n\n",
+            "0\r\n\n\r\n",
+            "0\r\nx: y\nz: y\r\n\r\n",
             &long,
             &trailers,
             &many,

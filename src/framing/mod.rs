@@ -2,6 +2,7 @@
 //! read of them, `body` finds where they end, and `unsent` is what the system keeps of them. What their heads say is left
 //! to whoever reads them.
 
+use bytes::{Buf, BytesMut};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 pub mod body;
@@ -22,6 +23,18 @@ pub fn blank_line(bytes: &[u8], searched: usize) -> Option<usize> {
         [b'\r', b'\n', ..] => Some(from + at + 3),
         _ => None,
     })
+}
+
+/// Takes the empty lines at the beginning of `buffer`, in front of a message (RFC 9112 section 2.2). A carriage return
+/// is none by itself: one that is alone may be the beginning of one.
+pub fn skip_empty_lines(buffer: &mut BytesMut) {
+    loop {
+        match &buffer[..] {
+            [b'\r', b'\n', ..] => buffer.advance(2),
+            [b'\n', ..] => buffer.advance(1),
+            _ => return,
+        }
+    }
 }
 
 /// Whether `codings`, the value of the only `Transfer-Encoding` field of a message, is the chunked coding and nothing

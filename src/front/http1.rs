@@ -27,7 +27,7 @@ use super::{
     stalled,
 };
 
-mod head;
+pub mod head;
 mod lines;
 mod link;
 mod output;

@@ -26,9 +26,9 @@ use crate::{
 mod build;
 mod connection;
 mod json;
-mod read;
+pub mod read;
 mod reply;
-mod split;
+pub mod split;
 mod writing;
 
 pub use build::Prepared;

@@ -51,7 +51,10 @@ pub async fn read(socket: &mut Socket) -> Result<Source, Error> {
 }
 
 /// The source and the header's length, once it is whole.
-fn parse(bytes: &[u8]) -> Result<Option<(Source, usize)>, Error> {
+///
+/// # Errors
+/// When the bytes do not begin with a header, or with one that cannot be understood.
+pub fn parse(bytes: &[u8]) -> Result<Option<(Source, usize)>, Error> {
     if begins(bytes, SIGNATURE) {
         return binary(bytes);
     }

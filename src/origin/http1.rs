@@ -21,7 +21,7 @@ use crate::{
     wire::{Code, Fault, Side},
 };
 
-mod head;
+pub mod head;
 mod sending;
 #[cfg(test)]
 mod tests;

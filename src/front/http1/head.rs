@@ -3,14 +3,14 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Method, Uri, Version, header};
 
 use crate::{
     framing::{
         blank_line,
         body::{Body, Chunks},
-        digits, is_chunked,
+        digits, is_chunked, skip_empty_lines,
     },
     front::message::{Head, Target},
     wire::{
@@ -74,10 +74,8 @@ impl Heads {
     pub fn take(&mut self, buffer: &mut BytesMut) -> Result<Option<Asked>, Refusal> {
         if self.searched == 0 {
             // Empty lines before a request are skipped (RFC 9112 §2.2).
-            while let Some(b'\r' | b'\n') = buffer.first() {
-                buffer.advance(1);
-            }
-            if buffer.is_empty() {
+            skip_empty_lines(buffer);
+            if buffer.is_empty() || buffer == "\r" {
                 return Ok(None);
             }
         } else if blank_line(buffer, self.searched).is_none() {
@@ -403,6 +401,8 @@ mod tests {
         for (wrong, refusal) in [
             ("hello there\r\n\r\n", Refusal::Malformed),
             ("\0", Refusal::Malformed),
+            ("\rGET / HTTP/1.1\r\n\r\n", Refusal::Malformed),
+            ("\r\n\r\rGET / HTTP/1.1\r\n\r\n", Refusal::Malformed),
             ("\u{16}\u{3}\u{1}", Refusal::Malformed),
             ("GET /a b HTTP/1.1\r\n\r\n", Refusal::Malformed),
             ("GET / HTTP/2.0\r\n\r\n", Refusal::Malformed),

@@ -3,14 +3,14 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 
 use crate::{
     framing::{
         blank_line,
         body::{self, Body, Chunks},
-        digits, is_bodiless, is_chunked,
+        digits, is_bodiless, is_chunked, skip_empty_lines,
     },
     origin::answer::Said,
     wire::{
@@ -88,8 +88,10 @@ impl Heads {
     pub fn take(&mut self, buffer: &mut BytesMut) -> Result<Option<Next>, Malformed> {
         if self.searched == 0 {
             // Robustness: an empty line in front of a message is ignored.
-            let empty = buffer.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-            buffer.advance(empty);
+            skip_empty_lines(buffer);
+            if buffer == "\r" {
+                return Ok(None);
+            }
         }
         let Some(end) = blank_line(buffer, self.searched) else {
             let start = buffer.len().min(START.len());
@@ -334,6 +336,7 @@ mod tests {
         for wrong in [
             "SSH-2.0",
             "\0",
+            "\rHTTP/1.1 200 OK\r\n\r\n",
             "HTTP/2.0 200 OK",
             "HTTP/1.2 200 OK\r\n\r\n",
             "HTTP/1.1 20 OK\r\n\r\n",
