@@ -133,7 +133,9 @@ pub fn normal_path(path: &str) -> Cow<'_, str> {
         let hex = rest.get(at + 1..at + 3).filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
         let escaped = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
         match escaped {
-            Some(byte) if is_unreserved(byte) => normal.push(char::from(byte)),
+            Some(byte) if is_unreserved(byte) && !completes_escape(&normal, byte) => {
+                normal.push(char::from(byte))
+            }
             Some(byte) => normal.push_str(&format!("%{byte:02X}")),
             None => {
                 normal.push('%');
@@ -145,6 +147,16 @@ pub fn normal_path(path: &str) -> Cow<'_, str> {
     }
     normal.push_str(rest);
     Cow::Owned(normal)
+}
+
+/// Whether `byte` would make an escape of a `%` before it that is none: of `%2%65` there would be `%2e`.
+fn completes_escape(before: &str, byte: u8) -> bool {
+    let begun = match before.as_bytes() {
+        [.., b'%'] => true,
+        [.., b'%', digit] => digit.is_ascii_hexdigit(),
+        _ => false,
+    };
+    begun && byte.is_ascii_hexdigit()
 }
 
 fn is_unreserved(byte: u8) -> bool {
@@ -330,6 +342,8 @@ mod tests {
             ("/a/b", "/a/b"),
             ("/%61%2fb", "/a%2Fb"),
             ("/%zz%4", "/%zz%4"),
+            ("/%2%65%%32e", "/%2%65%%32e"),
+            ("/%2F%61%2%7e", "/%2Fa%2~"),
             ("/%C3%a9", "/%C3%A9"),
             ("/%é%+1", "/%é%+1"),
         ] {

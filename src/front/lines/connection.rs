@@ -137,7 +137,7 @@ impl<C: Call> Session<C> {
         let mut quiet_since = Instant::now();
         loop {
             while self.lines.stage() == Stage::Open
-                && let Some(cut) = splitter.next()
+                && let Some(cut) = splitter.next_line()
             {
                 if speech.is_http(&cut) {
                     return Closed::Http;

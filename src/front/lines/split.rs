@@ -38,7 +38,7 @@ impl Splitter {
     }
 
     /// The next line; `None` when more has to arrive.
-    pub fn next(&mut self) -> Option<Cut> {
+    pub fn next_line(&mut self) -> Option<Cut> {
         loop {
             match memchr::memchr(b'\n', &self.bytes[self.scanned..]) {
                 Some(at) => {
@@ -119,11 +119,11 @@ mod tests {
         let mut told = 0;
         for _ in 0..100_000 {
             splitter.room().extend_from_slice(&[b'x'; 100]);
-            told += usize::from(splitter.next() == Some(Cut::TooLong));
+            told += usize::from(splitter.next_line() == Some(Cut::TooLong));
         }
         assert!(told == 1 && splitter.bytes.len() < 1000, "{told}");
         splitter.room().extend_from_slice(b"x\ngood\n");
-        assert_eq!(splitter.next(), Some(Cut::Line(Bytes::from_static(b"good"))));
+        assert_eq!(splitter.next_line(), Some(Cut::Line(Bytes::from_static(b"good"))));
     }
 
     proptest! {
@@ -151,7 +151,7 @@ mod tests {
         let mut found = Vec::new();
         for chunk in bytes.chunks(step) {
             splitter.room().extend_from_slice(chunk);
-            found.extend(std::iter::from_fn(|| splitter.next()));
+            found.extend(std::iter::from_fn(|| splitter.next_line()));
         }
         found.extend(splitter.end());
         found
