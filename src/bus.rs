@@ -34,6 +34,8 @@ use batching::Publication;
 pub use foreign::Foreign;
 pub use kv::{Entry, Kv, KvError};
 use outbox::Outbox;
+pub use refusals::Denied;
+use refusals::{Refusals, Unanswered};
 
 /// How to reach NATS and who we are there.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +68,7 @@ pub struct Bus {
     credentials: Arc<Credentials>,
     dropped: Arc<AtomicU64>,
     foreign: Arc<foreign::Dropped>,
+    refused: Refusals,
 }
 
 /// What happens to the connection.
@@ -125,13 +128,18 @@ impl Bus {
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&dropped);
+        let refused = Refusals::none();
+        let refusals = refused.clone();
         let options = options(credentials).await?.retry_on_initial_connect().event_callback(move |event| {
             if matches!(event, NatsEvent::SlowConsumer(_)) {
                 counter.fetch_add(1, Ordering::Relaxed);
             }
-            let events = events.clone();
+            let (events, event) = (events.clone(), translate(event));
+            if let Some(Event::PublishDenied(subject) | Event::SubscribeDenied(subject)) = &event {
+                refusals.note(subject);
+            }
             async move {
-                if let Some(event) = translate(event) {
+                if let Some(event) = event {
                     // The receiver lives as long as the process; at its end there is nobody to tell.
                     events.send(event).await.ok();
                 }
@@ -144,7 +152,7 @@ impl Bus {
         let outbox = Arc::new(Outbox::default());
         tokio::spawn(Arc::clone(&outbox).run(client.clone()));
         let (credentials, foreign) = (Arc::new(credentials.clone()), Arc::default());
-        Ok((Bus { client, outbox, credentials, dropped, foreign }, receiver))
+        Ok((Bus { client, outbox, credentials, dropped, foreign, refused }, receiver))
     }
 
     /// Why no connection can be made, with the cause; `None` when one can by now. async-nats 0.51 tells of an
@@ -222,6 +230,24 @@ impl Bus {
         Ok(self.reading(messages))
     }
 
+    /// What `work` comes to, unless NATS permissions refuse meanwhile one of the subjects that it needs.
+    ///
+    /// # Errors
+    /// The subject that is refused.
+    pub async fn unless_denied<T>(
+        &self,
+        needed: &[String],
+        work: impl Future<Output = T>,
+    ) -> Result<T, Denied> {
+        let needs = |refused: &str| needed.iter().any(|needed| needed == refused);
+        match self.refused.unless(Duration::MAX, needs, work).await {
+            Ok(done) => Ok(done),
+            Err(Unanswered::Refused(subject)) => Err(Denied(subject)),
+            // There is no limit to be late for.
+            Err(Unanswered::Late) => Err(Denied(needed.join(" "))),
+        }
+    }
+
     fn reading(&self, messages: async_nats::Subscriber) -> Subscription {
         Subscription { messages, kept: None, foreign: Arc::clone(&self.foreign) }
     }
@@ -246,6 +272,11 @@ impl Bus {
     /// The server's version.
     pub fn server_version(&self) -> String {
         self.client.server_info().version
+    }
+
+    /// Whether the server lets in only who logs in; false until it has said so.
+    pub fn demands_login(&self) -> bool {
+        self.client.server_info().auth_required
     }
 
     /// An inbox subject nobody else uses.

@@ -12,6 +12,11 @@ use tokio::{sync::watch, time::timeout};
 #[derive(Clone)]
 pub(super) struct Refusals(Arc<watch::Sender<String>>);
 
+/// NATS permissions refuse this subject.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("NATS permissions refuse {0}")]
+pub struct Denied(pub String);
+
 /// Why there is no answer.
 pub(super) enum Unanswered {
     /// NATS permissions refuse this subject.

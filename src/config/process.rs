@@ -107,7 +107,7 @@ pub struct Nats {
     pub prefix: Name,
 }
 
-/// Who asks brokers on behalf of an operator.
+/// Who asks brokers and all processes on behalf of an operator.
 #[derive(Debug, Clone, Args)]
 pub struct Operator {
     #[command(flatten)]

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Subcommand};
 use http::HeaderName;
 
-use super::{Entrance, HostHeader, Listen, Nats, OriginUrl};
+use super::{Entrance, HostHeader, Listen, Operator, OriginUrl};
 use crate::{cache::key::Key, wire::Name};
 
 /// Everything in one process.
@@ -48,7 +48,7 @@ pub struct Inquiry {
     pub timeout: Duration,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub nats: Nats,
+    pub operator: Operator,
 }
 
 /// The caches of all client agents.
@@ -95,7 +95,7 @@ pub struct Purge {
     pub timeout: Duration,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub nats: Nats,
+    pub operator: Operator,
 }
 
 fn parse_url(text: &str) -> Result<String, String> {

@@ -17,8 +17,8 @@ pub trait Status: Send + Sync + 'static {
     fn unready(&self) -> Option<&'static str>;
     /// The metrics in the Prometheus text format.
     fn metrics(&self) -> String;
-    /// Another page, in JSON; `None` when there is no such page.
-    fn page(&self, path: &str) -> impl Future<Output = Option<String>> + Send;
+    /// Another page, in JSON, or why this process can't show it; `None` when there is no such page.
+    fn page(&self, path: &str) -> impl Future<Output = Option<Result<String, String>>> + Send;
 }
 
 /// Serves until `until` is done.
@@ -59,7 +59,8 @@ async fn answer<S: Status>(status: &S, request: &Request<Incoming>) -> Response<
             metrics
         }
         path => match status.page(path).await {
-            Some(page) => {
+            Some(Err(why)) => text(StatusCode::SERVICE_UNAVAILABLE, why),
+            Some(Ok(page)) => {
                 let mut page = text(StatusCode::OK, page);
                 let json = HeaderValue::from_static("application/json");
                 page.headers_mut().insert(header::CONTENT_TYPE, json);

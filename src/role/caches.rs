@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::inquiry;
 use crate::{
-    config::{CacheCommand, Nats, Purge as PurgeSettings},
+    config::{CacheCommand, Operator, Purge as PurgeSettings},
     wire::{CacheStats, Purge, Purged, Subjects, codec, message::VERSION, subjects::CacheVerb},
 };
 
@@ -37,7 +37,7 @@ pub async fn run(command: CacheCommand) -> anyhow::Result<()> {
     match command {
         CacheCommand::Purge(settings) => purge(settings).await,
         CacheCommand::Stats(settings) => {
-            let answers = ask(&settings.nats, settings.timeout, CacheVerb::Stats, Bytes::new()).await?;
+            let answers = ask(&settings.operator, settings.timeout, CacheVerb::Stats, Bytes::new()).await?;
             let stats = answers.iter().filter_map(|answer| codec::decode::<CacheStats>(answer).ok());
             let mut rows: Vec<Row> = stats.map(row).collect();
             rows.sort_by(|a, b| a.process.cmp(&b.process));
@@ -47,9 +47,9 @@ pub async fn run(command: CacheCommand) -> anyhow::Result<()> {
 }
 
 async fn purge(settings: PurgeSettings) -> anyhow::Result<()> {
-    let PurgeSettings { url, url_prefix, host, tag, all, timeout, nats } = settings;
+    let PurgeSettings { url, url_prefix, host, tag, all, timeout, operator } = settings;
     let purge = codec::encode(&Purge { v: VERSION, url, prefix: url_prefix, host, tag, all });
-    let answers = ask(&nats, timeout, CacheVerb::Purge, purge).await?;
+    let answers = ask(&operator, timeout, CacheVerb::Purge, purge).await?;
     let purged: Vec<u64> = answers
         .iter()
         .filter_map(|answer| codec::decode::<Purged>(answer).ok())
@@ -64,9 +64,14 @@ async fn purge(settings: PurgeSettings) -> anyhow::Result<()> {
 }
 
 /// What every client agent answers.
-async fn ask(nats: &Nats, wait: Duration, verb: CacheVerb, question: Bytes) -> anyhow::Result<Vec<Bytes>> {
-    let asking = inquiry::connect(nats, "relay cache").await?;
-    asking.ask(Subjects::new(nats.prefix.clone()).cache(verb), question, wait).await
+async fn ask(
+    operator: &Operator,
+    wait: Duration,
+    verb: CacheVerb,
+    question: Bytes,
+) -> anyhow::Result<Vec<Bytes>> {
+    let asking = inquiry::connect(operator, "relay cache").await?;
+    asking.ask(Subjects::new(operator.nats.prefix.clone()).cache(verb), question, wait).await
 }
 
 fn row(stats: CacheStats) -> Row {

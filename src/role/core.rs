@@ -24,7 +24,7 @@ use crate::{
     front::{admin, listen},
     panics,
     role::{
-        discovery,
+        discovery, ps,
         service::{self, Service},
     },
     telemetry::Metrics,
@@ -329,6 +329,7 @@ async fn read_inbox<R: Role>(role: Arc<R>, mut inbox: crate::bus::Subscription) 
 async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
     let mut ever = false;
     let mut trouble = None;
+    let mut told_of_inboxes = false;
     // Runs from a connection until it has proved itself; one at a time, whatever else happens meanwhile.
     let mut proof = std::pin::pin!(None);
     loop {
@@ -345,6 +346,7 @@ async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
             None => return,
             Some(Event::Connected) => {
                 trouble = None;
+                told_of_inboxes = false;
                 core.login_refused.store(false, Ordering::Relaxed);
                 proof.set(Some(core.round_trip()));
             }
@@ -355,6 +357,10 @@ async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
                 if !core.is_stopping() {
                     tracing::warn!("the connection to NATS is gone; trying again");
                 }
+            }
+            // Whoever asks for /sd is told.
+            Some(Event::PublishDenied(subject)) if subject == ps::QUESTION => {
+                tracing::debug!(%subject, "NATS permissions refuse a publication");
             }
             Some(Event::PublishDenied(subject)) => {
                 tracing::warn!(%subject, "NATS permissions refuse a publication");
@@ -369,13 +375,17 @@ async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
             Some(Event::SubscribeDenied(subject)) if core.subjects.kind(&subject) == Some(Kind::Cache) => {
                 tracing::warn!(%subject, "NATS permissions keep purges from this process");
             }
-            // Without answers of JetStream there is nothing that outlives a process, and all else works.
+            // A broker that uses JetStream over this connection needs them, and /sd; all else works.
             Some(Event::SubscribeDenied(subject)) if subjects::is_inbox(&subject) => {
-                tracing::warn!(%subject, "NATS permissions keep the answers of JetStream from this process");
+                if !std::mem::replace(&mut told_of_inboxes, true) {
+                    tracing::warn!(%subject, "NATS permissions keep answers to what this process asks from it");
+                }
                 role.on_publish_denied(&subject);
             }
-            Some(Event::SubscribeDenied(subject)) if core.subjects.kind(&subject) == Some(Kind::Session) => {
-                tracing::warn!(%subject, "NATS permissions keep news of sessions from this process: who waits in one learns late");
+            Some(Event::SubscribeDenied(subject))
+                if matches!(core.subjects.kind(&subject), Some(Kind::Session | Kind::Ended)) =>
+            {
+                tracing::warn!(%subject, "NATS permissions keep news of sessions or jobs from this process: callers who wait for one learn late");
             }
             Some(Event::SubscribeDenied(subject)) => {
                 // It may be told after the round trip; the state says so until there is a new connection.
@@ -490,10 +500,10 @@ impl<R: Role> admin::Status for AdminStatus<R> {
         self.0.core().metrics.text()
     }
 
-    async fn page(&self, path: &str) -> Option<String> {
+    async fn page(&self, path: &str) -> Option<Result<String, String>> {
         match path {
             "/sd" => Some(discovery::targets(&self.0.core().bus).await),
-            path => self.0.page(path),
+            path => self.0.page(path).map(Ok),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use serde::Serialize;
 
-use super::ps;
+use super::ps::{self, QUESTION};
 use crate::bus::Bus;
 
 #[derive(Debug, Serialize)]
@@ -32,9 +32,22 @@ pub fn found_at(address: SocketAddr, host: Option<&str>) -> String {
     }
 }
 
-/// Every process that has an admin listener, as JSON; nobody while NATS is away.
-pub async fn targets(bus: &Bus) -> String {
-    let rows = ps::ask(bus, WAIT).await.unwrap_or_default();
+/// Every process that has an admin listener, as JSON; none while NATS is away.
+///
+/// # Errors
+/// Why the others can't be asked: NATS permissions may not let this process.
+pub async fn targets(bus: &Bus) -> Result<String, String> {
+    let asked = bus.unless_denied(&[QUESTION.to_owned()], ps::ask(bus, WAIT)).await;
+    let rows = match asked {
+        Err(denied) => {
+            return Err(format!(
+                "{denied} to this process: get /sd from one that may ask, as a broker may\n"
+            ));
+        }
+        Ok(Err(_)) if !bus.is_connected() => Vec::new(),
+        Ok(Err(error)) => return Err(format!("{error:#}\n")),
+        Ok(Ok(rows)) => rows,
+    };
     let mut targets: BTreeMap<String, Target> = BTreeMap::new();
     for row in rows {
         let Some(admin) = row.report.admin else { continue };
@@ -54,7 +67,7 @@ pub async fn targets(bus: &Bus) -> String {
         }
     }
     // A list of texts; it can always be written.
-    serde_json::to_string(&targets.into_values().collect::<Vec<_>>()).unwrap_or_default()
+    Ok(serde_json::to_string(&targets.into_values().collect::<Vec<_>>()).unwrap_or_default())
 }
 
 /// How long nobody may answer until all have.

@@ -11,9 +11,9 @@ use tokio::{
 };
 
 use crate::{
-    bus::{Bus, Event},
-    config::Nats,
-    wire::printable,
+    bus::{Bus, Credentials, Event},
+    config::Operator,
+    wire::{printable, subjects},
 };
 
 /// A connection that asks.
@@ -26,8 +26,8 @@ pub struct Asking {
 ///
 /// # Errors
 /// When NATS can't be reached.
-pub async fn connect(nats: &Nats, name: &str) -> anyhow::Result<Asking> {
-    let (bus, events) = reach(nats, name).await?;
+pub async fn connect(operator: &Operator, name: &str) -> anyhow::Result<Asking> {
+    let (bus, events) = reach(operator, name).await?;
     Ok(Asking { bus, events })
 }
 
@@ -35,8 +35,11 @@ pub async fn connect(nats: &Nats, name: &str) -> anyhow::Result<Asking> {
 ///
 /// # Errors
 /// When NATS can't be reached.
-pub async fn reach(nats: &Nats, name: &str) -> anyhow::Result<(Bus, mpsc::Receiver<Event>)> {
-    let credentials = nats.credentials(name.to_owned())?;
+pub async fn reach(operator: &Operator, name: &str) -> anyhow::Result<(Bus, mpsc::Receiver<Event>)> {
+    let credentials = Credentials {
+        inbox: Some(subjects::inbox_of(&operator.realm)),
+        ..operator.nats.credentials(name.to_owned())?
+    };
     let (bus, mut events) = Bus::connect(&credentials).await?;
     let connected = async {
         while let Some(event) = events.recv().await {

@@ -38,7 +38,7 @@ pub struct Row {
 /// # Errors
 /// When NATS can't be reached.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    let asking = inquiry::connect(&settings.nats, "relay ps").await?;
+    let asking = inquiry::connect(&settings.operator, "relay ps").await?;
     let rows = rows(&asking.ask(QUESTION.into(), Bytes::new(), settings.timeout).await?);
     inquiry::print(&rows, settings.json, table)
 }
@@ -138,4 +138,5 @@ fn nothing() -> String {
     "-".into()
 }
 
-const QUESTION: &str = "$SRV.STATS";
+/// What every process is asked, on this subject.
+pub const QUESTION: &str = "$SRV.STATS";

@@ -26,7 +26,7 @@ struct Row {
 /// # Errors
 /// When NATS can't be reached.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    let asking = inquiry::connect(&settings.nats, "relay routes").await?;
+    let asking = inquiry::connect(&settings.operator, "relay routes").await?;
     let answers = asking.ask("$SRV.ROUTES".into(), Bytes::new(), settings.timeout).await?;
     let rows = rows(answers.iter().filter_map(|answer| serde_json::from_slice(answer).ok()));
     inquiry::print(&rows, settings.json, table)

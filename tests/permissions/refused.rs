@@ -139,7 +139,7 @@ async fn an_observer_watches_and_lists_but_takes_no_request() {
     }
 
     let url = accounts.0.url();
-    let mut ps = relay(&["ps", "--json", "--server", &url, "--user", "observer"]);
+    let mut ps = relay(&["ps", "--json", "--server", &url, "--user", "observer", "--realm", "observer"]);
     ps.env("NATS_PASSWORD", password("observer"));
     let listed = run(ps).await;
     assert!(listed.status.success(), "{}", listed.err);

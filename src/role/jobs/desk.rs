@@ -50,7 +50,7 @@ impl Desk {
     /// # Errors
     /// When NATS can't be reached.
     pub async fn open(operator: &Operator, name: &str) -> anyhow::Result<Desk> {
-        let (bus, mut events) = inquiry::reach(&operator.nats, name).await?;
+        let (bus, mut events) = inquiry::reach(operator, name).await?;
         let subjects = Subjects::new(operator.nats.prefix.clone());
         let own = ProcessId::random(&operator.realm);
         let inbox = bus.subscribe(subjects.inbox(&own)).await?;
