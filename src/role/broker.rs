@@ -310,6 +310,9 @@ impl Role for Broker {
         self.feed(Input::Link { up });
         if let Some(jobs) = &self.jobs {
             jobs.asker.on_link(up);
+            if up {
+                jobs.link.on_main_link();
+            }
         }
         if up {
             self.core.publish(self.core.subjects.who(), Bytes::new());

@@ -1,7 +1,10 @@
 //! The broker's way to JetStream: a connection of its own, to an account where nothing but brokers is, or the one it has
 //! to everybody else.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::sync::mpsc;
 
@@ -19,6 +22,8 @@ pub struct StoreLink {
     /// What is stored over it.
     pub store: Store,
     storing: OnceLock<Arc<Storing>>,
+    /// Whether the main connection is used for JetStream, and nobody was told yet that this needs thought.
+    shares_account: AtomicBool,
 }
 
 impl StoreLink {
@@ -30,17 +35,29 @@ impl StoreLink {
     pub async fn connect(core: &Core, settings: &Settings) -> anyhow::Result<Arc<StoreLink>> {
         let name = format!("relay {} {} store", core.role, core.id);
         let Some(credentials) = settings.store.credentials(&settings.process.nats, name)? else {
-            return Ok(StoreLink::over(core.bus.clone()));
+            return Ok(StoreLink::over(core.bus.clone(), true));
         };
         let (bus, events) = Bus::connect(&credentials).await?;
-        let link = StoreLink::over(bus);
+        let link = StoreLink::over(bus, false);
         tokio::spawn(Arc::clone(&link).follow(events));
         Ok(link)
     }
 
-    fn over(bus: Bus) -> Arc<StoreLink> {
-        let store = bus.store();
-        Arc::new(StoreLink { bus, store, storing: OnceLock::new() })
+    fn over(bus: Bus, shares_account: bool) -> Arc<StoreLink> {
+        let (store, shares_account) = (bus.store(), AtomicBool::new(shares_account));
+        Arc::new(StoreLink { bus, store, storing: OnceLock::new(), shares_account })
+    }
+
+    /// The main connection is up. Warns once when JetStream is used over it while users have permissions: they do not hold for
+    /// what JetStream publishes. Where nobody logs in, all trust each other anyway.
+    pub fn on_main_link(&self) {
+        if self.bus.demands_login() && self.shares_account.swap(false, Ordering::Relaxed) {
+            tracing::warn!(
+                "JetStream is in the NATS account of client agents and upstream agents: a user there who may ask it for anything can have it publish \
+                 on every subject, whatever its permissions are. Give JetStream an account of its own and brokers a user in it \
+                 (--store-user, --store-creds), see \"Permissions and realms\" in docs/OPERATING.md and nats/accounts.conf"
+            );
+        }
     }
 
     /// Refusals are told to `storing` as well.
