@@ -278,7 +278,7 @@ fn nothing_points_at_the_machine_it_was_written_on() {
 }
 
 /// Flags of other programs that the documentation shows.
-const FOREIGN_FLAGS: [&str; 4] = ["--translate", "--scale", "--now", "--fuzz"];
+const FOREIGN_FLAGS: [&str; 5] = ["--inbox-prefix", "--translate", "--scale", "--now", "--fuzz"];
 const ROLES: [&str; 4] = ["client", "upstream", "broker", "socket"];
 const FOLDERS: [&str; 7] = ["docs/", "nats/", "src/", "bin/", "tests/", "benches/", ".ci/"];
 

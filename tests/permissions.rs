@@ -8,9 +8,17 @@ mod support;
 mod allowed;
 #[path = "permissions/deputies.rs"]
 mod deputies;
+#[path = "permissions/detours.rs"]
+mod detours;
+#[path = "permissions/families.rs"]
+mod families;
 #[path = "permissions/foreign.rs"]
 mod foreign;
+#[path = "permissions/matrix.rs"]
+mod matrix;
 #[path = "permissions/refused.rs"]
 mod refused;
-#[path = "permissions/table.rs"]
-mod table;
+#[path = "permissions/tools.rs"]
+mod tools;
+#[path = "permissions/users.rs"]
+mod users;

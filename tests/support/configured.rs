@@ -134,6 +134,41 @@ impl Person {
         self.was_allowed(&Event::SubscribeDenied(subject.to_owned())).await
     }
 
+    /// Those of `subjects` that NATS does not let it publish.
+    pub async fn refused_to_publish(&mut self, subjects: &[String]) -> Vec<String> {
+        for subject in subjects {
+            self.bus.publish(subject.clone(), bytes::Bytes::new()).unwrap();
+        }
+        self.refusals().await
+    }
+
+    /// Those of `subjects` that NATS does not let it subscribe to; with `join`, in relay's queue group.
+    pub async fn refused_to_subscribe(&mut self, subjects: &[String], join: bool) -> Vec<String> {
+        let mut subscriptions = Vec::new();
+        for subject in subjects {
+            let subject = subject.clone();
+            let subscription =
+                if join { self.bus.join(subject).await } else { self.bus.subscribe(subject).await };
+            subscriptions.push(subscription.unwrap());
+        }
+        self.refusals().await
+    }
+
+    /// What NATS has refused it since it was asked last.
+    pub async fn refusals(&mut self) -> Vec<String> {
+        let last = self.do_what_nobody_may();
+        let mut refused = Vec::new();
+        loop {
+            match super::within(ANSWER, "NATS refuses", self.events.recv()).await {
+                Some(Event::PublishDenied(subject)) if subject == last => return refused,
+                Some(Event::PublishDenied(subject) | Event::SubscribeDenied(subject)) => {
+                    refused.push(subject)
+                }
+                other => panic!("while waiting for {last}: {other:?}"),
+            }
+        }
+    }
+
     /// NATS says nothing of what it allows. It answers in order, though: when it has refused what it
     /// always refuses, it has refused all it would before.
     async fn was_allowed(&mut self, refusal: &Event) -> bool {
