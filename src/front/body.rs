@@ -10,7 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, header};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::timeout;
 
 use super::{
     http::Ask,
@@ -124,8 +126,21 @@ pub async fn whole(
     collector.beside(framing::size(head.iter()));
     match collector.all(&mut body).await {
         Ok(collected) => Ok(collected.into_bytes()),
-        Err(why) => Err(unread(why, too_large)),
+        Err(why) => {
+            // To read of a caller that waits to be told to send would be to tell it.
+            if !matches!(why, Uncollected::Broken(_)) && !head.contains_key(header::EXPECT) {
+                tokio::spawn(linger(body));
+            }
+            Err(unread(why, too_large))
+        }
     }
+}
+
+/// Reads on for a while and forgets: to close a connection on a caller that is still sending would take the answer from
+/// it (RFC 9112 §9.6).
+async fn linger(mut body: Incoming) {
+    let reading = async { while let Ok(Some(Ok(_))) = timeout(LINGER_PAUSE, body.frame()).await {} };
+    timeout(LINGER, reading).await.ok();
 }
 
 fn unread(why: Uncollected<Broken>, too_large: impl FnOnce() -> Fault) -> Unread {
@@ -365,3 +380,7 @@ impl Body for Held {
         if self.trailers.is_some() { SizeHint::default() } else { SizeHint::with_exact(bytes) }
     }
 }
+
+/// How long a caller is read after it was refused at most, and how long it may pause then.
+const LINGER: Duration = Duration::from_secs(30);
+const LINGER_PAUSE: Duration = Duration::from_secs(5);
