@@ -17,6 +17,8 @@ mod later;
 mod memory;
 #[path = "jobs/outside.rs"]
 mod outside;
+#[path = "jobs/quotas.rs"]
+mod quotas;
 #[path = "jobs/reaching.rs"]
 mod reaching;
 #[path = "jobs/stage.rs"]

@@ -15,6 +15,8 @@ from processes import Failed, tell
 SCRIPT = pathlib.Path(__file__).parent / "jobs.lua"
 KINDS = {"request": "requests answered later", "chain": "chains of three hops"}
 CONNECTIONS = 16
+# All jobs here are one caller's, and nearly all one upstream's.
+UNLIMITED = ["--max-jobs-per-upstream", "1000000", "--max-jobs-per-caller", "1000000"]
 DRAINED = 120.0
 # For how long nothing changes when all is done, or waits for what a broker left.
 QUIET = 2.0
@@ -102,7 +104,7 @@ def start(ours, binary):
     processes = [
         ours.start("origin", [binary, "demo", "--listen", f"127.0.0.1:{origin}"], systems.QUIET),
         nats,
-        *(ours.start("broker", [binary, "broker", *common, "--admin", f"127.0.0.1:{own}"], systems.QUIET)
+        *(ours.start("broker", [binary, "broker", *common, *UNLIMITED, "--admin", f"127.0.0.1:{own}"], systems.QUIET)
           for own in admins),
         ours.start("upstream", [binary, "upstream", *common, "--admin", "off", "--name", "bench", "--to",
                                 f"http://127.0.0.1:{origin}"], systems.QUIET),

@@ -291,6 +291,31 @@ impl Store {
         consumer.map(Worklist).map_err(other)
     }
 
+    /// How many records of a stream are on subjects that `filter` fits.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn count(&self, stream: &str, filter: &str) -> Result<u64, Trouble> {
+        let handle = self.context.get_stream_no_info(stream).await.map_err(other)?;
+        // A consumer that nobody asks for anything knows how much there is for it.
+        let config = pull::Config {
+            filter_subject: filter.to_owned(),
+            ack_policy: AckPolicy::None,
+            deliver_policy: DeliverPolicy::All,
+            inactive_threshold: PATIENCE,
+            headers_only: true,
+            memory_storage: true,
+            num_replicas: 1,
+            ..pull::Config::default()
+        };
+        let asked = format!("$JS.API.CONSUMER.CREATE.{stream}");
+        let consumer = self.unless_denied(&asked, handle.create_consumer(config)).await?.map_err(other)?;
+        let info = consumer.cached_info();
+        // One that stays goes by itself.
+        handle.delete_consumer(&info.name).await.ok();
+        Ok(info.num_pending)
+    }
+
     /// What `work` comes to, unless NATS permissions refuse what it needs: the server tells that apart from any
     /// request, and what is refused is never answered.
     async fn unless_denied<T>(&self, subject: &str, work: impl Future<Output = T>) -> Result<T, Trouble> {

@@ -81,6 +81,12 @@ pub struct Jobs {
     /// Jobs kept at most, those that are over included; more are refused
     #[arg(long = "max-jobs", value_name = "N", default_value = "100000", value_parser = parse_positive)]
     pub max_jobs: usize,
+    /// Jobs kept at most for one upstream, and of chains and callbacks together; more are refused [default: half of all]
+    #[arg(long, value_name = "N")]
+    pub max_jobs_per_upstream: Option<usize>,
+    /// Jobs of one caller's address that are kept at most, as one broker counts; more are refused [default: a quarter of all]
+    #[arg(long, value_name = "N")]
+    pub max_jobs_per_caller: Option<usize>,
     /// Bytes that jobs may take in JetStream, with large bodies and dead letters; NATS sets them aside
     #[arg(long = "max-job-bytes", value_name = "SIZE", default_value = "512MiB")]
     pub max_bytes: ByteSize,

@@ -26,7 +26,7 @@ use crate::{
     wire::{
         Code, Ended, Fault, Headers, Job, JobId, Name, ProcessId, RequestId, Side, StoreScope, StoreVerb,
         codec,
-        headers::{self, Credentials, set},
+        headers::{self, Caller, Credentials, set},
         job::{Content, Outcome as Came, Reach, Room},
         store::Part,
     },
@@ -96,6 +96,12 @@ impl<A: Ask> Front<A> {
             Wanted::Chain(forward, wait) => self.start_chain(desk, forward, wait, asked, told).await,
             Wanted::Later(wait) => self.take(desk, wait, asked, told).await,
         }
+    }
+
+    /// The address of a caller, by which its jobs are counted.
+    fn address_of(&self, caller: &Caller, headers: &Headers) -> Option<String> {
+        let address = headers::address_of(caller, headers, |peer| self.opening.trusts(peer));
+        address.map(|address| address.to_string())
     }
 
     /// The 202 of a job that was accepted, or what it came to when it is over in time.

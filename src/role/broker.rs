@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     bus::{Event, Message, Subscription},
-    config::{self, Broker as Settings, Switch},
+    config::{Broker as Settings, Switch},
     panics,
     proto::{
         exchange,
@@ -54,8 +54,7 @@ impl Jobs {
         let link = StoreLink::connect(core, settings).await?;
         let asker = Asker::new(core, asking(settings));
         let runner = Runner::new(core, &asker, &link.store, &settings.jobs);
-        let memory = config::bytes(settings.jobs.max_memory) / 4;
-        let storing = Storing::new(core, &link, memory, runner.tried());
+        let storing = Storing::new(core, &link, &settings.jobs, runner.tried());
         link.tell_of_refusals(&storing);
         Ok(Jobs { asker, runner, storing, link })
     }

@@ -145,6 +145,10 @@ codes! {
         "jobs can't be stored: JetStream is missing or full, or a permission is";
     JobUnconfirmed = "job_unconfirmed" 504 "http_response_timeout" seen None,
         "it is not known whether the job was stored: its location says so";
+    JobsFull = "jobs_full" 503 "destination_unavailable" unseen Some(60),
+        "as many jobs are kept for this upstream as there may be";
+    TooManyJobs = "too_many_jobs" 429 "http_request_denied" unseen Some(60),
+        "as many jobs of this caller are kept as there may be";
     HopFailed = "hop_failed" 502 "http_response_incomplete" seen None,
         "a server of a forward chain, or the one that a job is for, answered with an error";
     JobExpired = "job_expired" 504 "http_response_timeout" seen None,

@@ -212,6 +212,15 @@ pub fn behind_proxies(headers: &Headers, peer: Peer, trusts: impl Fn(Peer) -> bo
     }
 }
 
+/// The address of the caller, behind the trusted proxies that its request came through.
+pub fn address_of(caller: &Caller, headers: &Headers, trusts: impl Fn(Peer) -> bool) -> Option<IpAddr> {
+    match caller.peer {
+        peer if caller.trusted => behind_proxies(headers, peer, trusts),
+        Peer::Address(address) => Some(address),
+        Peer::Unknown => None,
+    }
+}
+
 /// The address of a node (RFC 7239 §6), with a port or without.
 fn node(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(text, |(bare, _)| bare);

@@ -118,6 +118,9 @@ pub struct StoreRequest {
     /// The `Idempotency-Key` that the job to store came with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<CallerKey>,
+    /// The address of the caller whose job it is, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<String>,
     /// Whether the body of the job to store follows in frames, on the stream that the first answer names.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stream: bool,
@@ -249,6 +252,7 @@ impl StoreRequest {
             job_id: None,
             job: None,
             key: None,
+            caller: None,
             stream: false,
             part: None,
             session: None,

@@ -34,7 +34,8 @@ async fn without_a_broker_jobs_are_refused_at_once_and_ordinary_requests_go_on()
 
 #[tokio::test]
 async fn where_no_more_jobs_fit_they_are_refused_and_nothing_is_sent() {
-    let at = Stage::with(says("one").await, &["--max-jobs", "2"], &[]).await;
+    let quotas = ["--max-jobs-per-upstream", "9", "--max-jobs-per-caller", "9"];
+    let at = Stage::with(says("one").await, &[&["--max-jobs", "2"], &quotas[..]].concat(), &[]).await;
     for _ in 0..2 {
         assert_eq!(at.later("/").await.send().await.unwrap().status(), 202);
     }

@@ -50,7 +50,8 @@ impl<A: Ask> Front<A> {
         let mut begun = Job::new(id.clone(), desk.process.clone(), JobState::Begun, Content::default());
         begun.pause = millis(self.settings.ttl);
         // Before anything is sent: if nothing can be stored, nothing has happened.
-        let revision = desk.begin(&begun).await?;
+        let address = self.address_of(&asked.caller, &asked.head.headers);
+        let revision = desk.begin(&begun, address).await?;
         let mut taken = Taken { desk: Arc::clone(desk), begun: Some(begun), revision };
         let outcome = self.pass(asked, told).await?;
         if !outcome.status().is_success() {
@@ -72,7 +73,7 @@ impl<A: Ask> Front<A> {
         job.referer = first;
         jobs::follow(&mut job, &answer);
         let news = desk.news_of(&id, wait).await;
-        let stored = desk.accept(StoreVerb::Start, job, apart, None, revision).await;
+        let stored = desk.accept(StoreVerb::Start, job, apart, (None, None), revision).await;
         stored.map_err(after_the_first)?;
         self.ask.accepted("chain");
         let mut response = self.accepted(desk, &id, news, &told.served.id).await?;
@@ -83,9 +84,10 @@ impl<A: Ask> Front<A> {
 
 impl Desk {
     /// Takes the chain's id; returns the record's revision.
-    async fn begin(&self, begun: &Job) -> Result<u64, Fault> {
+    async fn begin(&self, begun: &Job, address: Option<String>) -> Result<u64, Fault> {
         let asked = self.store.ask(StoreScope::Chains, StoreVerb::Begin, |request| {
             request.job = Some(Box::new(begun.clone()));
+            request.caller = address;
         });
         match asked.await {
             Ok(reply) => Ok(reply.revision),

@@ -53,6 +53,7 @@ impl<A: Ask> Front<A> {
         let is_repeatable = head.method.is_idempotent() || key.is_some();
         let (url, stripped) = routes::strip(url, to.strip);
         let caller = Caller { version: head.version, ..caller };
+        let address = self.address_of(&caller, &head.headers);
         // The request's own headers introduce its caller to the upstream; the callback goes elsewhere.
         let introduction = match &callback {
             Some(_) => headers::introduction(head.headers.clone(), &caller),
@@ -82,7 +83,7 @@ impl<A: Ask> Front<A> {
             job.reach = Some(desk.settings.reach);
             job.introduction = to_pairs(&introduction);
         }
-        match desk.accept(StoreVerb::Accept, job, apart, key, 0).await {
+        match desk.accept(StoreVerb::Accept, job, apart, (key, address), 0).await {
             Ok(None) => self.ask.accepted("request"),
             // The same request came before, by its key.
             Ok(Some(known)) => {
@@ -105,13 +106,14 @@ impl Desk {
         verb: StoreVerb,
         job: Job,
         apart: Option<Bytes>,
-        key: Option<CallerKey>,
+        (key, address): (Option<CallerKey>, Option<String>),
         revision: u64,
     ) -> Result<Option<JobId>, Fault> {
         let scope = StoreScope::of(&job.job_id);
         let fill = |request: &mut StoreRequest| {
             request.job = Some(Box::new(job));
             request.key = key;
+            request.caller = address;
             request.revision = revision;
         };
         let reply = match apart {

@@ -14,7 +14,7 @@ use crate::{
     proto::rendezvous::admission::Visitor,
     wire::{
         Code, Fault, Headers, Side,
-        headers::{Caller, Peer, behind_proxies, used_tls},
+        headers::{Caller, address_of, used_tls},
         session::{SessionKind, Token},
     },
 };
@@ -79,11 +79,7 @@ impl Asked {
         let rest = message::path(url).strip_prefix(at).unwrap_or_default();
         let id = rest.strip_prefix('/').map(str::to_owned);
         let headers = &head.headers;
-        let address = match caller.peer {
-            peer if caller.trusted => behind_proxies(headers, peer, |peer| opening.trusts(peer)),
-            Peer::Address(address) => Some(address),
-            Peer::Unknown => None,
-        };
+        let address = address_of(caller, headers, |peer| opening.trusts(peer));
         let visitor = Visitor { tokens: tokens(headers), address };
         let verb = Verb::read(rules, head, id.is_some())?;
         let secure = caller.tls || (caller.trusted && used_tls(headers));

@@ -16,12 +16,15 @@ use std::{
 
 use tokio::sync::{Semaphore, watch};
 
+use quotas::Quotas;
+
 use super::{StoreLink, jobs::LARGEST};
 use crate::{
     bus::{
         Message, Subscription,
         store::{Record, Store, Trouble},
     },
+    config::{self, Jobs as Settings},
     role::core::Core,
     store::STREAMS,
     stream::{Streams, memory::Reserve},
@@ -37,6 +40,7 @@ use crate::{
 mod bodies;
 mod jobs;
 mod letters;
+mod quotas;
 mod sessions;
 
 /// What a broker needs to store what others ask it to.
@@ -57,6 +61,8 @@ pub struct Storing {
     memory: Reserve,
     /// Bytes of one of them at most.
     largest: usize,
+    /// How many jobs may be kept.
+    quotas: Quotas,
     /// Whether it is known if JetStream can be used.
     tried: watch::Receiver<bool>,
 }
@@ -80,9 +86,14 @@ impl Kept {
 }
 
 impl Storing {
-    /// Stores over `link`; `memory` is what bodies may take at once, in bytes. `tried` says when it is known whether
-    /// JetStream can be used.
-    pub fn new(core: &Arc<Core>, link: &StoreLink, memory: usize, tried: watch::Receiver<bool>) -> Arc<Self> {
+    /// Stores over `link`, by `settings`. `tried` says when it is known whether JetStream can be used.
+    pub fn new(
+        core: &Arc<Core>,
+        link: &StoreLink,
+        settings: &Settings,
+        tried: watch::Receiver<bool>,
+    ) -> Arc<Self> {
+        let memory = config::bytes(settings.max_memory) / 4;
         let streams = Streams::new(core.bus.clone(), core.subjects.clone(), Side::Broker, STREAMS);
         Arc::new(Storing {
             core: Arc::clone(core),
@@ -95,6 +106,7 @@ impl Storing {
             lists: Semaphore::new(LISTS),
             memory: Reserve::new(memory),
             largest: memory.min(LARGEST),
+            quotas: Quotas::new(settings),
             tried,
         })
     }

@@ -49,6 +49,14 @@ impl Subjects {
         of_one.into_iter().chain(of_several).collect()
     }
 
+    /// `relay.job.<upstream>.*`, or `relay.chain.*` for those that may go to several upstreams
+    pub fn every_job_of(&self, upstream: Option<&Name>) -> String {
+        match upstream {
+            Some(upstream) => self.join(Kind::Job, &format!("{upstream}.*")),
+            None => self.join(Kind::Chain, "*"),
+        }
+    }
+
     /// `relay.key.*.*`
     pub fn every_key(&self) -> String {
         self.join(Kind::Key, "*.*")

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Kept, Storing, announce_end, bad, named, no_job, not_stored, unavailable};
+use super::{Kept, Storing, announce_end, bad, named, no_job, not_stored, quotas::Place, unavailable};
 use crate::{
     bus::store::Trouble,
     proto::jobs,
@@ -42,9 +42,19 @@ impl Storing {
         }
         let asked = job.job_id.clone();
         let mut reply = StoreReply::done(request.request_id.clone());
+        let place = self.place(&asked, &request).await;
         if let Some(key) = &request.key {
             let upstream = hop.upstream.clone().ok_or_else(|| bad("the job's request names no upstream"))?;
-            match self.keyed(&self.key_subject(&upstream, key)?, key, &asked).await? {
+            let subject = self.key_subject(&upstream, key)?;
+            let keyed = match &place {
+                Ok(_) => self.keyed(&subject, key, &asked).await?,
+                // A job that is there is no new one.
+                Err(full) => {
+                    let known = self.known(&subject, key, &asked).await?;
+                    Keyed::Known(known.ok_or_else(|| full.clone())?)
+                }
+            };
+            match keyed {
                 Keyed::New(id) => job.job_id = id,
                 Keyed::Known(id) => {
                     reply.job_id = (id != asked).then(|| id.clone());
@@ -56,16 +66,26 @@ impl Storing {
                 }
             }
         }
+        let place = place?;
         if request.stream {
             self.take_body(scope, &request, &mut job).await?;
         }
         self.create(&job).await?;
+        place.keep();
         Ok(reply)
+    }
+
+    /// A place for a new job.
+    async fn place(&self, id: &JobId, request: &StoreRequest) -> Result<Place<'_>, Fault> {
+        let subjects = &self.core.subjects;
+        let subject = subjects.every_job_of(id.upstream.as_ref());
+        self.quotas.place(&self.store, &subjects.jobs_stream(), subject, request.caller.as_deref()).await
     }
 
     /// Takes the id of a chain.
     pub(super) async fn begin(&self, mut request: StoreRequest) -> Result<StoreReply, Fault> {
         let begun = self.new_job(&mut request, JobState::Begun)?;
+        let place = self.place(&begun.job_id, &request).await?;
         let subject = self.core.subjects.job(&begun.job_id);
         let bytes = codec::encode(&begun);
         let mut reply = StoreReply::done(request.request_id);
@@ -74,6 +94,7 @@ impl Storing {
             Err(Trouble::Changed) => self.begin_again(&begun, &subject, bytes).await?,
             Err(trouble) => return Err(not_stored(&trouble)),
         };
+        place.keep();
         Ok(reply)
     }
 
@@ -268,6 +289,12 @@ impl Storing {
             Err(Trouble::Changed) => {}
             Err(trouble) => return Err(not_stored(&trouble)),
         }
+        let known = self.known(subject, key, asked).await?;
+        known.map(Keyed::Known).ok_or_else(|| unavailable(&Trouble::Changed))
+    }
+
+    /// The job that a key stands for, when an earlier request had it.
+    async fn known(&self, subject: &str, key: &CallerKey, asked: &JobId) -> Result<Option<JobId>, Fault> {
         let record = self.store.last(&self.core.subjects.keys_stream(), subject).await;
         let record = record.map_err(|trouble| unavailable(&trouble))?;
         let known = record.and_then(|record| codec::decode::<JobKey>(&record.bytes).ok());
@@ -276,13 +303,13 @@ impl Storing {
                 let detail = "this Idempotency-Key came with another request before: use a new one for each";
                 Err(Fault::new(Code::KeyReused, Side::Broker, detail))
             }
-            Some(known) if known.job_id.upstream == asked.upstream => Ok(Keyed::Known(known.job_id)),
+            Some(known) if known.job_id.upstream == asked.upstream => Ok(Some(known.job_id)),
             Some(_) => {
                 let detail =
                     "this Idempotency-Key came with a callback before, or without: use a new one for each";
                 Err(Fault::new(Code::KeyReused, Side::Broker, detail))
             }
-            None => Err(unavailable(&Trouble::Changed)),
+            None => Ok(None),
         }
     }
 }
