@@ -112,6 +112,8 @@ pub struct Subscription {
     /// The last message of a pause.
     kept: Option<async_nats::Message>,
     foreign: Arc<foreign::Dropped>,
+    /// Whether messages with NATS headers are read.
+    takes_headers: bool,
 }
 
 /// The queue towards the server is full, or the message can't be sent at all.
@@ -217,7 +219,7 @@ impl Bus {
     pub async fn subscribe(&self, subject: String) -> anyhow::Result<Subscription> {
         let messages = self.client.subscribe(subject.clone()).await;
         let messages = messages.with_context(|| format!("cannot subscribe to {subject}"))?;
-        Ok(self.reading(messages))
+        Ok(self.reading(&subject, messages))
     }
 
     /// Joins the queue group of a subject: each message reaches one member.
@@ -227,7 +229,7 @@ impl Bus {
     pub async fn join(&self, subject: String) -> anyhow::Result<Subscription> {
         let messages = self.client.queue_subscribe(subject.clone(), QUEUE_GROUP.to_owned()).await;
         let messages = messages.with_context(|| format!("cannot subscribe to {subject}"))?;
-        Ok(self.reading(messages))
+        Ok(self.reading(&subject, messages))
     }
 
     /// What `work` comes to, unless NATS permissions refuse meanwhile one of the subjects that it needs.
@@ -248,8 +250,10 @@ impl Bus {
         }
     }
 
-    fn reading(&self, messages: async_nats::Subscriber) -> Subscription {
-        Subscription { messages, kept: None, foreign: Arc::clone(&self.foreign) }
+    fn reading(&self, subject: &str, messages: async_nats::Subscriber) -> Subscription {
+        // Other programs ask services, `nats micro` with a header of its own; they are answered in inboxes alone.
+        let takes_headers = subject.starts_with(SERVICES);
+        Subscription { messages, kept: None, foreign: Arc::clone(&self.foreign), takes_headers }
     }
 
     /// Waits until everything published so far is on its way to the server, but not for a server that is
@@ -302,7 +306,7 @@ impl Subscription {
             Some(kept) => kept,
             None => loop {
                 let message = self.messages.next().await?;
-                if self.foreign.lets_in(&message) {
+                if self.foreign.lets_in(&message, self.takes_headers) {
                     break message;
                 }
             },
@@ -320,7 +324,7 @@ impl Subscription {
         tokio::time::sleep(pause).await;
         let mut kept = None;
         while let Some(Some(message)) = self.messages.next().now_or_never() {
-            if self.foreign.lets_in(&message) {
+            if self.foreign.lets_in(&message, self.takes_headers) {
                 kept = Some(message);
             }
         }
@@ -439,6 +443,8 @@ fn denied(text: &str) -> Option<Event> {
 }
 
 const VIOLATION: &str = "permissions violation for ";
+/// What the subjects begin with on which services are asked what they are (ADR-32).
+const SERVICES: &str = "$SRV.";
 const QUEUE_GROUP: &str = "relay";
 const PING: Duration = Duration::from_secs(20);
 /// Commands that wait for the server at most, besides what waits in the outbox.

@@ -31,14 +31,14 @@ impl Foreign {
         }
     }
 
-    /// What makes `message` one that relay does not send, if anything does.
-    fn of(message: &Message) -> Option<Foreign> {
+    /// What makes `message` one that relay does not send, if anything does. `takes_headers` where other programs send too.
+    fn of(message: &Message, takes_headers: bool) -> Option<Foreign> {
         match message.status {
             Some(StatusCode::NO_RESPONDERS) if is_bare(message) => return None,
             Some(_) => return Some(Foreign::Status),
             None => {}
         }
-        if message.headers.as_ref().is_some_and(|headers| !headers.is_empty()) {
+        if !takes_headers && message.headers.as_ref().is_some_and(|headers| !headers.is_empty()) {
             return Some(Foreign::Headers);
         }
         let reply = message.reply.as_ref()?;
@@ -58,9 +58,9 @@ fn is_bare(message: &Message) -> bool {
 pub struct Dropped([AtomicU64; Foreign::ALL.len()]);
 
 impl Dropped {
-    /// Whether `message` may be read; one that may not is counted. The first of each reason is worth a warning.
-    pub fn lets_in(&self, message: &Message) -> bool {
-        let Some(foreign) = Foreign::of(message) else { return true };
+    /// Whether `message` may be read, with NATS headers if `takes_headers`; one that may not is counted. The first of each reason is worth a warning.
+    pub fn lets_in(&self, message: &Message, takes_headers: bool) -> bool {
+        let Some(foreign) = Foreign::of(message, takes_headers) else { return true };
         let (subject, reason) = (&message.subject, foreign.as_str());
         if self.0[foreign as usize].fetch_add(1, Ordering::Relaxed) == 0 {
             tracing::warn!(%subject, reason, "a message that relay does not send was dropped; the next ones are only counted");
@@ -106,25 +106,28 @@ mod tests {
     #[test]
     fn what_relay_and_the_server_send_is_let_in() {
         for reply in [None, Some("relay.ack.client.P.hello.1"), Some("_INBOX.operator.x"), Some("$JSON.x")] {
-            assert_eq!(Foreign::of(&message(None, None, reply)), None, "{reply:?}");
+            assert_eq!(Foreign::of(&message(None, None, reply), false), None, "{reply:?}");
         }
         for named in [&[][..], &[("Nats-Subject", "relay.req.hello")]] {
-            assert_eq!(Foreign::of(&message(headers(named), Some(503), None)), None, "no responders");
+            assert_eq!(Foreign::of(&message(headers(named), Some(503), None), false), None, "no responders");
         }
     }
 
     #[test]
     fn what_jetstream_sends_is_not() {
+        let asked = message(headers(&[("Accept-Encoding", "snappy")]), None, Some("_INBOX.x"));
+        assert_eq!(Foreign::of(&asked, true), None, "nats micro asks so");
+        assert_eq!(Foreign::of(&asked, false), Some(Foreign::Headers));
         let stored = headers(&[("Nats-Stream", "relay-jobs"), ("Nats-Sequence", "1")]);
-        assert_eq!(Foreign::of(&message(stored.clone(), None, None)), Some(Foreign::Headers));
-        assert_eq!(Foreign::of(&message(stored, Some(503), None)), Some(Foreign::Status));
+        assert_eq!(Foreign::of(&message(stored.clone(), None, None), false), Some(Foreign::Headers));
+        assert_eq!(Foreign::of(&message(stored, Some(503), None), false), Some(Foreign::Status));
         let answered = message(headers(&[]), Some(503), Some("relay.ack.client.P.hello.1"));
-        assert_eq!(Foreign::of(&answered), Some(Foreign::Status));
+        assert_eq!(Foreign::of(&answered, false), Some(Foreign::Status));
         for status in [100, 404, 408, 409] {
-            assert_eq!(Foreign::of(&message(headers(&[]), Some(status), None)), Some(Foreign::Status));
+            assert_eq!(Foreign::of(&message(headers(&[]), Some(status), None), false), Some(Foreign::Status));
         }
         for reply in ["$JS.ACK.relay-jobs.c.1.1.1.1.0", "$JS.FC.x", "$JS.API.STREAM.DELETE.relay-jobs"] {
-            let foreign = Foreign::of(&message(None, None, Some(reply)));
+            let foreign = Foreign::of(&message(None, None, Some(reply)), false);
             assert_eq!(foreign, Some(Foreign::JetStreamReply), "{reply}");
         }
     }
@@ -132,10 +135,10 @@ mod tests {
     #[test]
     fn each_reason_is_counted_in_its_place() {
         let dropped = Dropped::default();
-        assert!(dropped.lets_in(&message(None, None, None)));
-        assert!(!dropped.lets_in(&message(None, Some(404), None)));
-        assert!(!dropped.lets_in(&message(None, None, Some("$JS.ACK.x"))));
-        assert!(!dropped.lets_in(&message(None, None, Some("$JS.ACK.x"))));
+        assert!(dropped.lets_in(&message(None, None, None), false));
+        assert!(!dropped.lets_in(&message(None, Some(404), None), false));
+        assert!(!dropped.lets_in(&message(None, None, Some("$JS.ACK.x")), true));
+        assert!(!dropped.lets_in(&message(None, None, Some("$JS.ACK.x")), true));
         assert_eq!(Foreign::ALL.map(|foreign| dropped.count(foreign)), [0, 1, 2]);
     }
 }
