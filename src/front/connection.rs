@@ -25,7 +25,7 @@ use super::{
     body::Held,
     entrance::Socket,
     http::{Ask, Front},
-    http1::{self, Connection, MAX_HEADERS, Next, Over, Refusal},
+    http1::{self, Connection, MAX_HEADERS, MAX_OPTIONS, Next, Over, Refusal},
     http2::{self, Parts, Requests},
     message::{Request, Response},
     opening::{Opened, Stream},
@@ -141,7 +141,7 @@ impl<A: Ask> Front<A> {
                 Code::HeadersTooLarge,
                 format!(
                     "the header block is over {limit} bytes, the limit of --max-header-bytes, or has over \
-                     {MAX_HEADERS} headers"
+                     {MAX_HEADERS} headers, or its Connection header names over {MAX_OPTIONS}"
                 ),
             ),
             Refusal::Target => (

@@ -36,7 +36,7 @@ mod switched;
 mod tests;
 mod writing;
 
-pub use head::{MAX_HEADERS, Refusal};
+pub use head::{MAX_HEADERS, MAX_OPTIONS, Refusal};
 pub use link::{Body, Broken};
 pub use switched::OnUpgrade;
 

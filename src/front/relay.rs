@@ -16,7 +16,7 @@ use super::{
     cached,
     destination::settle_host,
     http::{Answered, Ask, Front},
-    http1::OnUpgrade,
+    http1::{MAX_HEADERS, OnUpgrade},
     incoming::Incoming,
     jobs,
     message::{self, Head, Response, Target},
@@ -328,6 +328,11 @@ impl<A: Ask> Front<A> {
             if *name == header::VIA {
                 passed += headers::times_passed(value);
             }
+        }
+        let fields = head.headers.len();
+        if fields > MAX_HEADERS {
+            let detail = format!("the request has {fields} headers, it may have at most {MAX_HEADERS}");
+            return Err(Fault::new(Code::HeadersTooLarge, Side::Client, detail));
         }
         let limit = self.settings.max_header_bytes;
         if size > limit {

@@ -38,6 +38,50 @@ async fn an_endless_body_is_refused_before_it_ends() {
 }
 
 #[tokio::test]
+async fn a_connection_header_that_names_too_much_is_431() {
+    let relay = Relay::to(Origin::echo().await).start().await;
+    let ask = |header: String| format!("GET / HTTP/1.1\r\nHost: a\r\nX-1: 1\r\nX-Stays: 1\r\n{header}\r\n");
+    let names = |count: usize| (0..count).map(|i| format!("x-{i}")).collect::<Vec<_>>().join(",");
+    let few = format!("Connection: {}\r\n", names(100));
+    assert_eq!(relay.raw().await.ask(ask(few)).await.status, 200);
+    let seen = relay.origin.only();
+    assert!(seen.values("x-1").is_empty() && seen.value("x-stays") == "1");
+    let one = format!("Connection: {}\r\n", names(101));
+    let empty = format!("Connection: {}\r\n", ",".repeat(31_000));
+    let several = format!("Connection: {}\r\n", names(2)).repeat(51);
+    for many in [one, empty, several] {
+        relay
+            .raw()
+            .await
+            .ask(ask(many))
+            .await
+            .problem()
+            .is(431, "headers_too_large", "client")
+            .names("Connection");
+    }
+    assert_eq!(relay.origin.hits(), 1);
+}
+
+#[tokio::test]
+async fn as_many_headers_are_taken_over_http2_as_over_http1() {
+    let relay = Relay::to(Origin::echo().await).start().await;
+    let tcp = tokio::net::TcpStream::connect(relay.client.address().await).await.unwrap();
+    let (sender, connection) = h2::client::handshake(tcp).await.unwrap();
+    tokio::spawn(connection);
+    let mut sender = sender.ready().await.unwrap();
+    // The origin of this test takes a hundred as well, those included that tell it who asks.
+    for (count, status) in [(90, 200), (101, 431)] {
+        let mut request = http::Request::get("http://test/");
+        for number in 0..count {
+            request = request.header(format!("x-{number}"), "1");
+        }
+        let (response, _) = sender.send_request(request.body(()).unwrap(), true).unwrap();
+        assert_eq!(response.await.unwrap().status(), status, "{count}");
+    }
+    assert_eq!(relay.origin.hits(), 1);
+}
+
+#[tokio::test]
 async fn a_header_block_over_the_limit_is_431_that_names_the_limit() {
     let relay = Relay::to(Origin::echo().await).client(&["--max-header-bytes", "8KiB"]).start().await;
     let with = |bytes: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nX-Large: {}\r\n\r\n", "x".repeat(bytes));

@@ -45,7 +45,7 @@ pub enum Refusal {
     Target,
     /// Its target is longer than any that is read.
     TargetTooLong,
-    /// Its head is larger than what is read of one, or has too many fields.
+    /// Its head is larger than what is read of one, or has too many fields, or its `Connection` names too many.
     TooLarge,
     /// It tells the end of its body in two ways.
     TwoFramings,
@@ -132,6 +132,9 @@ fn parse(bytes: &Bytes) -> Result<Option<(usize, Asked)>, Refusal> {
             headers.append(name, value);
         }
     }
+    if said.options > MAX_OPTIONS {
+        return Err(Refusal::TooLarge);
+    }
     let is_1_1 = version == Version::HTTP_11;
     let asked = Asked {
         body: said.body(version)?,
@@ -155,6 +158,8 @@ struct Said {
     keeps: bool,
     upgrades: bool,
     takes_trailers: bool,
+    /// How much `Connection` names.
+    options: usize,
 }
 
 impl Said {
@@ -180,6 +185,7 @@ impl Said {
                 self.chunked = Some(self.chunked.is_none() && is_chunked(value));
             }
             header::CONNECTION => {
+                self.options += memchr::memchr_iter(b',', value).count() + 1;
                 self.closes |= has_word(value, "close");
                 self.keeps |= has_word(value, "keep-alive");
             }
@@ -243,6 +249,8 @@ const PLAIN: [bool; 256] = {
 
 /// What is read of headers, at most.
 pub const MAX_HEADERS: usize = 100;
+/// What `Connection` headers may name at most: each name is looked up among the headers.
+pub const MAX_OPTIONS: usize = 100;
 /// A target at most, in bytes: what a URI may have.
 const LONGEST_TARGET: usize = u16::MAX as usize - 1;
 /// Headers that are added on the way to the origin.

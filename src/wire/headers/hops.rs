@@ -1,5 +1,7 @@
 //! What concerns one hop of a message alone, and what tells which hops it has passed (RFC 9110 §7.6).
 
+use std::collections::HashSet;
+
 use http::{HeaderName, HeaderValue, Version, header};
 
 use super::{Headers, append_to_list, callers, has_word, trailers, value};
@@ -25,15 +27,22 @@ pub(super) fn leave_out(
     follow: impl Fn(&HeaderName) -> bool,
 ) {
     let named = connection_options(headers);
+    // Few are compared sooner than looked up; many would be compared with every header.
+    let many: HashSet<&HeaderName> = if named.len() > FEW { named.iter().collect() } else { HashSet::new() };
+    let is_named =
+        |name: &HeaderName| if named.len() > FEW { many.contains(name) } else { named.contains(name) };
     let mut announces = false;
     headers.retain(|name, _| {
         announces |= *name == header::TRAILER;
-        !(is_hop_by_hop(name) || named.contains(name) || drop(name))
+        !(is_hop_by_hop(name) || is_named(name) || drop(name))
     });
     if announces {
         trailers::announce(headers, |name| trailers::may_trail(name) && follow(name));
     }
 }
+
+/// As many names are compared one by one.
+const FEW: usize = 16;
 
 fn connection_options(headers: &Headers) -> Vec<HeaderName> {
     headers
