@@ -78,9 +78,10 @@ async fn a_process_that_is_told_of_several_servers_takes_one_that_is_there() {
 async fn callers_meet_across_the_cluster_and_their_session_outlives_a_server() {
     let cluster = Cluster::start().await;
     let sessions = ["--sessions", "/meet"];
-    let (near, far) = tokio::join!(
+    let (near, far, _broker) = tokio::join!(
         Role::spawn(&cluster.url("a"), "client", &sessions, &[]).ready(),
         Role::spawn(&cluster.url("c"), "client", &sessions, &[]).ready(),
+        Role::spawn(&cluster.url("c"), "broker", &[], &[]).ready(),
     );
     let make =
         || async { near.raw().await.ask("PUT /meet HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await };
