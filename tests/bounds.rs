@@ -12,6 +12,8 @@ mod hostile;
 mod load;
 #[path = "bounds/malformed.rs"]
 mod malformed;
+#[path = "bounds/parts.rs"]
+mod parts;
 #[path = "bounds/sizes.rs"]
 mod sizes;
 #[path = "bounds/slow.rs"]

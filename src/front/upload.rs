@@ -16,11 +16,14 @@ use tokio::{sync::oneshot, time::timeout};
 use super::{
     body::{self, Limits, Rest, Unread},
     http::Ask,
+    incoming::Incoming,
 };
 use crate::{
+    proto::flow::FRAME,
     stream::{
         Writer,
         pace::{Pace, paused},
+        ready::{self, Next},
     },
     wire::headers::{FieldRules, trailers},
 };
@@ -79,16 +82,23 @@ impl Upload {
         let length = self.rest.body.size_hint().exact();
         let mut pace = Pace::new(self.idle, length);
         let mut told = Instant::now();
+        let mut behind = None;
         loop {
             // Nothing is asked of the caller that could not be passed on.
             writer.ready().await.map_err(|_| Ended::Agent)?;
             let asked = Instant::now();
-            let Some(frame) = self.next(writer).await? else {
+            let frame = match behind.take() {
+                Some(next) => read(next)?,
+                None => self.next(writer).await?,
+            };
+            let Some(frame) = frame else {
                 return Ok(std::mem::take(&mut self.rest.trailers));
             };
             let waited = asked.elapsed();
             match frame.into_data() {
                 Ok(data) => {
+                    let (data, next) = ready::gather(&mut self.rest.body, data, FRAME);
+                    behind = next;
                     sent += data.len();
                     if sent > limits.max {
                         return Err(Ended::Caller(body::too_large(limits.max).into()));
@@ -120,7 +130,7 @@ impl Upload {
             .await
         });
         match frame.await {
-            Ok(Ok(frame)) => frame.transpose().map_err(|error| Ended::Caller(body::unreadable(&error))),
+            Ok(Ok(frame)) => read(frame),
             Ok(Err(_)) => Err(Ended::Agent),
             Err(_) => Err(Ended::Caller(paused(self.idle).into())),
         }
@@ -133,6 +143,11 @@ impl Upload {
             async { while let Ok(Some(Ok(_))) = timeout(LINGER_PAUSE, self.rest.body.frame()).await {} };
         timeout(LINGER, reading).await.ok();
     }
+}
+
+/// What came of a caller's body.
+fn read(next: Next<Incoming>) -> Result<Option<Frame<Bytes>>, Ended> {
+    next.transpose().map_err(|error| Ended::Caller(body::unreadable(&error)))
 }
 
 /// Why a body was not sent to its end.

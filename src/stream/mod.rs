@@ -32,6 +32,7 @@ pub mod memory;
 pub mod pace;
 mod queue;
 mod reader;
+pub mod ready;
 pub mod tunnel;
 mod upload;
 mod writer;

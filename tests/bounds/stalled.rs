@@ -217,7 +217,7 @@ async fn hundreds_of_callers_that_read_nothing_take_little_memory_and_others_go_
     }
     assert_eq!(relay.get("/").await.bytes().await.unwrap().len(), 20 << 20, "one that reads");
     let taken = relay.client.memory().saturating_sub(before);
-    let most = GRANTED + STALLED as u64 * 64 * 1024;
+    let most = GRANTED + STALLED as u64 * 64 * 1024 + SLACK;
     assert!(taken < most, "{STALLED} take {} KiB each, {} MiB", taken / STALLED as u64 / 1024, taken >> 20);
     assert!(relay.client.lines("slow consumer").is_empty());
     drop(stalled);
@@ -228,3 +228,5 @@ async fn hundreds_of_callers_that_read_nothing_take_little_memory_and_others_go_
 const STALLED: usize = 300;
 /// What all streams of a process may have ahead of their readers, as long as each has its least.
 const GRANTED: u64 = 32 << 20;
+/// What the allocator keeps beyond that, and the buffers that frames were read into.
+const SLACK: u64 = 16 << 20;

@@ -16,11 +16,11 @@ use super::{
 use crate::{
     origin::{Answer, AnswerBody, BodyCut, Call, OnContinue, Outgoing},
     proto::{
-        flow::{FIRST_WINDOW, INLINE},
+        flow::{FIRST_WINDOW, FRAME, INLINE},
         serving::Input,
     },
     role::shell::Shell,
-    stream::{Gathered, Stream, Upload, Writer, tunnel},
+    stream::{Gathered, Stream, Upload, Writer, ready, tunnel},
     wire::{
         Code, Fault, Reply, Request, RequestId, Side, codec,
         headers::{self, trailers},
@@ -211,19 +211,25 @@ impl Member {
         if writer.send(ahead).await.is_err() {
             return;
         }
+        let mut behind = None;
         loop {
             // Credit first: what can't be sent on stays with the origin.
             if writer.ready().await.is_err() {
                 return;
             }
-            let frame = tokio::select! {
-                biased;
-                frame = body.frame() => frame,
-                _ = writer.over() => return,
+            let frame = match behind.take() {
+                Some(next) => next,
+                None => tokio::select! {
+                    biased;
+                    frame = body.frame() => frame,
+                    _ = writer.over() => return,
+                },
             };
             match frame.map(|frame| frame.map(Frame::into_data)) {
                 None => break,
                 Some(Ok(Ok(data))) => {
+                    let (data, next) = ready::gather(&mut body, data, FRAME);
+                    behind = next;
                     sent += data.len();
                     if sent > setup.max_body {
                         writer.cut(setup.too_large());
