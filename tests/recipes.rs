@@ -152,8 +152,8 @@ async fn what_is_there_can_be_looked_into_and_called_by_name() {
 #[tokio::test]
 async fn a_file_goes_from_one_machine_to_another_and_is_the_same() {
     let nats = Nats::with("jetstream { store_dir: \"$DIR/jetstream\" }").await;
-    let clients = run(&nats, "sessions", &[]).await;
-    let (near, far) = (clients[0].address().await.to_string(), clients[1].address().await.to_string());
+    let roles = run(&nats, "sessions", &[]).await;
+    let (near, far) = (roles[0].address().await.to_string(), roles[1].address().await.to_string());
     let folder = tempfile::TempDir::new().unwrap();
     let size = match std::env::var("RELAY_BULK") {
         Ok(text) => text.parse::<bytesize::ByteSize>().expect("RELAY_BULK is a size").as_u64(),
