@@ -3,7 +3,7 @@
 //! [`Streams`] is the table of them, fed with what arrives on `relay.body.*`. A [`Stream`] joins a
 //! [`Flow`], which decides, to a [`Reader`] and a [`Writer`], which wait. Memory is
 //! bounded by credit: bytes count from when they are granted until they are written out or dropped, and the
-//! [`Budget`] of the process makes windows smaller the more of them there are. So a reader that pauses stops the
+//! `budget` of the process makes windows smaller the more of them there are. So a reader that pauses stops the
 //! writer at the other end, and no NATS server takes this process for too slow.
 //! A body that is needed whole is collected by `collector`, in memory that `memory` bounds.
 
