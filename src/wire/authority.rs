@@ -20,19 +20,19 @@ pub fn is_authority(text: &[u8]) -> bool {
 /// How long the name at the beginning is, when one is there. Its labels are not empty, but the last may be: `a.` is
 /// the name `a` as the root of the DNS has it.
 fn name(text: &[u8]) -> Option<usize> {
-    let mut before = b'.';
-    let mut length = 0;
+    let (mut length, mut after_dot, mut has_empty_label) = (0, true, false);
+    // Every request comes by here: a look-up for each byte, and no branch but the end.
     for &byte in text {
-        match byte {
-            b'.' if before == b'.' => return None,
-            b'.' => {}
-            _ if NAME[usize::from(byte)] => {}
-            _ => break,
+        let class = NAME[usize::from(byte)];
+        if class == OTHER {
+            break;
         }
-        before = byte;
+        let is_dot = class == DOT;
+        has_empty_label |= is_dot & after_dot;
+        after_dot = is_dot;
         length += 1;
     }
-    (1..=MAX_NAME).contains(&length).then_some(length)
+    (!has_empty_label && (1..=MAX_NAME).contains(&length)).then_some(length)
 }
 
 /// How long the IPv6 address in brackets at the beginning is, when one is there.
@@ -51,17 +51,23 @@ fn is_port(text: &[u8]) -> bool {
     colon == b':' && number.is_some_and(|number| (1..=u32::from(u16::MAX)).contains(&number))
 }
 
-/// What the labels of a name are made of.
-const NAME: [bool; 256] = {
-    let mut name = [false; 256];
+/// What a name is made of: its labels' characters, and the dots between them.
+const NAME: [u8; 256] = {
+    let mut name = [OTHER; 256];
     let mut byte = 0;
     while byte < name.len() {
         let char = byte as u8;
-        name[byte] = char.is_ascii_alphanumeric() || char == b'-' || char == b'_';
+        if char.is_ascii_alphanumeric() || char == b'-' || char == b'_' {
+            name[byte] = LABEL;
+        }
         byte += 1;
     }
+    name[b'.' as usize] = DOT;
     name
 };
+const OTHER: u8 = 0;
+const LABEL: u8 = 1;
+const DOT: u8 = 2;
 /// Bytes of a name at most, with a final dot (RFC 1035 section 2.3.4).
 const MAX_NAME: usize = 254;
 /// Bytes of an address in brackets at most, up to the last bracket.

@@ -22,6 +22,10 @@ pub fn of_caller(trailers: HeaderMap, rules: FieldRules) -> HeaderMap {
 }
 
 fn retain(mut trailers: HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    // Nearly all messages have none.
+    if trailers.is_empty() {
+        return trailers;
+    }
     let gone: Vec<HeaderName> = trailers.keys().filter(|name| !keep(name)).cloned().collect();
     for name in gone {
         trailers.remove(name);
