@@ -2,6 +2,7 @@
 
 use std::{process::Stdio, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::io::AsyncWriteExt;
 
 use crate::{
@@ -131,6 +132,30 @@ async fn a_fast_sender_fills_nobody() {
         assert!(grown < 48 << 20, "it grew by {grown}");
     }
     drop(host);
+}
+
+#[tokio::test]
+async fn a_message_in_chunks_of_one_byte_is_few_messages_to_nats() {
+    let bytes = 600_000;
+    let stage = Stage::two().await;
+    let bus = stage.nats.connect().await;
+    let mut frames = bus.subscribe("relay.body.>".into()).await.unwrap();
+    bus.flush().await;
+    let session = stage.session().await;
+    let (mut host, mut guest) = (stage.near().await, stage.far().await);
+    host.send(session.host_gets()).await;
+    let text: String = ('a'..='z').cycle().take(bytes).collect();
+    let chunks: String = text.chars().map(|byte| format!("1\r\n{byte}\r\n")).collect();
+    guest.send(format!("{}{chunks}{END}", session.posts_chunks(""))).await;
+    let (got, sent) = (host.answer().await, guest.answer().await);
+    assert_eq!(sent.value("x-bytes-relayed"), bytes.to_string());
+    assert!(got.body == text.as_bytes(), "{} of {bytes} bytes", got.body.len());
+    let mut count = 0;
+    while let Some(Some(_)) = frames.next().now_or_never() {
+        count += 1;
+    }
+    // A busy machine may hand over little at once.
+    assert!((1..bytes / 100).contains(&count), "{count} messages");
 }
 
 #[tokio::test]

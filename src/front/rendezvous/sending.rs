@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Frame};
+use hyper::body::Body as _;
 use tokio::time::timeout;
 
 use super::{Delivered, Sending};
@@ -13,13 +13,15 @@ use crate::{
     front::{
         body::{self, Limits, Unread},
         http::Ask,
-        incoming::{Broken as Unreadable, Incoming},
+        incoming::Incoming,
         served::Told,
     },
+    proto::flow::FRAME,
     stream::{
         Over, Writer,
         memory::{Budget, Share},
         pace::paused,
+        ready::{self, Next},
     },
     wire::{Code, Fault, Side},
 };
@@ -29,6 +31,8 @@ pub struct Body {
     body: Incoming,
     /// What came before there was a receiver.
     ahead: BytesMut,
+    /// What was found behind parts that were read together.
+    behind: Option<Next<Incoming>>,
     ended: bool,
     /// Whether the caller sends it only when it is asked to.
     expects: bool,
@@ -45,7 +49,7 @@ impl Body {
     pub fn new(body: Incoming, expects: bool, limits: Limits, idle: Duration, budget: &Budget) -> Self {
         let ended = body.is_end_stream();
         let (ahead, budget) = (BytesMut::new(), budget.clone());
-        Body { body, ahead, ended, expects, limits, idle, budget, share: None, taken: 0 }
+        Body { body, ahead, behind: None, ended, expects, limits, idle, budget, share: None, taken: 0 }
     }
 
     /// Sends it to whoever comes; no more than `inline` bytes are read before.
@@ -85,8 +89,8 @@ impl Body {
             tokio::select! {
                 biased;
                 writer = &mut matched => return Ok(writer?),
-                frame = self.body.frame(), if reads => {
-                    let data = self.read(frame)?;
+                frame = self.next(), if reads => {
+                    let data = self.read(frame, inline - self.ahead.len())?;
                     self.ahead.extend_from_slice(&data);
                 }
             }
@@ -128,10 +132,10 @@ impl Body {
             let frame = tokio::select! {
                 biased;
                 _ = writer.over() => return Err(Broken::Receiver),
-                frame = timeout(pause, self.body.frame()) => frame,
+                frame = timeout(pause, self.next()) => frame,
             };
             let read = match frame {
-                Ok(frame) => self.read(frame),
+                Ok(frame) => self.read(frame, FRAME),
                 Err(_) => Err(paused(pause).into()),
             };
             match read {
@@ -153,13 +157,25 @@ impl Body {
         }
     }
 
-    /// Takes what the caller sent.
-    fn read(&mut self, frame: Option<Result<Frame<Bytes>, Unreadable>>) -> Result<Bytes, Unread> {
+    async fn next(&mut self) -> Next<Incoming> {
+        match self.behind.take() {
+            Some(next) => next,
+            None => self.body.frame().await,
+        }
+    }
+
+    /// Takes what the caller sent, and small parts that are here with it, up to about `most` bytes.
+    fn read(&mut self, frame: Next<Incoming>, most: usize) -> Result<Bytes, Unread> {
         let frame = frame.transpose().map_err(|error| body::unreadable(&error))?;
         // Trailers have no place in what is received.
         let data = frame.and_then(|frame| frame.into_data().ok());
-        self.ended = data.is_none() || self.body.is_end_stream();
-        let data = data.unwrap_or_default();
+        let Some(first) = data else {
+            self.ended = true;
+            return Ok(Bytes::new());
+        };
+        let (data, behind) = ready::gather(&mut self.body, first, most);
+        self.ended = behind.is_none() && self.body.is_end_stream();
+        self.behind = behind;
         self.taken += data.len();
         if self.taken > self.limits.max {
             return Err(body::too_large(self.limits.max).into());
