@@ -26,7 +26,8 @@ pub enum Fate {
     Lasts,
     /// It is gone.
     Gone,
-    /// It has not been used for as long as it lasts: this revision may be deleted.
+    /// It has not been used for as long as it lasts: this revision is to be deleted, and what is there then is
+    /// [looked](Life::looked) at. It is gone only once it is deleted: until then another may use it.
     Expired(u64),
 }
 
@@ -66,6 +67,7 @@ impl Life {
             self.revision = revision;
             self.since = now;
         } else if now >= self.since + self.ttl {
+            self.looking = true;
             return Fate::Expired(self.revision);
         }
         Fate::Lasts

@@ -70,7 +70,7 @@ pub enum Command {
     Announce,
     /// Look for the session.
     Look,
-    /// Delete this revision of the session: it has expired.
+    /// Delete this revision of the session, as it has expired, and look for what is there then.
     Expire(u64),
     /// It is over.
     End(Outcome),
@@ -145,11 +145,10 @@ impl Receiver {
 
     fn meet_fate(&mut self, fate: Fate) {
         match fate {
-            Fate::Lasts => return,
-            Fate::Gone => {}
+            Fate::Lasts => {}
+            Fate::Gone => self.end(Outcome::Gone),
             Fate::Expired(revision) => self.commands.push_back(Command::Expire(revision)),
         }
-        self.end(Outcome::Gone);
     }
 
     fn end(&mut self, outcome: Outcome) {

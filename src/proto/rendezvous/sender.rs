@@ -76,7 +76,7 @@ pub enum Command {
     Tell(Meet),
     /// Look for the session.
     Look,
-    /// Delete this revision of the session: it has expired.
+    /// Delete this revision of the session, as it has expired, and look for what is there then.
     Expire(u64),
     /// Open a stream to that one of the receiver, then say this.
     Begin {
@@ -193,11 +193,10 @@ impl Sender {
             return;
         }
         match fate {
-            Fate::Lasts => return,
-            Fate::Gone => {}
+            Fate::Lasts => {}
+            Fate::Gone => self.end(Outcome::Gone),
             Fate::Expired(revision) => self.commands.push_back(Command::Expire(revision)),
         }
-        self.end(Outcome::Gone);
     }
 
     fn end(&mut self, outcome: Outcome) {

@@ -162,6 +162,8 @@ fn a_session_that_is_deleted_or_expires_ends_all_who_wait() {
     assert_eq!(receiver.poll_command(), Some(receiver::Command::Look));
     receiver.handle(receiver::Input::Looked(Some(7)), now + TTL);
     assert_eq!(receiver.poll_command(), Some(receiver::Command::Expire(7)));
+    assert_eq!(receiver.poll_command(), None, "another may use it until it is deleted");
+    receiver.handle(receiver::Input::Looked(None), now + TTL);
     assert_eq!(receiver.poll_command(), Some(receiver::Command::End(receiver::Outcome::Gone)));
 
     // Somebody has.
@@ -171,6 +173,19 @@ fn a_session_that_is_deleted_or_expires_ends_all_who_wait() {
     receiver.poll_command();
     receiver.handle(receiver::Input::Looked(Some(8)), now + TTL);
     assert_eq!(receiver.poll_command(), None);
+
+    // Somebody has, while it was being deleted; or that is not known.
+    for found in [receiver::Input::Looked(Some(8)), receiver::Input::LookedInVain] {
+        let mut receiver = a_receiver(now);
+        receiver.poll_command();
+        receiver.handle_timeout(now + TTL);
+        receiver.handle(receiver::Input::Looked(Some(7)), now + TTL);
+        assert_eq!(receiver.poll_command(), Some(receiver::Command::Look));
+        assert_eq!(receiver.poll_command(), Some(receiver::Command::Expire(7)));
+        receiver.handle_timeout(now + TTL);
+        receiver.handle(found, now + TTL);
+        assert_eq!(receiver.poll_command(), None);
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tokio::time::sleep_until;
 
 use super::{
     Sessions, gone,
-    records::{Purpose, Used},
+    records::{Found, Looking, Purpose, Used},
     timed_out, until,
     waiting::{Heard, Waiting},
 };
@@ -28,12 +28,10 @@ use crate::{
     store::sessions::RecordError,
     stream::Reader,
     wire::{
-        Fault, Meet, RequestId, Session, SessionId, SessionState,
+        Fault, Meet, RequestId, SessionId, SessionState,
         session::{Role, Say, upstream},
     },
 };
-
-type Found = Result<Option<(u64, Session)>, RecordError>;
 
 /// A request on its way to a sender.
 struct Receiving<'a> {
@@ -45,8 +43,8 @@ struct Receiving<'a> {
     machine: Receiver,
     /// Where what was accepted comes in.
     stream: Option<(RequestId, Reader)>,
-    /// Whether the session is to be looked for.
-    looks: bool,
+    /// The session is being looked for.
+    looking: Option<Looking>,
 }
 
 /// Waits for something to receive.
@@ -73,7 +71,7 @@ pub async fn receive(
         machine: Receiver::new(own.clone(), id.clone(), role, until, life),
         own,
         stream: None,
-        looks: false,
+        looking: None,
     };
     let offer = receiving.run(&mut waiting, news).await?;
     let Some((_, reader)) = receiving.stream.take() else { return Err(gone()) };
@@ -92,7 +90,6 @@ impl Receiving<'_> {
     async fn run(&mut self, waiting: &mut Waiting, mut news: Subscription) -> Result<Meet, Fault> {
         let stopping = self.sessions.core.stopping();
         let mut stopping = std::pin::pin!(stopping);
-        let mut looking = std::pin::pin!(None);
         loop {
             while let Some(command) = self.machine.poll_command() {
                 if let Some(outcome) = self.perform(command)? {
@@ -102,9 +99,6 @@ impl Receiving<'_> {
                         Outcome::Gone => Err(gone()),
                     };
                 }
-            }
-            if std::mem::take(&mut self.looks) {
-                looking.set(Some(self.sessions.look(self.id)));
             }
             let due = self.machine.poll_timeout().unwrap_or_else(Instant::now);
             let input = tokio::select! {
@@ -119,8 +113,8 @@ impl Receiving<'_> {
                         Input::News(news)
                     })
                 }
-                found = async { looking.as_mut().as_pin_mut().expect("it is looked for").await }, if looking.is_some() => {
-                    looking.set(None);
+                found = async { self.looking.as_mut().expect("it is looked for").await }, if self.looking.is_some() => {
+                    self.looking = None;
                     Some(looked(found))
                 }
                 () = sleep_until(due.into()) => None,
@@ -152,10 +146,13 @@ impl Receiving<'_> {
                 let receiver = Some((self.role, &self.own));
                 sessions.announce(self.id, SessionState::Used, self.revision, receiver);
             }
-            Command::Look => self.looks = true,
+            Command::Look => {
+                let (sessions, id) = (Arc::clone(sessions), self.id.clone());
+                self.looking = Some(Box::pin(async move { sessions.look(&id).await }));
+            }
             Command::Expire(revision) => {
                 let (sessions, id) = (Arc::clone(sessions), self.id.clone());
-                tokio::spawn(async move { sessions.expire(&id, revision).await });
+                self.looking = Some(Box::pin(async move { sessions.expire(&id, revision).await }));
             }
             Command::End(outcome) => return Ok(Some(outcome)),
         }

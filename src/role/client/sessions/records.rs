@@ -3,6 +3,7 @@
 
 use std::{
     net::IpAddr,
+    pin::Pin,
     time::{Duration, SystemTime},
 };
 
@@ -29,6 +30,11 @@ pub struct Used {
     /// The host's cookie, when it is time for a new one.
     pub cookie: Option<Cookie>,
 }
+
+/// A session and its revision, when it is there.
+pub type Found = Result<Option<(u64, Session)>, RecordError>;
+/// Looks for a session.
+pub type Looking = Pin<Box<dyn Future<Output = Found> + Send>>;
 
 /// What for.
 pub enum Purpose<'a> {
@@ -145,16 +151,20 @@ impl Sessions {
         Err(told(RecordError::Conflict))
     }
 
-    /// The session has not been used for as long as it lasts.
-    pub(super) async fn expire(&self, id: &SessionId, revision: u64) {
-        // Unless somebody uses it this very moment; NATS forgets it by itself as well.
-        if self.records.delete(id, revision).await.is_ok() {
-            self.announce(id, SessionState::Gone, revision, None);
+    /// Deletes a revision that has expired, and returns what is there then: a request may use it this very moment.
+    pub(super) async fn expire(&self, id: &SessionId, revision: u64) -> Found {
+        match self.records.delete(id, revision).await {
+            Ok(_) => {
+                self.announce(id, SessionState::Gone, revision, None);
+                Ok(None)
+            }
+            Err(RecordError::Conflict) => self.look(id).await,
+            Err(error) => Err(error),
         }
     }
 
     /// The record, for whoever waits already: he knows the id.
-    pub(super) async fn look(&self, id: &SessionId) -> Result<Option<(u64, Session)>, RecordError> {
+    pub(super) async fn look(&self, id: &SessionId) -> Found {
         self.records.get(id).await
     }
 

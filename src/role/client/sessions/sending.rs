@@ -1,7 +1,6 @@
 //! A request that sends.
 
 use std::{
-    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,7 +9,7 @@ use tokio::time::sleep_until;
 
 use super::{
     Sessions, gone,
-    records::{Purpose, Used},
+    records::{Found, Looking, Purpose, Used},
     timed_out, until,
     waiting::{Heard, Waiting},
 };
@@ -31,8 +30,6 @@ use crate::{
     wire::{Code, Fault, RequestId, Session, SessionId, Side, session::Role},
 };
 
-type Found = Result<Option<(u64, Session)>, RecordError>;
-
 /// A request that waits for a receiver, and then sends.
 pub struct Sending {
     sessions: Arc<Sessions>,
@@ -43,7 +40,7 @@ pub struct Sending {
     machine: Sender,
     cookie: Option<Cookie>,
     /// The session is being looked for.
-    looking: Option<Pin<Box<dyn Future<Output = Found> + Send>>>,
+    looking: Option<Looking>,
     writer: Option<Writer>,
     outcome: Option<Outcome>,
 }
@@ -133,7 +130,7 @@ impl Sending {
             }
             Command::Expire(revision) => {
                 let (sessions, id) = (Arc::clone(sessions), self.id.clone());
-                tokio::spawn(async move { sessions.expire(&id, revision).await });
+                self.looking = Some(Box::pin(async move { sessions.expire(&id, revision).await }));
             }
             Command::Begin { stream: to, begin } => {
                 self.waiting.met();
