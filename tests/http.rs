@@ -3,6 +3,8 @@
 
 mod support;
 
+#[path = "http/bodies.rs"]
+mod bodies;
 #[path = "http/connections.rs"]
 mod connections;
 #[path = "http/details.rs"]

@@ -69,12 +69,12 @@ impl Begun {
     }
 }
 
-/// Reads what goes into a request's message: a body of no more than `inline` bytes whole, otherwise what is
-/// here already. With `expects`, nothing: to read is to ask the caller to send. What takes its time counts together with
-/// the request's `head`.
+/// Reads what goes into a request's message: a body of no more than `inline` bytes whole if it arrives soon after its
+/// head, otherwise what is here already. With `expects`, nothing: to read is to ask the caller to send. What takes its
+/// time counts together with the request's `head`.
 ///
 /// # Errors
-/// A fault when it is too large, stops arriving or trickles, breaks off, or does not fit in the budget.
+/// A fault when it is too large, breaks off, or does not fit in the budget.
 pub async fn begin(
     mut body: Incoming,
     head: &Headers,
@@ -91,18 +91,21 @@ pub async fn begin(
     let announced = hint.exact();
     let rules = Rules { most: limits.max, announced, pause: Some(limits.pause) };
     let mut collector = Collector::new(rules, budget.share());
-    let whole = announced.is_some_and(|bytes| bytes <= inline as u64) && !expects;
-    // What is not here yet may take as long as the caller likes, and follows in frames.
+    let is_small = announced.is_some_and(|bytes| bytes <= inline as u64) && !expects;
+    // The rest may take as long as the caller likes, and follows in frames.
     let mut here = !expects;
     while here && !collector.is_ended() && collector.len() < inline {
         here = collector.now(&mut body).map_err(|why| unread(why, too_large))?;
     }
     if !collector.is_ended() {
         collector.beside(framing::size(head.iter()));
+        if is_small {
+            collector.within(&mut body, SOON).await.map_err(|why| unread(why, too_large))?;
+        }
     }
-    let ended = whole || collector.is_ended();
-    let collected = if whole { collector.all(&mut body).await } else { collector.collected() };
-    let Collected { mut bytes, mut trailers, hold } = collected.map_err(|why| unread(why, too_large))?;
+    let ended = collector.is_ended();
+    let collected = collector.collected().map_err(|why| unread(why, too_large))?;
+    let Collected { mut bytes, mut trailers, hold } = collected;
     // The last part may be more than goes into the message.
     let ahead = bytes.split_off(bytes.len().min(inline));
     let whole = ended && ahead.is_empty();
@@ -381,6 +384,9 @@ impl Body for Held {
     }
 }
 
+/// How long the rest of a small body may take for all of it to go into the request's message. Many callers write a head
+/// and its body one after the other.
+const SOON: Duration = Duration::from_millis(20);
 /// How long a caller is read after it was refused at most, and how long it may pause then.
 const LINGER: Duration = Duration::from_secs(30);
 const LINGER_PAUSE: Duration = Duration::from_secs(5);

@@ -195,6 +195,7 @@ impl<A: Ask> Front<A> {
         let to = to?;
         let (url, stripped) = routes::strip(url, to.strip);
         let (upgrade, on_upgrade) = upgrade.unzip();
+        let has_body = body.is_some();
         let expects = head.headers.contains_key(header::EXPECT);
         let grpc = headers::is_grpc(&head.headers);
         let begun = match body {
@@ -216,6 +217,9 @@ impl<A: Ask> Front<A> {
         }
         if let Some(prefix) = stripped {
             headers::add_prefix(&mut kept, prefix);
+        }
+        if has_body && rest.is_none() && bytes.is_empty() && trailers.is_empty() {
+            headers::declare_empty(&mut kept);
         }
         if expects && rest.is_some() {
             kept.insert(header::EXPECT, HeaderValue::from_static("100-continue"));

@@ -158,6 +158,23 @@ impl<H: Hold> Collector<H> {
         self.collected()
     }
 
+    /// Takes what arrives of `body` within `patience`, up to its end.
+    ///
+    /// # Errors
+    /// Why the body is not collected.
+    pub async fn within<B>(&mut self, body: &mut B, patience: Duration) -> Result<(), Uncollected<B::Error>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let parts = async {
+            while !self.ended {
+                poll_fn(|cx| self.poll_part(body, cx)).await?;
+            }
+            Ok(())
+        };
+        timeout(patience, parts).await.unwrap_or(Ok(()))
+    }
+
     /// Takes a part if one is here; says whether one was, or the end.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Version, header, header::InvalidHeaderName};
+use http::{HeaderName, HeaderValue, Method, Version, header, header::InvalidHeaderName};
 
 mod callers;
 mod credentials;
@@ -127,6 +127,17 @@ pub fn introduction(headers: Headers, caller: &Caller) -> Headers {
     let mut kept = for_origin(headers, caller);
     kept.retain(|name, _| *name == header::VIA || !callers::is_anyones(name));
     kept
+}
+
+/// Says of a body that it is empty, where nothing says how long it is: an origin may insist on hearing it (RFC 9110 §8.6,
+/// RFC 9112 §6.3). For requests that came with a body, or that are expected to have one.
+pub fn declare_empty(headers: &mut Headers) {
+    headers.set_default(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+}
+
+/// Whether requests by this method are expected to have a body.
+pub fn is_with_content(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
 /// Tells the origin what was stripped from the front of the path. A proxy in front may have stripped some, too.

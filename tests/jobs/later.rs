@@ -32,6 +32,24 @@ async fn a_request_is_accepted_at_once_and_its_response_is_kept() {
 }
 
 #[tokio::test]
+async fn an_empty_body_keeps_its_length_when_it_is_answered_later() {
+    let at = Stage::start().await;
+    for (turn, (framing, length)) in [
+        ("Content-Length: 0\r\n\r\n", "0"),
+        ("Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "0"),
+        ("\r\n", ""),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let request = format!("PUT /empty HTTP/1.1\r\nHost: a\r\nPrefer: respond-async\r\n{framing}");
+        assert_eq!(at.client.raw().await.ask(request).await.status, 202);
+        eventually("the request runs", || at.one.hits() == turn + 1).await;
+        assert_eq!(at.one.last().value("content-length"), length, "{framing}");
+    }
+}
+
+#[tokio::test]
 async fn a_request_waits_for_an_agent_to_come() {
     let nats = crate::support::Nats::with(crate::stage::JETSTREAM).await;
     let _broker = nats.broker(&[]).await;

@@ -39,6 +39,7 @@ impl<A: Ask> Front<A> {
         if let Some(callback) = &callback {
             self.check_reach(desk, &CALLBACK, callback, None)?;
         }
+        let has_body = body.is_some();
         let body = match body {
             None => Bytes::new(),
             Some(body) => {
@@ -61,6 +62,9 @@ impl<A: Ask> Front<A> {
         };
         desk.check_room(callback.as_deref(), &introduction)?;
         let mut kept = headers::for_origin(head.headers, &caller);
+        if has_body && body.is_empty() {
+            headers::declare_empty(&mut kept);
+        }
         stripped.into_iter().for_each(|prefix| headers::add_prefix(&mut kept, prefix));
         let hop = Hop {
             method: head.method.to_string(),

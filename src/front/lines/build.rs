@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::requests::{BodyKind, Definition, ResponseKind},
-    wire::Headers,
+    wire::{Headers, headers},
 };
 
 /// A request that can be issued.
@@ -51,9 +51,8 @@ pub fn build(definition: &Definition, ask: &Ask) -> Result<Prepared, (Refused, S
     if let Some(kind) = kind {
         headers.set_default(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     }
-    if body.is_empty() && matches!(definition.method, Method::POST | Method::PUT | Method::PATCH) {
-        // Servers expect to be told that there is nothing (RFC 9110 §8.6).
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    if body.is_empty() && headers::is_with_content(&definition.method) {
+        headers::declare_empty(&mut headers);
     }
     let accept = if definition.response == ResponseKind::Json { "application/json" } else { "*/*" };
     headers.set_default(header::ACCEPT, HeaderValue::from_static(accept));

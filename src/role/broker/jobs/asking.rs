@@ -79,6 +79,9 @@ impl Runner {
             introduce(job, &way, &mut headers);
         }
         if job.is_chain() {
+            if job.input.size == 0 && headers::is_with_content(&hop.method()) {
+                headers::declare_empty(&mut headers);
+            }
             set(&mut headers, forward::ID, &job.job_id.uuid.to_string());
             set(&mut headers, forward::ERRORS_TO, job.errors_to.as_deref().unwrap_or_default());
             set(&mut headers, forward::REFERER, &job.referer);
@@ -110,6 +113,9 @@ impl Runner {
                 // Operators read all of it in the dead letter.
                 set(&mut headers, JOB_ERROR, &one_line(fault.public_detail()));
             }
+        }
+        if content.size == 0 {
+            headers::declare_empty(&mut headers);
         }
         introduce(job, &way, &mut headers);
         set(&mut headers, IDEMPOTENCY_KEY, &jobs::key(job));
