@@ -5,7 +5,7 @@ use std::{future::Future, process::ExitCode};
 use anyhow::Context;
 use relay::{
     config::{self, Command, LogFormat},
-    panics,
+    output, panics,
     role::{broker, caches, client, dlq, jobs, ps, routes, socket, tools, up, upstream},
     telemetry,
     wire::printable,
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // It may say what others wrote.
-            eprintln!("relay: {}", printable::text(&format!("{error:#}")));
+            output::complain(&format!("relay: {}", printable::text(&format!("{error:#}"))));
             ExitCode::FAILURE
         }
     })

@@ -44,7 +44,7 @@
 //!
 //! # Layout
 //!
-//! [`panics`] is what a panic does to a process, and [`sync`] are its locks. Imports run one way: `bin` → [`role`] → {[`front`], [`origin`]} → [`store`] → [`stream`] → {[`bus`], [`proto`],
+//! [`panics`] is what a panic does to a process, [`sync`] are its locks, and [`output`] writes its log. Imports run one way: `bin` → [`role`] → {[`front`], [`origin`]} → [`store`] → [`stream`] → {[`bus`], [`proto`],
 //! [`cache`]} → [`wire`]; [`framing`] is what [`front`] and [`origin`] have in common of HTTP/1;
 //! [`config`] and [`telemetry`] are leaves that roles and fronts share. A test checks it.
 
@@ -54,6 +54,7 @@ pub mod config;
 pub mod framing;
 pub mod front;
 pub mod origin;
+pub mod output;
 pub mod panics;
 pub mod proto;
 pub mod role;

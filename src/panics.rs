@@ -16,6 +16,8 @@ use std::{
 
 use tokio::sync::Notify;
 
+use crate::output;
+
 /// The exit code of a process in which code panicked: EX_SOFTWARE of sysexits.h.
 pub const EXIT_CODE: u8 = 70;
 /// How long what is in flight may take to finish after a panic, at most; `--grace` may be shorter.
@@ -33,6 +35,7 @@ pub fn supervise(run: impl FnOnce() -> ExitCode) -> ExitCode {
     panic::set_hook(Box::new(begin));
     // One in the main task has been told already.
     let code = panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or(ExitCode::FAILURE);
+    output::flush();
     if begun() { ExitCode::from(EXIT_CODE) } else { code }
 }
 
@@ -61,6 +64,7 @@ pub fn grace(usual: Duration) -> Duration {
 pub fn end(why: &str) -> ! {
     if SUPERVISED.load(Ordering::Relaxed) {
         say(&format!("ending at once: {why}"));
+        output::flush();
         process::exit(EXIT_CODE.into());
     }
     panic!("code has panicked before this, and {why}");
@@ -106,6 +110,6 @@ fn say(text: &str) {
     if tracing::enabled!(tracing::Level::ERROR) {
         tracing::error!("{text}");
     } else {
-        eprintln!("relay: {text}");
+        output::complain(&format!("relay: {text}"));
     }
 }

@@ -12,6 +12,7 @@ use prometheus_client::{
 };
 
 use crate::{
+    output,
     sync::Mutex,
     wire::{Code, Name, Side},
 };
@@ -105,6 +106,7 @@ pub struct Metrics {
     pub session_waits: Gauge,
     /// Bytes that have gone out to receivers.
     pub session_bytes: Counter,
+    log_lines_lost: Counter,
 }
 
 /// Labels of a job that was accepted.
@@ -268,6 +270,7 @@ impl Metrics {
             sessions: Gauge::default(),
             session_waits: Gauge::default(),
             session_bytes: Counter::default(),
+            log_lines_lost: Counter::default(),
         };
         metrics.register(role);
         metrics
@@ -315,6 +318,7 @@ impl Metrics {
         registry.register("sessions", "Rendezvous sessions in NATS", self.sessions.clone());
         registry.register("session_waits", "Requests that wait in sessions", self.session_waits.clone());
         registry.register("session_bytes", "Bytes received in sessions", self.session_bytes.clone());
+        registry.register("log_lines_lost", "Log lines not written", self.log_lines_lost.clone());
     }
 
     /// Counts a dropped message.
@@ -344,6 +348,8 @@ impl Metrics {
     pub fn text(&self) -> String {
         let mut text = String::new();
         let registry = self.registry.lock();
+        // They are counted below, where they are lost.
+        self.log_lines_lost.inc_by(output::lost_log_lines().saturating_sub(self.log_lines_lost.get()));
         // Writing to a String can't fail.
         encode(&mut text, &registry).ok();
         text

@@ -6,12 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// `panics` is what ends a process and `sync` its locks, for all. `bin` → `role` → {`front`, `origin`} → `store` → `stream` → {`bus`, `proto`, `cache`} → `wire`; `framing` is what `front` and
+/// `panics` is what ends a process, `sync` its locks and `output` what writes its log, for all. `bin` → `role` → {`front`, `origin`} → `store` → `stream` → {`bus`, `proto`, `cache`} → `wire`; `framing` is what `front` and
 /// `origin` have in common of HTTP/1; `config` and `telemetry` are leaves that roles and fronts share. `config` names `bus` for one thing: it turns what the flags say into
 /// `bus::Credentials`, so that the bus need not know of flags.
-const MAY_IMPORT: [(&str, &[&str]); 14] = [
+const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("panics", &[]),
     ("sync", &[]),
+    ("output", &[]),
     ("wire", &[]),
     ("framing", &[]),
     ("proto", &["wire"]),
@@ -27,7 +28,7 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
 ];
 
 /// What every layer may import.
-const FOR_ALL: [&str; 2] = ["panics", "sync"];
+const FOR_ALL: [&str; 3] = ["panics", "sync", "output"];
 
 #[test]
 fn imports_run_one_way() {

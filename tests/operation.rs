@@ -11,6 +11,8 @@ mod commands;
 mod hostile;
 #[path = "operation/logs.rs"]
 mod logs;
+#[path = "operation/lost_lines.rs"]
+mod lost_lines;
 #[path = "operation/mistakes.rs"]
 mod mistakes;
 #[path = "operation/nats.rs"]

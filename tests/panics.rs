@@ -2,7 +2,9 @@
 //! test program, started again: it runs a role as the relay command does, and beside it a task that panics when told to.
 
 use std::{
-    process::{Command, ExitCode},
+    io::{self, Write},
+    net::SocketAddr,
+    process::{Command, ExitCode, Stdio},
     sync::Arc,
 };
 
@@ -98,6 +100,27 @@ async fn what_never_finishes_does_not_keep_the_process() {
 }
 
 #[tokio::test]
+async fn a_process_that_cannot_say_that_it_panicked_ends_all_the_same() {
+    let nats = Nats::start().await;
+    let (unread, full) = io::pipe().unwrap();
+    (&full).write_all(&[b'-'; 1 << 16]).unwrap();
+    for log in [full, io::pipe().unwrap().1] {
+        for kind in ["task", "main", "thread", "lock"] {
+            let address = SocketAddr::from(([127, 0, 0, 1], origin::unused_port()));
+            let command = panicking_command(&nats, kind, "broker", &["--admin", &address.to_string()]);
+            let log = log.try_clone().unwrap();
+            let broker = Process::spawn_saying_to("broker", command, Stdio::null(), log.into());
+            let is_ready =
+                || async { Raw::get(address, "/readyz").await.is_ok_and(|answer| answer.status == 200) };
+            eventually_async("it is ready", is_ready).await;
+            broker.usr1();
+            assert_eq!(broker.ended().await.code(), Some(70), "{kind}");
+        }
+    }
+    drop(unread);
+}
+
+#[tokio::test]
 async fn without_a_panic_the_exit_code_is_the_commands_own() {
     let nats = Nats::start().await;
     let client = panicking(&nats, "none", "client", &["--upstream", "hello"]).ready().await;
@@ -107,7 +130,11 @@ async fn without_a_panic_the_exit_code_is_the_commands_own() {
 
 /// A process of `role` in which a panic of this `kind` happens on SIGUSR1.
 fn panicking(nats: &Nats, kind: &str, role: &str, flags: &[&str]) -> Role {
-    let mut args = vec!["relay", role, "--admin", "127.0.0.1:0"];
+    Role::of(role, panicking_command(nats, kind, role, &[&["--admin", "127.0.0.1:0"], flags].concat()))
+}
+
+fn panicking_command(nats: &Nats, kind: &str, role: &str, flags: &[&str]) -> Command {
+    let mut args = vec!["relay", role];
     let url = nats.url();
     args.extend(["--server", &url]);
     args.extend(if role == "client" { &["--listen", "127.0.0.1:0"][..] } else { &[] });
@@ -115,7 +142,7 @@ fn panicking(nats: &Nats, kind: &str, role: &str, flags: &[&str]) -> Role {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "a_process_of_these_tests", "--nocapture", "--test-threads=1"]);
     command.env(KIND, kind).env(ARGS, args.join("\n"));
-    Role::of(role, command)
+    command
 }
 
 /// What a started test program runs; nothing in the test run itself.

@@ -12,6 +12,7 @@ use super::signals::Signals;
 use crate::{
     config::{Decode, Demo, Health},
     front::{demo, listen},
+    output,
     wire::{headers::Credentials, printable, show},
 };
 
@@ -78,7 +79,7 @@ async fn short(mut page: reqwest::Response) -> String {
 /// When the address can't be had.
 pub async fn demo(settings: Demo) -> anyhow::Result<()> {
     let listener = listen::bind(settings.listen.0)?;
-    println!("demo origin on http://{}", listener.local_addr()?);
+    output::announce(&format!("demo origin on http://{}", listener.local_addr()?));
     let mut signals = Signals::listen()?;
     demo::serve(listener, async move { signals.stop().await }).await;
     Ok(())

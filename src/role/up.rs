@@ -28,7 +28,7 @@ use crate::{
         entrance::{Address, Listener},
         listen,
     },
-    panics,
+    output, panics,
 };
 
 /// Runs everything until it is told to stop.
@@ -71,7 +71,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             bail!("the private nats-server ended: {why}");
         }
     }
-    println!("stopping");
+    output::announce("stopping");
     tokio::select! {
         () = parts.stop(panics::grace(settings.grace)) => {}
         () = signals.stop() => {}
@@ -180,12 +180,12 @@ fn announce(settings: &Settings, server: &str, origin: &str, address: &Address) 
             (address.to_string(), format!("--unix-socket {} http://localhost/hello", path.display()))
         }
     };
-    println!(
+    output::announce(&format!(
         "\nrelay is up\n\n  requests    {requests}\n  upstream    {name} -> {what} {origin}\n  NATS        {server}\n\n\
          try it:\n\n  curl -i {curl} -d 'some data'\n\n\
          look inside:\n\n  relay ps --server {server}\n  nats sub 'relay.>' --server {server} --translate 'relay decode'\n\n\
          Ctrl-C stops everything\n"
-    );
+    ));
 }
 
 async fn died(nats: &mut Option<PrivateNats>) -> String {

@@ -13,7 +13,7 @@ use tracing_subscriber::{
     fmt::format::{Writer, debug_fn},
 };
 
-use crate::{config::LogFormat, wire::printable};
+use crate::{config::LogFormat, output, wire::printable};
 
 /// Starts logging to standard error.
 ///
@@ -21,14 +21,17 @@ use crate::{config::LogFormat, wire::printable};
 /// When the filter can't be read.
 pub fn init_logs(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).with_context(|| format!("--log '{filter}' is not a filter"))?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    output::start_log().context("cannot start the writer of the log")?;
+    // Its own errors would go to standard error straight, and stop this process where that can't be written.
+    let logs =
+        tracing_subscriber::fmt().with_env_filter(filter).with_target(false).log_internal_errors(false);
     let installed = match format {
         LogFormat::Human => logs
-            .with_writer(io::stderr)
+            .with_writer(output::log)
             .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
             .fmt_fields(debug_fn(field).delimited(" "))
             .try_init(),
-        LogFormat::Json => logs.with_writer(|| Escaped(io::stderr())).json().flatten_event(true).try_init(),
+        LogFormat::Json => logs.with_writer(|| Escaped(output::log())).json().flatten_event(true).try_init(),
     };
     installed.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
 }

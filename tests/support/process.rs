@@ -52,6 +52,15 @@ impl Process {
         Process { name: name.to_owned(), child: Mutex::new(child), log }
     }
 
+    /// Starts `command` with standard output and standard error that are not read here.
+    pub fn spawn_saying_to(name: &str, command: Command, out: Stdio, err: Stdio) -> Process {
+        let mut command = guarded(command);
+        command.stdin(Stdio::null()).stdout(out).stderr(err);
+        let child =
+            command.spawn().unwrap_or_else(|error| panic!("cannot start {name} ({command:?}): {error}"));
+        Process { name: name.to_owned(), child: Mutex::new(child), log: Log::default() }
+    }
+
     /// The process id.
     pub fn id(&self) -> u32 {
         self.child.lock().unwrap().id()
