@@ -143,9 +143,12 @@ impl Origin {
                     let (head, body) = response.into_parts();
                     let (status, version) = (head.status, head.version);
                     let said = Said { status, version, headers: head.headers.into() };
-                    // A body that must not be there is not read.
-                    let bodiless = to_head || is_bodiless(status);
-                    let source = if bodiless { Source::Ended } else { Source::Http2(body) };
+                    let source = if to_head || is_bodiless(status) {
+                        body.no_content(to_head).await?;
+                        Source::Ended
+                    } else {
+                        Source::Http2(body)
+                    };
                     return Ok(self.answer(said, source));
                 }
                 Err(http2::Failure { unsent: Some(body), .. }) if attempt < RETRIES => {

@@ -11,6 +11,8 @@ mod cut;
 mod deaths;
 #[path = "streams/early.rs"]
 mod early;
+#[path = "streams/ends.rs"]
+mod ends;
 #[path = "streams/gone.rs"]
 mod gone;
 #[path = "streams/hostile.rs"]

@@ -1,11 +1,12 @@
-//! HTTP/1 messages as bytes (RFC 9112), as far as requests and responses have it in common: `input` is what has been
-//! read of them, `body` finds where they end, and `unsent` is what the system keeps of them. What their heads say is left
-//! to whoever reads them.
+//! Messages on a connection, as far as requests and responses have it in common. Of HTTP/1 (RFC 9112), `input` is what has
+//! been read, `body` finds where a message ends, and `unsent` is what the system keeps; `http2` has the bodies of HTTP/2.
+//! What heads say is left to whoever reads them.
 
 use bytes::{Buf, BytesMut};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 pub mod body;
+pub mod http2;
 pub mod input;
 mod unsent;
 

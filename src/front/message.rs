@@ -80,7 +80,7 @@ impl From<http::Request<Http2Body>> for Request {
         let (parts, body) = request.into_parts();
         let mut head = Head::from(parts);
         join_cookies(&mut head.headers);
-        Request { head, body: Incoming::Http2(body), upgrade: None }
+        Request { head, body: body.into(), upgrade: None }
     }
 }
 

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! `nats` has the server, `process` a child process and its log, `roles` the relay's own, `origin` what stands
-//! behind them, `caller` what comes in front, `load` many callers at once, `distance` a slow way to NATS, `accounts` a
+//! behind them, `caller` what comes in front, `load` many callers at once, `frames` HTTP/2 frame by frame, `distance` a slow way to NATS, `accounts` a
 //! server where each role has its own user, `wait` how to wait for something without sleeping for luck.
 
 // Each test file uses a part of it.
@@ -22,6 +22,7 @@ pub mod accounts;
 pub mod caller;
 pub mod configured;
 pub mod distance;
+pub mod frames;
 pub mod load;
 pub mod nats;
 pub mod origin;
