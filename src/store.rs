@@ -75,7 +75,7 @@ impl fmt::Display for StoreError {
                 f.write_str("no broker is there to ask: jobs and sessions are stored by `relay broker`")
             }
             StoreError::Denied(subject) => write!(f, "NATS permissions refuse {subject}"),
-            StoreError::Late => write!(f, "no broker answered within {} s", PATIENCE.as_secs()),
+            StoreError::Late => f.write_str("no broker answered in time"),
             StoreError::NotSent(why) => f.write_str(why),
             StoreError::Refused(fault) => f.write_str(&fault.detail),
         }
@@ -83,6 +83,17 @@ impl fmt::Display for StoreError {
 }
 
 impl std::error::Error for StoreError {}
+
+impl StoreError {
+    /// Whether what was asked for may have been done.
+    pub fn is_unknown(&self) -> bool {
+        match self {
+            StoreError::Late => true,
+            StoreError::Refused(fault) => fault.code == Code::JobUnconfirmed,
+            StoreError::NoBroker | StoreError::Denied(_) | StoreError::NotSent(_) => false,
+        }
+    }
+}
 
 impl From<StoreError> for Fault {
     /// The fault of what concerns a job. Where storing it is not known to have failed, the fault says so.
@@ -165,15 +176,17 @@ impl StoreClient {
             return first;
         };
         stream.connect(&peer);
-        let sent = async {
-            writer.send(body).await?;
-            writer.finish(HeaderMap::new()).await
-        };
-        // A broker that wants no more of it says why in its answer.
-        match sent.await {
-            Ok(()) | Err(Over::Stopped) => waiting.reply().await,
-            Err(Over::Cut(fault)) => Err(StoreError::NotSent(fault.detail.into_owned())),
+        let patience = PATIENCE + Duration::from_secs(body.len() as u64 / STORED_A_SECOND);
+        match writer.send(body).await {
+            // Whether the broker has its end or not, it says what came of it. One that wants no more of it says why.
+            Ok(()) => {
+                writer.finish(HeaderMap::new()).await.ok();
+            }
+            Err(Over::Stopped) => {}
+            // Without its end nothing is stored.
+            Err(Over::Cut(fault)) => return Err(StoreError::NotSent(fault.detail.into_owned())),
         }
+        waiting.reply_within(patience).await
     }
 
     /// Asks a broker for a body; `None` when it is no longer there.
@@ -309,7 +322,11 @@ impl StoreClient {
 
 impl Waiting<'_> {
     async fn reply(&mut self) -> Result<StoreReply, StoreError> {
-        match timeout_at(Instant::now() + PATIENCE, self.heard.recv()).await {
+        self.reply_within(PATIENCE).await
+    }
+
+    async fn reply_within(&mut self, patience: Duration) -> Result<StoreReply, StoreError> {
+        match timeout_at(Instant::now() + patience, self.heard.recv()).await {
             Ok(Some(Heard::Reply(reply))) => match reply.error {
                 Some(error) => Err(StoreError::Refused(error.into())),
                 None => Ok(*reply),
@@ -330,6 +347,8 @@ impl Drop for Waiting<'_> {
 
 /// How long a broker may take to answer: longer than JetStream may take to answer a broker that asks it again.
 const PATIENCE: Duration = Duration::from_secs(12);
+/// Bytes of a body that a broker stores in a second at least.
+const STORED_A_SECOND: u64 = 4 * 1024 * 1024;
 /// Questions without an answer at most.
 const MAX_OPEN: usize = 16 * 1024;
 /// What the bodies that are sent and received are held to.

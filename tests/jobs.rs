@@ -25,3 +25,5 @@ mod reaching;
 mod stage;
 #[path = "jobs/unavailable.rs"]
 mod unavailable;
+#[path = "jobs/unconfirmed.rs"]
+mod unconfirmed;

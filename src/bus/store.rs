@@ -14,7 +14,7 @@ use async_nats::jetstream::{
     consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
     context::{CreateStreamErrorKind, PublishError, PublishErrorKind},
     message::PublishMessage,
-    stream::{Config, DirectGetErrorKind, DiscardPolicy, StorageType},
+    stream::{Config, DirectGetErrorKind, DiscardPolicy, PurgeErrorKind, StorageType},
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -221,10 +221,14 @@ impl Store {
     /// # Errors
     /// What is in the way.
     pub async fn remove(&self, stream: &str, subject: &str) -> Result<(), Trouble> {
-        let handle = self.context.get_stream(stream).await.map_err(|_| self.absent())?;
+        let handle = self.context.get_stream_no_info(stream).await.map_err(other)?;
         let asked = format!("$JS.API.STREAM.PURGE.{stream}");
         let removed = async { handle.purge().filter(subject).await };
-        self.unless_denied(&asked, removed).await?.map(drop).map_err(other)
+        self.unless_denied(&asked, removed).await?.map(drop).map_err(|error| match error.kind() {
+            PurgeErrorKind::TimedOut => Trouble::Late,
+            PurgeErrorKind::Request => self.absent(),
+            PurgeErrorKind::JetStream(_) => other(error),
+        })
     }
 
     /// Records of a stream on these subjects, oldest first, from after revision `after` on: no more than `limit`, and
@@ -443,7 +447,9 @@ fn refused_by_server(error: &PublishError) -> Trouble {
         std::error::Error::source(error).and_then(|source| source.downcast_ref::<jetstream::Error>());
     match server {
         Some(server) if is_full(server.error_code()) => Trouble::Full(server.to_string()),
-        _ => other(error),
+        Some(_) => other(error),
+        // An answer that can't be read says nothing of what was done.
+        None => Trouble::Late,
     }
 }
 

@@ -1,14 +1,17 @@
 //! Jobs at the listener: requests that are to be answered later, forward chains, and where their progress is read.
 //!
 //! A job is accepted when a broker has stored it; brokers do the rest. `later` takes requests, `chain` starts chains, `page`
-//! shows what became of either.
+//! shows what became of either, `settling` finds out of a job whether it is stored when no broker said so.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     body::Held,
@@ -38,6 +41,7 @@ mod later;
 pub(super) mod off;
 mod page;
 mod reach;
+mod settling;
 
 /// Where jobs are taken.
 pub struct Desk {
@@ -47,6 +51,8 @@ pub struct Desk {
     pub process: ProcessId,
     /// What jobs are held to.
     pub settings: Settings,
+    /// For so many jobs it is found out in the background whether they are stored.
+    pub unsettled: Arc<Semaphore>,
 }
 
 /// What jobs are held to when they are taken.
@@ -111,13 +117,15 @@ impl<A: Ask> Front<A> {
         id: &JobId,
         news: Option<(Subscription, Instant)>,
         request: &RequestId,
-    ) -> Result<Response<Held>, Fault> {
+    ) -> Response<Held> {
         if let Some((news, until)) = news
             && ended_by(news, until, id).await
+            && let Ok((job, _)) = desk.read(id).await
+            && let Ok(response) = self.answer_of(desk, &job, request).await
         {
-            let (job, _) = desk.read(id).await?;
-            return self.answer_of(desk, &job, request).await;
+            return response;
         }
+        // It is accepted, whatever can't be read now.
         let page = format!("{PAGES}{id}");
         let text = json!({ "id": id.to_string(), "state": "running", "location": page }).to_string() + "\n";
         let mut response = Response::new(Held::new(text.into(), HeaderMap::new(), None));
@@ -126,7 +134,20 @@ impl<A: Ask> Front<A> {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         set(headers, header::LOCATION, &page);
-        Ok(response)
+        response
+    }
+
+    /// The answer to a request of whose job it is not known whether it is stored: where to look. A second request
+    /// would be a second job.
+    fn unconfirmed(&self, id: &JobId, fault: Fault, told: &mut Told<A>) -> Response<Held> {
+        let page = format!("{PAGES}{id}");
+        let detail = format!("it is not known whether the job was stored; {page} says so ({})", fault.detail);
+        let fault = Fault { detail: detail.into(), ..fault }.after_seen();
+        told.failed(&fault);
+        let (id, details) = (Some(&told.served.id), self.settings.fault_details);
+        let mut response = problem::response(&fault, id, &http::Method::GET, details);
+        set(&mut response.headers, header::LOCATION, &page);
+        response
     }
 
     /// What a job that is over came to.
@@ -302,6 +323,8 @@ fn no_job(id: &str) -> Fault {
     Fault::new(Code::NoJob, Side::Client, format!("there is no job '{id}', or no longer"))
 }
 
+/// Jobs of which it is found out in the background whether they are stored, at most.
+pub const MAX_UNSETTLED: usize = 1024;
 /// Bytes of an id that a message repeats.
 const SHOWN: usize = 100;
 

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::JoinSet,
 };
 
@@ -234,6 +234,7 @@ fn desk(settings: &Settings, core: &Core, store: &Arc<StoreClient>) -> Option<Ar
     let desk = Desk {
         store: Arc::clone(store),
         process: core.id.clone(),
+        unsettled: Arc::new(Semaphore::new(jobs::MAX_UNSETTLED)),
         settings: jobs::Settings {
             max_body: config::bytes(settings.max_job_body),
             max_hops: settings.max_hops,

@@ -36,6 +36,11 @@ impl Fault {
         }
     }
 
+    /// The same fault of a request that the origin may have seen: it is not worth asking again.
+    pub fn after_seen(self) -> Self {
+        Fault { maybe_seen: true, retry_after: None, ..self }
+    }
+
     /// What of it any caller may read. A detail that names an address, a host, an upstream, a file or a subject tells a
     /// stranger what is behind the relay: only details about the request itself are shown, and none of an upstream agent,
     /// which may be written by others. All others are what the code means.

@@ -118,6 +118,9 @@ pub struct StoreRequest {
     /// The `Idempotency-Key` that the job to store came with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<CallerKey>,
+    /// The upstream of the request that had the key, where the id of its job names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Name>,
     /// The address of the caller whose job it is, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller: Option<String>,
@@ -252,6 +255,7 @@ impl StoreRequest {
             job_id: None,
             job: None,
             key: None,
+            upstream: None,
             caller: None,
             stream: false,
             part: None,

@@ -116,7 +116,7 @@ async fn the_first_response_of_a_chain_takes_room_as_well() {
     let two = says("two").await;
     stage.serve("two", &two).await;
     let answer = stage.chain("/", "http://two", "", "POST").await.send().await.unwrap();
-    problem(answer).await.is(503, "client_full", "client").names("--max-buffered");
+    problem_after_seen(answer).await.is(503, "client_full", "client").names("--max-buffered");
     assert_eq!((stage.one.hits(), two.hits()), (1, 0));
     let state: Value =
         serde_json::from_slice(&stage.client.get("/").await.bytes().await.unwrap()).unwrap_or_default();

@@ -29,6 +29,15 @@ pub struct Problem {
 
 /// Reads an error, which must have everything that every error has.
 pub async fn problem(response: reqwest::Response) -> Problem {
+    problem_of(response, false).await
+}
+
+/// The same of a request that an origin has seen: it never asks to come again.
+pub async fn problem_after_seen(response: reqwest::Response) -> Problem {
+    problem_of(response, true).await
+}
+
+async fn problem_of(response: reqwest::Response, is_seen: bool) -> Problem {
     let status = response.status().as_u16();
     let header = |name: &str| {
         response
@@ -40,11 +49,18 @@ pub async fn problem(response: reqwest::Response) -> Problem {
     let (kind, proxy_status, id, retry) =
         (header("content-type"), header("proxy-status"), header("x-relay-id"), header("retry-after"));
     let text = response.text().await.expect("a whole body");
-    Problem::check(status, &kind, proxy_status, &id, &retry, &text)
+    Problem::check(status, &kind, proxy_status, &id, (&retry, is_seen), &text)
 }
 
 impl Problem {
-    fn check(status: u16, kind: &str, proxy_status: String, id: &str, retry: &str, text: &str) -> Problem {
+    fn check(
+        status: u16,
+        kind: &str,
+        proxy_status: String,
+        id: &str,
+        (retry, is_seen): (&str, bool),
+        text: &str,
+    ) -> Problem {
         assert_eq!(kind, "application/problem+json", "status {status}: {text}");
         let json: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"));
         let field =
@@ -64,7 +80,8 @@ impl Problem {
         assert_eq!(problem.request_id, id, "the id in the header is the one in the body");
         let row = Code::parse(&problem.code).row();
         assert_eq!((status, problem.code.as_str()), (row.status, row.text), "a code has one status");
-        assert_eq!(problem.retry_after.is_some(), row.retry_after.is_some(), "Retry-After of {problem:?}");
+        let comes_again = row.retry_after.is_some() && !is_seen;
+        assert_eq!(problem.retry_after.is_some(), comes_again, "Retry-After of {problem:?}");
         let proxy_status = format!("relay; error={}; details=\"", row.proxy_error);
         assert!(problem.proxy_status.starts_with(&proxy_status), "{}", problem.proxy_status);
         problem
@@ -286,7 +303,7 @@ impl RawAnswer {
             &self.value("content-type"),
             self.value("proxy-status"),
             &self.value("x-relay-id"),
-            &self.value("retry-after"),
+            (&self.value("retry-after"), false),
             &self.text(),
         )
     }

@@ -30,7 +30,7 @@ pub mod process;
 pub mod roles;
 pub mod wait;
 
-pub use caller::{Problem, Raw, RawAnswer, http, problem};
+pub use caller::{Problem, Raw, RawAnswer, http, problem, problem_after_seen};
 pub use distance::Distance;
 pub use load::Load;
 pub use nats::{Nats, listen};

@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::header;
 
-use super::Desk;
+use super::{
+    Desk,
+    settling::{Doubtful, Unstored},
+};
 use crate::{
     front::{
         http::{Ask, Front},
@@ -49,9 +52,15 @@ impl<A: Ask> Front<A> {
         self.check_reach(desk, &forward::ERRORS_TO, &forward.errors_to, None)?;
         let mut begun = Job::new(id.clone(), desk.process.clone(), JobState::Begun, Content::default());
         begun.pause = millis(self.settings.ttl);
+        // It tells this request from another one with the same id.
+        begun.input.headers.push((REQUEST.into(), told.served.id.as_str().as_bytes().to_vec().into()));
         // Before anything is sent: if nothing can be stored, nothing has happened.
         let address = self.address_of(&asked.caller, &asked.head.headers);
-        let revision = desk.begin(&begun, address).await?;
+        let revision = match desk.begin(&begun, address).await {
+            Ok(revision) => revision,
+            Err((fault, true)) => return Ok(self.unconfirmed_chain(&id, fault, told)),
+            Err((fault, false)) => return Err(fault),
+        };
         let mut taken = Taken { desk: Arc::clone(desk), begun: Some(begun), revision };
         let outcome = self.pass(asked, told).await?;
         if !outcome.status().is_success() {
@@ -62,7 +71,7 @@ impl<A: Ask> Front<A> {
         let (headers, body) = whole(outcome, desk.settings.max_body, &self.budget).await?;
         let (answer, apart) = desk.content(&headers, &body).map_err(after_the_first)?;
         drop(body);
-        let mut job = taken.keep();
+        let mut job = taken.job();
         (job.state, job.pause) = (JobState::Running, 0);
         job.only = desk.settings.forward_to.clone();
         job.reach = Some(desk.settings.reach);
@@ -74,28 +83,47 @@ impl<A: Ask> Front<A> {
         jobs::follow(&mut job, &answer);
         let news = desk.news_of(&id, wait).await;
         let stored = desk.accept(StoreVerb::Start, job, apart, (None, None), revision).await;
-        stored.map_err(after_the_first)?;
+        let stored = match stored {
+            Err(error) if error.is_unknown() => {
+                // Whether it starts is settled here.
+                taken.keep();
+                Doubtful::Chain { id: id.clone(), revision }.settle(desk, error).await
+            }
+            stored => stored.map_err(|error| (error.into(), false)),
+        };
+        match stored {
+            Ok(_) => taken.keep(),
+            Err((fault, true)) => return Ok(self.unconfirmed_chain(&id, fault, told)),
+            Err((fault, false)) => return Err(after_the_first(fault)),
+        }
         self.ask.accepted("chain");
-        let mut response = self.accepted(desk, &id, news, &told.served.id).await?;
+        let mut response = self.accepted(desk, &id, news, &told.served.id).await;
         set(&mut response.headers, forward::ID, &forward.id.to_string());
         Ok(Outcome::Job(response))
+    }
+
+    fn unconfirmed_chain(&self, id: &JobId, fault: Fault, told: &mut Told<A>) -> Outcome {
+        let mut response = self.unconfirmed(id, fault, told);
+        set(&mut response.headers, forward::ID, &id.uuid.to_string());
+        Outcome::Job(response)
     }
 }
 
 impl Desk {
     /// Takes the chain's id; returns the record's revision.
-    async fn begin(&self, begun: &Job, address: Option<String>) -> Result<u64, Fault> {
+    async fn begin(&self, begun: &Job, address: Option<String>) -> Result<u64, Unstored> {
         let asked = self.store.ask(StoreScope::Chains, StoreVerb::Begin, |request| {
             request.job = Some(Box::new(begun.clone()));
             request.caller = address;
         });
         match asked.await {
             Ok(reply) => Ok(reply.revision),
-            // Nothing was sent, and the id is free again in a while.
-            Err(StoreError::Late) => {
-                Err(Fault::new(Code::JobsUnavailable, Side::Client, StoreError::Late.to_string()))
+            Err(error) if error.is_unknown() => {
+                let settled = Doubtful::Beginning(Box::new(begun.clone())).settle(self, error).await;
+                // It never says that a chain has begun whose revision it does not know.
+                Err(settled.err().unwrap_or_else(|| (StoreError::Late.into(), true)))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err((error.into(), false)),
         }
     }
 }
@@ -123,9 +151,14 @@ impl Taken {
         }
     }
 
-    /// The chain starts.
-    fn keep(mut self) -> Job {
-        self.begun.take().expect("it is taken once, here")
+    /// What it was taken with.
+    fn job(&self) -> Job {
+        self.begun.clone().expect("it is there until the chain starts")
+    }
+
+    /// The chain starts, or may.
+    fn keep(&mut self) {
+        self.begun = None;
     }
 }
 
@@ -160,7 +193,7 @@ async fn whole(outcome: Outcome, most: usize, budget: &Budget) -> Result<(Header
         }
         Outcome::Streamed(response, first, reader) => {
             let body = reader.whole(first, (most, None), budget.share(), || too_large(most)).await;
-            let body = body.map_err(|fault| Fault { maybe_seen: true, ..fault })?;
+            let body = body.map_err(Fault::after_seen)?;
             Ok((response.headers, body))
         }
         Outcome::Upgraded(..) | Outcome::Stored(..) | Outcome::Followed(..) | Outcome::Job(_) => {
@@ -178,5 +211,8 @@ fn too_large(most: usize) -> Fault {
 fn after_the_first(fault: Fault) -> Fault {
     let detail =
         format!("the first server has answered, but the chain could not be stored: {}", fault.detail);
-    Fault { detail: detail.into(), maybe_seen: true, ..fault }
+    Fault { detail: detail.into(), ..fault }.after_seen()
 }
+
+/// The header of a chain that has begun which has the id of its request.
+const REQUEST: &str = "x-relay-id";

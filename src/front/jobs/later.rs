@@ -3,19 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderName, header};
+use http::HeaderName;
 
-use super::{Desk, PAGES, PREFERENCE_APPLIED, key};
+use super::{Desk, PREFERENCE_APPLIED, key, settling::Doubtful};
 use crate::{
-    config::Switch,
     front::{
         body::{self, Limits},
         http::{Ask, Front},
-        problem,
         relay::{Asked, Outcome},
         served::Told,
     },
     proto::{forward, routes},
+    store::StoreError,
     wire::{
         Code, Fault, Headers, Job, JobId, JobState, Side, StoreRequest, StoreScope, StoreVerb,
         headers::{self, Caller, set},
@@ -87,16 +86,23 @@ impl<A: Ask> Front<A> {
             job.reach = Some(desk.settings.reach);
             job.introduction = to_pairs(&introduction);
         }
-        match desk.accept(StoreVerb::Accept, job, apart, (key, address), 0).await {
+        let doubtful = Doubtful::request(&job, key.as_ref());
+        let asked = desk.accept(StoreVerb::Accept, job, apart, (key, address), 0).await;
+        let asked = match asked {
+            Err(error) if error.is_unknown() => doubtful.settle(desk, error).await,
+            asked => asked.map_err(|error| (error.into(), false)),
+        };
+        match asked {
             Ok(None) => self.ask.accepted("request"),
             // The same request came before, by its key.
             Ok(Some(known)) => {
                 id = known;
                 news = desk.news_of(&id, wait).await;
             }
-            Err(fault) => return unconfirmed(&id, fault, self.settings.fault_details, told),
+            Err((fault, true)) => return Ok(Outcome::Job(self.unconfirmed(&id, fault, told))),
+            Err((fault, false)) => return Err(fault),
         }
-        let mut response = self.accepted(desk, &id, news, &told.served.id).await?;
+        let mut response = self.accepted(desk, &id, news, &told.served.id).await;
         set(&mut response.headers, PREFERENCE_APPLIED, "respond-async");
         Ok(Outcome::Job(response))
     }
@@ -112,7 +118,7 @@ impl Desk {
         apart: Option<Bytes>,
         (key, address): (Option<CallerKey>, Option<String>),
         revision: u64,
-    ) -> Result<Option<JobId>, Fault> {
+    ) -> Result<Option<JobId>, StoreError> {
         let scope = StoreScope::of(&job.job_id);
         let fill = |request: &mut StoreRequest| {
             request.job = Some(Box::new(job));
@@ -126,26 +132,6 @@ impl Desk {
         };
         Ok(reply.job_id)
     }
-}
-
-/// What the caller hears of a job that could not be stored. Where that is not known, it hears where to look: a second
-/// request would be a second job.
-fn unconfirmed<A: Ask>(
-    id: &JobId,
-    fault: Fault,
-    details: Switch,
-    told: &mut Told<A>,
-) -> Result<Outcome, Fault> {
-    if fault.code != Code::JobUnconfirmed {
-        return Err(fault);
-    }
-    let page = format!("{PAGES}{id}");
-    let detail = format!("it is not known whether the job was stored; {page} says so ({})", fault.detail);
-    let fault = Fault { detail: detail.into(), ..fault };
-    told.failed(&fault);
-    let mut response = problem::response(&fault, Some(&told.served.id), &http::Method::GET, details);
-    set(&mut response.headers, header::LOCATION, &page);
-    Ok(Outcome::Job(response))
 }
 
 fn too_large(most: usize) -> Fault {

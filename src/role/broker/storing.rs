@@ -4,7 +4,8 @@
 //! A question's subject says which upstream or session it is about, and NATS permissions who may ask it. What it says
 //! must fit that, and the answer goes where its id says and nowhere else: a reply subject that the asker chose would
 //! have the broker publish, by its own permissions, wherever the asker may not. `jobs` has the jobs, `letters` what
-//! operators do with jobs and dead letters, `sessions` the records of sessions, `bodies` what does not fit in a message.
+//! operators do with jobs and dead letters, `sessions` the records of sessions, `bodies` what does not fit in a message, `settling` what
+//! JetStream did not confirm.
 
 use std::{
     sync::{
@@ -42,6 +43,7 @@ mod jobs;
 mod letters;
 mod quotas;
 mod sessions;
+mod settling;
 
 /// What a broker needs to store what others ask it to.
 pub struct Storing {

@@ -2,7 +2,12 @@
 
 use bytes::Bytes;
 
-use super::{Kept, Storing, announce_end, bad, named, no_job, not_stored, quotas::Place, unavailable};
+use super::{
+    Kept, Storing, announce_end, bad, named, no_job, not_stored,
+    quotas::Place,
+    settling::{Stored, is_later, is_withdrawn},
+    unavailable,
+};
 use crate::{
     bus::store::Trouble,
     proto::jobs,
@@ -29,6 +34,9 @@ impl Storing {
         scope: &StoreScope,
         mut request: StoreRequest,
     ) -> Result<StoreReply, Fault> {
+        if request.job.is_none() {
+            return self.settle(&request).await;
+        }
         let mut job = self.new_job(&mut request, JobState::Running)?;
         let [hop] = job.hops.as_slice() else {
             return Err(bad("a job that is answered later has one request"));
@@ -41,6 +49,7 @@ impl Storing {
             return Err(bad("the job's request is not for the upstream that the question names"));
         }
         let asked = job.job_id.clone();
+        let mut before = 0;
         let mut reply = StoreReply::done(request.request_id.clone());
         let place = self.place(&asked, &request).await;
         if let Some(key) = &request.key {
@@ -58,10 +67,14 @@ impl Storing {
                 Keyed::New(id) => job.job_id = id,
                 Keyed::Known(id) => {
                     reply.job_id = (id != asked).then(|| id.clone());
-                    if self.find(&id, false).await.map_err(|trouble| unavailable(&trouble))?.is_some() {
-                        return Ok(reply);
-                    }
-                    // The broker that took the key has not stored the job.
+                    before = match self.find(&id, false).await {
+                        Ok(Some(kept)) if !is_withdrawn(&kept.job) => return Ok(reply),
+                        Ok(Some(kept)) => kept.record.revision,
+                        // The broker that took the key has not stored the job.
+                        Ok(None) => 0,
+                        // An earlier request may have had it stored.
+                        Err(_) => return Err(not_stored(&Trouble::Late)),
+                    };
                     job.job_id = id;
                 }
             }
@@ -70,9 +83,12 @@ impl Storing {
         if request.stream {
             self.take_body(scope, &request, &mut job).await?;
         }
-        self.create(&job).await?;
-        place.keep();
-        Ok(reply)
+        let created = self.create(&job, before).await;
+        // One that may be stored counts.
+        if created.as_ref().map_or_else(|fault| fault.code == Code::JobUnconfirmed, |is_new| *is_new) {
+            place.keep();
+        }
+        created.map(|_| reply)
     }
 
     /// A place for a new job.
@@ -86,30 +102,36 @@ impl Storing {
     pub(super) async fn begin(&self, mut request: StoreRequest) -> Result<StoreReply, Fault> {
         let begun = self.new_job(&mut request, JobState::Begun)?;
         let place = self.place(&begun.job_id, &request).await?;
-        let subject = self.core.subjects.job(&begun.job_id);
         let bytes = codec::encode(&begun);
         let mut reply = StoreReply::done(request.request_id);
-        reply.revision = match self.store_new(&subject, &bytes).await {
-            Ok(revision) => revision,
-            Err(Trouble::Changed) => self.begin_again(&begun, &subject, bytes).await?,
-            Err(trouble) => return Err(not_stored(&trouble)),
+        let taken = match self.store_job(&begun, 0, &bytes).await {
+            Ok(Stored::Here(revision)) => Ok(revision),
+            Ok(Stored::Other(kept)) => self.begin_again(&begun, &kept, &bytes).await,
+            Err(trouble) => Err(not_stored(&trouble)),
         };
-        place.keep();
+        // One that may be taken counts.
+        if taken.as_ref().map_or_else(|fault| fault.code == Code::JobUnconfirmed, |_| true) {
+            place.keep();
+        }
+        reply.revision = taken?;
         Ok(reply)
     }
 
     /// Takes an id that a chain had which never started: it does not count.
-    async fn begin_again(&self, begun: &Job, subject: &str, bytes: Bytes) -> Result<u64, Fault> {
+    async fn begin_again(&self, begun: &Job, kept: &Kept, bytes: &Bytes) -> Result<u64, Fault> {
         let taken = || {
             let detail = format!("there is a chain {} already: each has an id of its own", begun.job_id);
             Fault::new(Code::ChainLoop, Side::Broker, detail)
         };
-        let kept = self.find(&begun.job_id, false).await.map_err(|trouble| unavailable(&trouble))?;
-        let free = kept.filter(|kept| kept.job.state.is_over() && kept.job.hops.is_empty());
-        let free = free.ok_or_else(taken)?;
-        match self.store.replace(subject, free.record.revision, bytes).await {
-            Err(Trouble::Changed) => Err(taken()),
-            replaced => replaced.map_err(|trouble| not_stored(&trouble)),
+        // A question that comes late, after its asker has given it up.
+        let is_given_up = kept.job.input == begun.input && begun.input != Content::default();
+        if !is_withdrawn(&kept.job) || is_given_up {
+            return Err(taken());
+        }
+        match self.store_job(begun, kept.record.revision, bytes).await {
+            Ok(Stored::Here(revision)) => Ok(revision),
+            Ok(Stored::Other(_)) => Err(taken()),
+            Err(trouble) => Err(not_stored(&trouble)),
         }
     }
 
@@ -127,30 +149,40 @@ impl Storing {
         if request.stream {
             self.take_body(scope, &request, &mut job).await?;
         }
-        let subject = self.core.subjects.job(&job.job_id);
-        let stored = self.store.replace(&subject, request.revision, codec::encode(&job)).await;
         let mut reply = StoreReply::done(request.request_id);
-        reply.revision = self.or_forget(&job, stored).await?;
+        reply.revision = match self.store_job(&job, request.revision, &codec::encode(&job)).await {
+            Ok(Stored::Here(revision)) => revision,
+            // It goes on already.
+            Ok(Stored::Other(kept)) if is_later(&kept.job, &job) => kept.record.revision,
+            Ok(Stored::Other(_)) => {
+                self.forget(job.objects()).await;
+                return Err(no_longer_begun(&job.job_id));
+            }
+            Err(trouble) => return Err(self.unless_stored(&job, &trouble).await),
+        };
         Ok(reply)
     }
 
     /// Gives back the id of a chain that does not start.
-    pub(super) async fn abandon(&self, request: StoreRequest) -> Result<StoreReply, Fault> {
+    pub(super) async fn abandon(&self, mut request: StoreRequest) -> Result<StoreReply, Fault> {
+        if request.job.is_some() {
+            let begun = self.new_job(&mut request, JobState::Begun)?;
+            return self.give_up(&begun, request).await;
+        }
         let begun = self.begun(named(&request)?, request.revision).await?;
         let abandoned = Job { state: JobState::Cancelled, ..begun.job };
-        let subject = self.core.subjects.job(&abandoned.job_id);
-        let stored = self.store.replace(&subject, request.revision, codec::encode(&abandoned)).await;
-        stored.map_err(|trouble| not_stored(&trouble))?;
-        Ok(StoreReply::done(request.request_id))
+        match self.store_job(&abandoned, request.revision, &codec::encode(&abandoned)).await {
+            Ok(Stored::Here(_)) => Ok(StoreReply::done(request.request_id)),
+            Ok(Stored::Other(kept)) => Err(no_longer_begun(&kept.job.job_id)),
+            Err(trouble) => Err(not_stored(&trouble)),
+        }
     }
 
     /// The record of a chain that has begun, and is still at `revision`.
     async fn begun(&self, id: &JobId, revision: u64) -> Result<Kept, Fault> {
         let kept = self.find(id, false).await.map_err(|trouble| unavailable(&trouble))?;
         let begun = kept.filter(|kept| kept.record.revision == revision && kept.job.state == JobState::Begun);
-        let over =
-            || Fault::new(Code::JobOver, Side::Broker, format!("the chain {id} is no longer to be started"));
-        begun.ok_or_else(over)
+        begun.ok_or_else(|| no_longer_begun(id))
     }
 
     /// What is known of a job, or of its dead letter.
@@ -225,55 +257,35 @@ impl Storing {
         })
     }
 
-    /// Stores a job that is new, whose large body is stored already.
-    async fn create(&self, job: &Job) -> Result<(), Fault> {
-        let subject = self.core.subjects.job(&job.job_id);
-        match self.store_new(&subject, &codec::encode(job)).await {
-            Ok(_) => Ok(()),
-            // The same request came before, by its key.
-            Err(Trouble::Changed) => {
-                self.forget(job.objects()).await;
-                Ok(())
+    /// Stores a job that is new, whose large body is stored already, in the place of revision `before`. Returns whether
+    /// it was not there.
+    async fn create(&self, job: &Job, before: u64) -> Result<bool, Fault> {
+        match self.store_job(job, before, &codec::encode(job)).await {
+            Ok(Stored::Here(_)) => Ok(true),
+            Ok(Stored::Other(kept)) => {
+                let needed: Vec<_> = kept.job.objects().collect();
+                let unused: Vec<_> = job.objects().filter(|object| !needed.contains(object)).collect();
+                self.forget(unused).await;
+                if is_withdrawn(&kept.job) {
+                    let detail = format!("the job {} was withdrawn before it was stored", job.job_id);
+                    return Err(Fault::new(Code::JobsUnavailable, Side::Broker, detail));
+                }
+                // The same request came before, by its key.
+                Ok(false)
             }
-            stored @ Err(_) => self.or_forget(job, stored).await.map(drop),
+            Err(trouble) => Err(self.unless_stored(job, &trouble).await),
         }
     }
 
-    /// What came of storing `job`: the body of one that is certainly not stored is forgotten.
-    async fn or_forget(&self, job: &Job, stored: Result<u64, Trouble>) -> Result<u64, Fault> {
-        if let Err(trouble) = &stored
-            && *trouble != Trouble::Late
-        {
+    /// What is said of a job that was not stored: the body of one that certainly is not is forgotten.
+    async fn unless_stored(&self, job: &Job, trouble: &Trouble) -> Fault {
+        if *trouble != Trouble::Late {
             self.forget(job.objects()).await;
         }
-        stored.map_err(|trouble| match trouble {
-            Trouble::Changed => {
-                let detail = format!("the chain {} is no longer to be started", job.job_id);
-                Fault::new(Code::JobOver, Side::Broker, detail)
-            }
-            trouble => not_stored(&trouble),
-        })
+        not_stored(trouble)
     }
 
-    /// Stores the first revision of a record. When JetStream does not say in time whether it has, it is asked again:
-    /// a record that is there by then, with the same bytes, is this one.
-    async fn store_new(&self, subject: &str, bytes: &Bytes) -> Result<u64, Trouble> {
-        match self.store.create(subject, bytes.clone()).await {
-            Err(Trouble::Late) => {}
-            stored => return stored,
-        }
-        match self.store.create(subject, bytes.clone()).await {
-            Err(Trouble::Changed) => {
-                match self.store.last(&self.core.subjects.jobs_stream(), subject).await? {
-                    Some(record) if record.bytes == *bytes => Ok(record.revision),
-                    _ => Err(Trouble::Changed),
-                }
-            }
-            stored => stored,
-        }
-    }
-
-    fn key_subject(&self, upstream: &crate::wire::Name, key: &CallerKey) -> Result<String, Fault> {
+    pub(super) fn key_subject(&self, upstream: &crate::wire::Name, key: &CallerKey) -> Result<String, Fault> {
         let is_hash = key.hash.len() == HASH && key.hash.bytes().all(|b| b.is_ascii_hexdigit());
         if !is_hash || key.asked.len() > HASH {
             return Err(bad("the caller's key is no hash"));
@@ -287,14 +299,20 @@ impl Storing {
         match self.store.create(subject, codec::encode(&fresh)).await {
             Ok(_) => return Ok(Keyed::New(fresh.job_id)),
             Err(Trouble::Changed) => {}
-            Err(trouble) => return Err(not_stored(&trouble)),
+            // The job is stored after its key: it certainly is not.
+            Err(trouble) => return Err(unavailable(&trouble)),
         }
         let known = self.known(subject, key, asked).await?;
         known.map(Keyed::Known).ok_or_else(|| unavailable(&Trouble::Changed))
     }
 
     /// The job that a key stands for, when an earlier request had it.
-    async fn known(&self, subject: &str, key: &CallerKey, asked: &JobId) -> Result<Option<JobId>, Fault> {
+    pub(super) async fn known(
+        &self,
+        subject: &str,
+        key: &CallerKey,
+        asked: &JobId,
+    ) -> Result<Option<JobId>, Fault> {
         let record = self.store.last(&self.core.subjects.keys_stream(), subject).await;
         let record = record.map_err(|trouble| unavailable(&trouble))?;
         let known = record.and_then(|record| codec::decode::<JobKey>(&record.bytes).ok());
@@ -312,6 +330,10 @@ impl Storing {
             None => Ok(None),
         }
     }
+}
+
+fn no_longer_begun(id: &JobId) -> Fault {
+    Fault::new(Code::JobOver, Side::Broker, format!("the chain {id} is no longer to be started"))
 }
 
 /// How often a job that goes on meanwhile is tried to be cancelled or replayed.

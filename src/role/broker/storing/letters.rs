@@ -47,7 +47,11 @@ impl Storing {
             let next = jobs::replayed(failed.clone());
             match self.store.replace(&self.core.subjects.job(id), revision, codec::encode(&next)).await {
                 Ok(_) => {
-                    self.remove_letter(id).await?;
+                    // It runs again, whether its letter can be removed or not.
+                    if let Err(why) = self.remove_letter(id).await {
+                        let why = why.detail;
+                        tracing::warn!(job = %id, %why, "the dead letter of a job that runs again can't be removed");
+                    }
                     self.forget(no_longer_needed(&failed, Some(&next))).await;
                     return Ok(StoreReply::done(request.request_id.clone()));
                 }
