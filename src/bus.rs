@@ -168,6 +168,11 @@ impl Bus {
         attempt.err().map(|error| error.to_string())
     }
 
+    /// The URLs of the servers, comma-separated, as they were given: perhaps with a password.
+    pub fn servers(&self) -> &str {
+        &self.credentials.servers
+    }
+
     /// Publishes now or says that it can't.
     ///
     /// # Errors

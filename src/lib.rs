@@ -46,11 +46,13 @@
 //!
 //! [`panics`] is what a panic does to a process, [`sync`] are its locks, and [`output`] writes its log. Imports run one way: `bin` → [`role`] → {[`front`], [`origin`]} → [`store`] → [`stream`] → {[`bus`], [`proto`],
 //! [`cache`]} → [`wire`]; [`framing`] is what [`front`] and [`origin`] have in common of HTTP/1;
+//! [`descriptors`] says how many connections they may have open;
 //! [`config`] and [`telemetry`] are leaves that roles and fronts share. A test checks it.
 
 pub mod bus;
 pub mod cache;
 pub mod config;
+pub mod descriptors;
 pub mod framing;
 pub mod front;
 pub mod origin;

@@ -6,6 +6,8 @@ mod support;
 mod agents;
 #[path = "bounds/crowd.rs"]
 mod crowd;
+#[path = "bounds/descriptors.rs"]
+mod descriptors;
 #[path = "bounds/floods.rs"]
 mod floods;
 #[path = "bounds/hostile.rs"]

@@ -9,7 +9,7 @@ use std::{
 /// `panics` is what ends a process, `sync` its locks and `output` what writes its log, for all. `bin` → `role` → {`front`, `origin`} → `store` → `stream` → {`bus`, `proto`, `cache`} → `wire`; `framing` is what `front` and
 /// `origin` have in common of HTTP/1; `config` and `telemetry` are leaves that roles and fronts share. `config` names `bus` for one thing: it turns what the flags say into
 /// `bus::Credentials`, so that the bus need not know of flags.
-const MAY_IMPORT: [(&str, &[&str]); 15] = [
+const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("panics", &[]),
     ("sync", &[]),
     ("output", &[]),
@@ -18,13 +18,43 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("proto", &["wire"]),
     ("cache", &["wire"]),
     ("bus", &["wire"]),
-    ("origin", &["wire", "framing", "config"]),
+    ("descriptors", &["telemetry"]),
+    ("origin", &["wire", "framing", "config", "descriptors"]),
     ("stream", &["wire", "proto", "bus"]),
     ("store", &["wire", "proto", "bus", "stream"]),
-    ("front", &["wire", "framing", "proto", "cache", "bus", "stream", "store", "telemetry", "config"]),
+    (
+        "front",
+        &[
+            "wire",
+            "framing",
+            "proto",
+            "cache",
+            "bus",
+            "stream",
+            "store",
+            "telemetry",
+            "config",
+            "descriptors",
+        ],
+    ),
     ("config", &["wire", "cache", "bus"]),
     ("telemetry", &["wire", "config"]),
-    ("role", &["wire", "proto", "cache", "bus", "origin", "stream", "store", "front", "config", "telemetry"]),
+    (
+        "role",
+        &[
+            "wire",
+            "proto",
+            "cache",
+            "bus",
+            "origin",
+            "stream",
+            "store",
+            "front",
+            "config",
+            "telemetry",
+            "descriptors",
+        ],
+    ),
 ];
 
 /// What every layer may import.

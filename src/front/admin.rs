@@ -1,15 +1,19 @@
 //! The operator's listener: `/healthz`, `/readyz`, `/metrics`, and pages in JSON.
 
-use std::{convert::Infallible, future::Future, sync::Arc};
+use std::{convert::Infallible, future::Future, io, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 
-use super::listen;
+use super::listen::{self, Accept};
+use crate::descriptors;
 
 /// What an admin listener tells.
 pub trait Status: Send + Sync + 'static {
@@ -23,9 +27,11 @@ pub trait Status: Send + Sync + 'static {
 
 /// Serves until `until` is done.
 pub async fn serve<S: Status>(listener: TcpListener, status: Arc<S>, until: impl Future<Output = ()>) {
-    listen::accept(listener, until, |stream, _| {
+    let room = Arc::new(Semaphore::new(descriptors::for_admin()));
+    listen::accept(Few { listener, room }, until, |stream, room| {
         let status = Arc::clone(&status);
         tokio::spawn(async move {
+            let _room = room;
             let service = service_fn(|request| {
                 let status = Arc::clone(&status);
                 async move { Ok::<_, Infallible>(answer(&*status, &request).await) }
@@ -38,6 +44,23 @@ pub async fn serve<S: Status>(listener: TcpListener, status: Arc<S>, until: impl
         });
     })
     .await;
+}
+
+/// A listener with so many connections at most that they leave descriptors to the rest of the process.
+struct Few {
+    listener: TcpListener,
+    room: Arc<Semaphore>,
+}
+
+impl Accept for Few {
+    type Connection = TcpStream;
+    type Peer = OwnedSemaphorePermit;
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+        let room = Arc::clone(&self.room).acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, _) = Accept::accept(&mut self.listener).await?;
+        Ok((stream, room))
+    }
 }
 
 async fn answer<S: Status>(status: &S, request: &Request<Incoming>) -> Response<Full<Bytes>> {

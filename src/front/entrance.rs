@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     config::{Entrance, Mode, Owner},
+    descriptors::{self, Descriptor},
     wire::headers::Peer,
 };
 
@@ -77,15 +78,16 @@ impl Accept for Listener {
     type Peer = Peer;
 
     async fn accept(&mut self) -> io::Result<(Socket, Peer)> {
+        let descriptor = descriptors::for_caller().await;
         match self {
             Listener::Tcp(listener) => {
                 let (stream, peer) = Accept::accept(listener).await?;
                 // An IPv4 caller of an IPv6 listener is who it is.
-                Ok((Socket::new(Kind::Tcp(stream)), Peer::Address(peer.ip().to_canonical())))
+                Ok((Socket::new(Kind::Tcp(stream), descriptor), Peer::Address(peer.ip().to_canonical())))
             }
             Listener::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Socket::new(Kind::Unix(stream)), Peer::Unknown))
+                Ok((Socket::new(Kind::Unix(stream), descriptor), Peer::Unknown))
             }
         }
     }
@@ -188,6 +190,8 @@ pub struct Socket {
     send_timeout: Option<Duration>,
     /// Whether it takes something, once it did not at once.
     sends: Option<Box<Patience>>,
+    /// Held for as long as it is open.
+    _descriptor: Option<Descriptor>,
 }
 
 enum Kind {
@@ -196,8 +200,8 @@ enum Kind {
 }
 
 impl Socket {
-    fn new(kind: Kind) -> Self {
-        Socket { kind, first: Bytes::new(), send_timeout: None, sends: None }
+    fn new(kind: Kind, descriptor: impl Into<Option<Descriptor>>) -> Self {
+        Socket { kind, first: Bytes::new(), send_timeout: None, sends: None, _descriptor: descriptor.into() }
     }
 
     /// From now on a write fails, as timed out, once the caller has taken nothing for `limit` of what it should take.
@@ -259,7 +263,7 @@ impl Socket {
 #[cfg(test)]
 impl From<UnixStream> for Socket {
     fn from(stream: UnixStream) -> Self {
-        Socket::new(Kind::Unix(stream))
+        Socket::new(Kind::Unix(stream), None)
     }
 }
 

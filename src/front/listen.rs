@@ -1,11 +1,16 @@
 //! Accepting connections: bind or fail loudly, keep accepting whatever a single connection does.
 
-use std::{future::Future, io, net::SocketAddr, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::framing::keep_little_unsent;
+use crate::{framing::keep_little_unsent, telemetry::Throttle};
 
 /// Binds `address`.
 ///
@@ -53,6 +58,7 @@ pub async fn accept<L: Accept>(
     until: impl Future<Output = ()>,
     mut serve: impl FnMut(L::Connection, L::Peer),
 ) {
+    static REFUSED: Throttle = Throttle::per_second();
     let mut until = std::pin::pin!(until);
     loop {
         tokio::select! {
@@ -62,7 +68,9 @@ pub async fn accept<L: Accept>(
                 Ok((stream, peer)) => serve(stream, peer),
                 Err(error) => {
                     // Out of file descriptors, most likely: others must finish first.
-                    tracing::warn!(%error, "cannot accept a connection; trying again");
+                    if let Some(held_back) = REFUSED.pass(Instant::now()) {
+                        tracing::warn!(%error, held_back, "cannot accept a connection; trying again");
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
             },

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     config::{Origin as Settings, OriginUrl},
+    descriptors,
     framing::keep_little_unsent,
     wire::{
         Code, Fault, Side, Target,
@@ -152,6 +153,9 @@ impl Connector {
     /// When it takes too long.
     pub async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, Fault> {
         let late = |_| {
+            if descriptors::are_exhausted() {
+                return exhausted();
+            }
             let detail = format!(
                 "the origin {} did not accept the connection within {} (--connect-timeout)",
                 self.shown(),
@@ -163,6 +167,7 @@ impl Connector {
     }
 
     async fn open(&self, offer: Offer) -> Result<Connection, Fault> {
+        let descriptor = descriptors::for_origin().await.ok_or_else(exhausted)?;
         let carrier = match &self.place {
             Place::Tcp { host, port } => Carrier::Tcp(self.dial(resolve(host, *port).await?).await?),
             Place::Unix(path) => {
@@ -187,11 +192,13 @@ impl Connector {
                     Fault::new(Code::OriginTls, Side::Upstream, detail)
                 })?;
                 let chosen = shaken.get_ref().1.alpn_protocol() == Some(b"h2");
-                let stream = Carrier::Tls(Box::new(shaken)).into();
+                let stream = Stream::from(Carrier::Tls(Box::new(shaken))).holding(descriptor);
                 if chosen { self.http2(stream).await } else { Ok(http1(stream)) }
             }
-            (Speech::Http2, carrier) => self.http2(carrier.into()).await,
-            (Speech::Http1 | Speech::Chosen(_), carrier) => Ok(http1(carrier.into())),
+            (Speech::Http2, carrier) => self.http2(Stream::from(carrier).holding(descriptor)).await,
+            (Speech::Http1 | Speech::Chosen(_), carrier) => {
+                Ok(http1(Stream::from(carrier).holding(descriptor)))
+            }
         }
     }
 
@@ -230,6 +237,10 @@ impl Connector {
 
 async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Fault> {
     let found = tokio::net::lookup_host((host, port)).await.map_err(|error| {
+        // A lookup does not say that it had no descriptor.
+        if descriptors::are_exhausted() {
+            return exhausted();
+        }
         let detail = format!("the origin's host name '{host}' could not be resolved: {error}");
         Fault::new(Code::OriginDns, Side::Upstream, detail)
     })?;
@@ -240,8 +251,17 @@ fn http1(stream: Stream) -> Connection {
     Connection::Http1(http1::Connection::new(stream))
 }
 
+/// The fault of a process that has no descriptor left: the origin is not to blame, and has seen nothing.
+fn exhausted() -> Fault {
+    let detail = "this process has no file descriptor left for a connection to the origin: raise the limit of open files (ulimit -n, LimitNOFILE)";
+    Fault::new(Code::OutOfDescriptors, Side::Upstream, detail)
+}
+
 /// The fault of a connection that could not be made: the origin has seen nothing.
 fn unreachable(error: &io::Error, target: &str) -> Fault {
+    if descriptors::is_exhaustion(error) {
+        return exhausted();
+    }
     let (code, what) = match error.kind() {
         io::ErrorKind::ConnectionRefused => (Code::OriginRefused, "refused the connection"),
         io::ErrorKind::TimedOut => (Code::OriginConnectTimeout, "did not accept the connection in time"),

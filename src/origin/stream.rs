@@ -12,6 +12,8 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
+use crate::descriptors::Descriptor;
+
 /// A connection's bytes.
 ///
 /// A write that fails does not fail here: an origin that answers before it has read all of a request, and
@@ -21,6 +23,8 @@ pub struct Stream {
     carrier: Carrier,
     /// Whether the origin takes nothing more.
     deaf: bool,
+    /// Held for as long as it is open.
+    _descriptor: Option<Descriptor>,
 }
 
 /// What carries the bytes.
@@ -35,7 +39,7 @@ pub enum Carrier {
 
 impl From<Carrier> for Stream {
     fn from(carrier: Carrier) -> Self {
-        Stream { carrier, deaf: false }
+        Stream { carrier, deaf: false, _descriptor: None }
     }
 }
 
@@ -51,6 +55,11 @@ macro_rules! carried {
 }
 
 impl Stream {
+    /// The same, which keeps `descriptor` for as long as it is open.
+    pub fn holding(self, descriptor: Descriptor) -> Self {
+        Stream { _descriptor: Some(descriptor), ..self }
+    }
+
     /// Whether the origin takes nothing more, as far as is known.
     pub fn is_deaf(&self) -> bool {
         self.deaf

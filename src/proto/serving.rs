@@ -432,6 +432,7 @@ impl<H: BuildHasher> Machine for Serving<H> {
                 let news = self.health.checked(failure, now);
                 self.tell(news);
             }
+            Input::NotChecked => self.health.not_checked(now),
             Input::Joined { turn } => self.joined(turn),
             Input::Settled { published } => self.settled(published),
             Input::Drain => self.drain(),

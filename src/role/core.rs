@@ -20,14 +20,14 @@ use tokio::{
 
 use crate::{
     bus::{Batching, Bus, Credentials, Event, Foreign, Message},
-    config::{Admin, Listen, Process},
+    config::{self, Admin, Listen, Process},
     front::{admin, listen},
     panics,
     role::{
         discovery, ps,
         service::{self, Service},
     },
-    telemetry::Metrics,
+    telemetry::{Metrics, Throttle},
     wire::{
         Here, Kind, Name, ProcessId, Subjects, codec,
         codec::Malformed,
@@ -328,7 +328,8 @@ async fn read_inbox<R: Role>(role: Arc<R>, mut inbox: crate::bus::Subscription) 
 
 async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
     let mut ever = false;
-    let mut trouble = None;
+    // What has been said of attempts to connect since there was a connection: of each trouble once.
+    let mut told: Vec<String> = Vec::new();
     let mut told_of_inboxes = false;
     // Runs from a connection until it has proved itself; one at a time, whatever else happens meanwhile.
     let mut proof = std::pin::pin!(None);
@@ -345,7 +346,7 @@ async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
         match event {
             None => return,
             Some(Event::Connected) => {
-                trouble = None;
+                told.clear();
                 told_of_inboxes = false;
                 core.login_refused.store(false, Ordering::Relaxed);
                 proof.set(Some(core.round_trip()));
@@ -354,8 +355,10 @@ async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
                 proof.set(None);
                 core.set_state(AWAY);
                 role.on_link(false);
-                if !core.is_stopping() {
-                    tracing::warn!("the connection to NATS is gone; trying again");
+                if !core.is_stopping()
+                    && let Some(held_back) = GONE.pass(Instant::now())
+                {
+                    tracing::warn!(held_back, "the connection to NATS is gone; trying again");
                 }
             }
             // Whoever asks for /sd is told.
@@ -363,7 +366,9 @@ async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
                 tracing::debug!(%subject, "NATS permissions refuse a publication");
             }
             Some(Event::PublishDenied(subject)) => {
-                tracing::warn!(%subject, "NATS permissions refuse a publication");
+                if let Some(held_back) = DENIED.pass(Instant::now()) {
+                    tracing::warn!(%subject, held_back, "NATS permissions refuse a publication");
+                }
                 role.on_publish_denied(&subject);
             }
             // Without them it knows less of who is there, and works.
@@ -396,34 +401,45 @@ async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
             }
             Some(Event::Dropped) => {
                 core.metrics.drop_message("slow_reader");
-                tracing::warn!("messages were dropped: this process can't keep up");
+                if let Some(held_back) = SLOW.pass(Instant::now()) {
+                    tracing::warn!(held_back, "messages were dropped: this process can't keep up");
+                }
             }
-            // Said again at every attempt to connect; the first word on it is enough.
+            // Told again at every attempt to connect, of each server; once is enough.
             Some(Event::LoginRefused(what) | Event::Unreachable(what) | Event::Trouble(what))
-                if trouble.as_ref() == Some(&what) =>
+                if told.contains(&what) =>
             {
                 tracing::debug!(%what, "NATS");
             }
             Some(Event::LoginRefused(what)) => {
                 tracing::warn!(%what, "NATS refuses the credentials");
                 core.login_refused.store(true, Ordering::Relaxed);
-                trouble = Some(what);
+                tell_once(&mut told, what);
             }
             Some(Event::Unreachable(what)) => {
                 tokio::spawn(say_why_unreachable(core.bus.clone(), what.clone()));
-                trouble = Some(what);
+                tell_once(&mut told, what);
             }
             Some(Event::Trouble(what)) => {
                 tracing::warn!(%what, "NATS");
-                trouble = Some(what);
+                tell_once(&mut told, what);
             }
         }
     }
 }
 
+/// Notes that `what` has been said.
+fn tell_once(told: &mut Vec<String>, what: String) {
+    if told.len() >= MOST_TOLD {
+        told.remove(0);
+    }
+    told.push(what);
+}
+
 async fn say_why_unreachable(bus: Bus, what: String) {
     let why = bus.why_unreachable().await.unwrap_or(what);
-    tracing::warn!(%why, "NATS can't be reached; trying again");
+    let server = config::shown(bus.servers());
+    tracing::warn!(%server, %why, "NATS can't be reached; trying again");
 }
 
 fn link_up<R: Role>(role: &R, ever: &mut bool) {
@@ -431,7 +447,9 @@ fn link_up<R: Role>(role: &R, ever: &mut bool) {
     let version = core.bus.server_version();
     if std::mem::replace(ever, true) {
         core.metrics.reconnects.inc();
-        tracing::info!(id = %core.id, server = %version, "connected to NATS again");
+        if let Some(held_back) = AGAIN.pass(Instant::now()) {
+            tracing::info!(id = %core.id, server = %version, held_back, "connected to NATS again");
+        }
     } else {
         tracing::info!(id = %core.id, server = %version, "connected to NATS");
         if let Some(advice) = old_server(&version) {
@@ -509,6 +527,12 @@ impl<R: Role> admin::Status for AdminStatus<R> {
 }
 
 const ROUND_TRIP: Duration = Duration::from_secs(1);
+/// Troubles with connecting that are remembered.
+const MOST_TOLD: usize = 16;
+static GONE: Throttle = Throttle::per_second_after_some();
+static AGAIN: Throttle = Throttle::per_second_after_some();
+static SLOW: Throttle = Throttle::per_second();
+static DENIED: Throttle = Throttle::per_second();
 
 #[cfg(test)]
 mod tests {

@@ -24,6 +24,7 @@ use crate::{
         self, Entrance, Listen, Socket as Settings, Switch,
         requests::{MAX_TIMEOUT, Mistakes, Requests},
     },
+    descriptors,
     front::{
         entrance::Listener,
         lines::{self, Lines},
@@ -62,6 +63,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut signals = Signals::listen()?;
+    descriptors::share_with_origins();
     let hangup = signal(SignalKind::hangup())?;
     let listeners = listeners(&settings)?;
     let (socket, events) = Socket::connect(&settings, table).await?;

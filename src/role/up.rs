@@ -23,6 +23,7 @@ mod own;
 
 use crate::{
     config::{self, HostHeader, Mode, Up as Settings},
+    descriptors,
     front::{
         demo,
         entrance::{Address, Listener},
@@ -37,6 +38,7 @@ use crate::{
 /// When a part can't start: each says what to do.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
+    descriptors::share_with_origins();
     let listener = Listener::bind(&settings.listen, SOCKET_MODE)
         .context("the address for requests can't be had; --listen takes another")?;
     let address = listener.address()?;

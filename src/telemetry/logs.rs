@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
-use tracing::field::Field;
+use tracing::{field::Field, level_filters::LevelFilter};
 use tracing_subscriber::{
     EnvFilter,
     field::MakeExt,
@@ -20,7 +20,11 @@ use crate::{config::LogFormat, output, wire::printable};
 /// # Errors
 /// When the filter can't be read.
 pub fn init_logs(filter: &str, format: LogFormat) -> anyhow::Result<()> {
+    let left_out = left_out(filter);
     let filter = EnvFilter::try_new(filter).with_context(|| format!("--log '{filter}' is not a filter"))?;
+    let filter = left_out
+        .into_iter()
+        .try_fold(filter, |filter, directive| anyhow::Ok(filter.add_directive(directive.parse()?)))?;
     output::start_log().context("cannot start the writer of the log")?;
     // Its own errors would go to standard error straight, and stop this process where that can't be written.
     let logs =
@@ -35,6 +39,26 @@ pub fn init_logs(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     };
     installed.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
 }
+
+/// What else to leave out. async-nats says at `info` what happens to a connection, and at `error` what became of each attempt to
+/// make one. The process says all of that as well, each thing once, so async-nats's own lines are for those who ask for them.
+fn left_out(filter: &str) -> Vec<&'static str> {
+    let level_of = |target: &str| {
+        let directives = filter.split(',').map(str::trim);
+        let directives = directives.map(|directive| directive.split_once('=').unwrap_or(("", directive)));
+        directives.filter(|(of, _)| *of == target).filter_map(|(_, level)| level.parse().ok()).max()
+    };
+    let (all, own): (Option<LevelFilter>, _) = (level_of(""), level_of("async_nats"));
+    if filter.contains("async_nats::") || own.or(all).is_some_and(|level| level >= LevelFilter::DEBUG) {
+        Vec::new()
+    } else if own.is_none() && all == Some(LevelFilter::INFO) {
+        vec!["async_nats=warn", NO_ATTEMPTS]
+    } else {
+        vec![NO_ATTEMPTS]
+    }
+}
+
+const NO_ATTEMPTS: &str = "async_nats::connector=off";
 
 /// Writes one field of a line.
 fn field(to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
@@ -98,6 +122,21 @@ mod tests {
             }
         }
         String::from_utf8(std::mem::take(&mut *LINES.lock())).unwrap()
+    }
+
+    #[test]
+    fn each_attempt_to_connect_is_logged_only_where_a_filter_asks_for_it() {
+        for quiet in
+            ["info,async_nats=warn", "warn", "", "relay=debug", "debug,async_nats=warn", "async_nats=info"]
+        {
+            assert_eq!(left_out(quiet), [NO_ATTEMPTS], "{quiet}");
+        }
+        for usual in ["info", "INFO", "info,relay=trace", "relay=debug, info"] {
+            assert_eq!(left_out(usual), ["async_nats=warn", NO_ATTEMPTS], "{usual}");
+        }
+        for verbose in ["debug", "TRACE", "info, async_nats=debug", "async_nats::connector=warn", "5"] {
+            assert_eq!(left_out(verbose), [""; 0], "{verbose}");
+        }
     }
 
     #[test]

@@ -204,6 +204,8 @@ codes! {
         "the caller wants only what is stored, and it is not";
     AgentGone = "agent_gone" 502 "connection_terminated" seen None,
         "the upstream agent that took the request is gone";
+    OutOfDescriptors = "out_of_descriptors" 503 "connection_limit_reached" unseen Some(1),
+        "the process that calls the origin has no file descriptor left";
     OriginRefused = "origin_refused" 502 "connection_refused" unseen None,
         "the origin refused the connection";
     OriginUnreachable = "origin_unreachable" 502 "destination_ip_unroutable" unseen None,

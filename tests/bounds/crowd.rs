@@ -92,8 +92,8 @@ fn room_for(wanted: usize) -> (usize, usize) {
     (requests, files)
 }
 
-/// A role that may open as many files as the system allows.
-async fn start(nats: &Nats, files: usize, role: &str, flags: &[&str]) -> Role {
+/// A role that may open so many files, or as many as the system allows.
+pub async fn start(nats: &Nats, files: usize, role: &str, flags: &[&str]) -> Role {
     let mut args = vec![role, "--server"];
     let url = nats.url();
     args.extend([url.as_str(), "--admin", "127.0.0.1:0"]);

@@ -1,5 +1,10 @@
 //! What is logged, and what never is.
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
 use crate::support::*;
 
 #[tokio::test]
@@ -129,6 +134,46 @@ async fn a_user_in_a_servers_url_is_used_and_not_shown() {
     let up = Process::spawn("relay up", process::relay(&["up", "--listen", "127.0.0.1:0", "--server", &url]));
     up.says("Ctrl-C").await;
     assert!(!up.log().contains("s3cr3t"), "{}", up.log());
+}
+
+#[tokio::test]
+async fn refused_credentials_are_said_once_and_not_at_each_attempt() {
+    let nats = Nats::with("authorization { user: relay, password: right }\n").await;
+    let variables = [("NATS_USER", "relay"), ("NATS_PASSWORD", "wrong"), ("RUST_LOG", "info")];
+    let client = Role::spawn(&nats.url(), "client", &["--upstream", "hello"], &variables);
+    client.says("NATS refuses the credentials").await;
+    let attempts = || nats.process().lines("authentication error").len();
+    eventually("it tries again", || attempts() >= 6).await;
+    assert!(client.lines("ERROR").is_empty(), "{}", client.log());
+    assert_eq!(client.lines("uthorization").len(), 1, "{}", client.log());
+}
+
+#[tokio::test]
+async fn an_unreachable_server_is_named_and_said_once() {
+    let server = format!("nats://relay:s3cr3t@127.0.0.1:{}", origin::unused_port());
+    let client = Role::spawn(&server, "client", &["--upstream", "hello"], &[("RUST_LOG", "relay=debug")]);
+    let said = client.says("NATS can't be reached").await;
+    assert!(said.contains(&server.replace("relay:s3cr3t@", "")), "{said}");
+    eventually("it tries again", || client.lines("DEBUG NATS").len() >= 3).await;
+    assert_eq!(client.lines("NATS can't be reached").len(), 1, "{}", client.log());
+}
+
+#[tokio::test]
+async fn a_server_that_ends_every_connection_does_not_fill_the_log() {
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("nats://{}", server.local_addr().unwrap());
+    let client = Role::spawn(&url, "client", &["--upstream", "hello"], &[]);
+    for _ in 0..400 {
+        let (mut connection, _) = server.accept().await.unwrap();
+        connection.write_all(b"INFO {\"server_id\":\"x\",\"version\":\"2.14.0\",\"proto\":1,\"headers\":true,\"max_payload\":1048576}\r\n").await.unwrap();
+        let mut said = Vec::new();
+        while !said.ends_with(b"PING\r\n") && connection.read_buf(&mut said).await.is_ok_and(|read| read > 0)
+        {
+        }
+        connection.write_all(b"PONG\r\n").await.ok();
+    }
+    let said = client.lines("the connection to NATS is gone").len();
+    assert!((1..200).contains(&said), "{said} lines for 400 connections");
 }
 
 #[tokio::test]

@@ -171,6 +171,14 @@ impl Health {
         news
     }
 
+    /// A check or a try could not be made, which says nothing of the origin.
+    pub fn not_checked(&mut self, now: Instant) {
+        self.running = false;
+        if self.rules.checked || !self.is_well() {
+            self.look(now);
+        }
+    }
+
     /// A request has ended.
     pub fn saw(&mut self, sign: Sign, why: &str, now: Instant) -> Option<News> {
         match sign {
@@ -234,6 +242,22 @@ mod tests {
         assert_eq!(health.checked(Some("503".into()), now), None, "it begins anew");
         assert_eq!(health.checked(None, now), None);
         assert_eq!(health.checked(None, now), Some(News::Healthy));
+    }
+
+    #[test]
+    fn a_check_that_could_not_be_made_says_nothing_and_is_made_again() {
+        let (mut health, now) = (Health::new(Rules { fall: 1, ..checked() }), Instant::now());
+        health.begin(now);
+        for _ in 0..3 {
+            assert!(health.is_due(now + SECOND * 60));
+            health.not_checked(now);
+            assert!(!health.is_well(), "nothing is known yet");
+        }
+        assert!(health.is_due(now + SECOND * 60));
+        assert_eq!(health.checked(None, now), Some(News::Healthy));
+        assert!(health.is_due(now + SECOND * 60));
+        health.not_checked(now);
+        assert!(health.is_well());
     }
 
     #[test]

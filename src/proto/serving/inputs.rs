@@ -85,6 +85,8 @@ pub enum Input {
         /// Why it failed.
         failure: Option<String>,
     },
+    /// A check could not be made, for a reason of the agent's own.
+    NotChecked,
     /// The round trip of [`Command::Join`] has ended.
     Joined {
         /// The turn it was for.

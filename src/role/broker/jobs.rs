@@ -307,7 +307,7 @@ const MOMENT: Duration = Duration::from_millis(5);
 const MAX_UNSTORED: usize = 1024;
 /// Jobs that are asked for at once, at most.
 const AT_ONCE: usize = 64;
-static UNREADABLE: Throttle = Throttle::new();
+static UNREADABLE: Throttle = Throttle::per_minute();
 /// How often is said that a job is being worked on.
 const STILL_AT_IT: Duration = Duration::from_secs(3);
 /// How long after what could not be stored it is tried again.

@@ -1,9 +1,12 @@
 //! The broker's way to JetStream: a connection of its own, to an account where nothing but brokers is, or the one it has
 //! to everybody else.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
 };
 
 use tokio::sync::mpsc;
@@ -11,8 +14,9 @@ use tokio::sync::mpsc;
 use super::storing::Storing;
 use crate::{
     bus::{Bus, Event, store::Store},
-    config::Broker as Settings,
+    config::{self, Broker as Settings},
     role::core::Core,
+    telemetry::Throttle,
 };
 
 /// The way to JetStream.
@@ -79,22 +83,37 @@ impl StoreLink {
             match event {
                 Event::Connected => {
                     told = None;
-                    tracing::info!("connected to NATS where jobs and sessions are stored");
+                    if let Some(held_back) = CONNECTED.pass(Instant::now()) {
+                        tracing::info!(held_back, "connected to NATS where jobs and sessions are stored");
+                    }
                 }
-                Event::Disconnected => tracing::warn!(
-                    "the connection to where jobs and sessions are stored is gone; trying again"
-                ),
+                Event::Disconnected => {
+                    if let Some(held_back) = GONE.pass(Instant::now()) {
+                        tracing::warn!(
+                            held_back,
+                            "the connection to where jobs and sessions are stored is gone; trying again"
+                        );
+                    }
+                }
                 Event::PublishDenied(subject) | Event::SubscribeDenied(subject) => {
-                    tracing::warn!(%subject, "NATS permissions refuse what storing jobs and sessions needs");
+                    if let Some(held_back) = DENIED.pass(Instant::now()) {
+                        tracing::warn!(%subject, held_back, "NATS permissions refuse what storing jobs and sessions needs");
+                    }
                     self.on_publish_denied(&subject);
                 }
                 Event::Dropped => {
-                    tracing::warn!("messages of JetStream were dropped: this process can't keep up")
+                    if let Some(held_back) = SLOW.pass(Instant::now()) {
+                        tracing::warn!(
+                            held_back,
+                            "messages of JetStream were dropped: this process can't keep up"
+                        );
+                    }
                 }
                 Event::LoginRefused(why) | Event::Unreachable(why) | Event::Trouble(why) => {
-                    // Said again at every attempt to connect; the first word on it is enough.
+                    // Told again at every attempt to connect; once is enough.
                     if told.as_ref() != Some(&why) {
-                        tracing::warn!(%why, "NATS where jobs and sessions are stored (--store-server, --store-user)");
+                        let server = config::shown(self.bus.servers());
+                        tracing::warn!(%server, %why, "NATS where jobs and sessions are stored (--store-server, --store-user)");
                         told = Some(why);
                     }
                 }
@@ -102,3 +121,8 @@ impl StoreLink {
         }
     }
 }
+
+static CONNECTED: Throttle = Throttle::per_second_after_some();
+static GONE: Throttle = Throttle::per_second_after_some();
+static SLOW: Throttle = Throttle::per_second();
+static DENIED: Throttle = Throttle::per_second();

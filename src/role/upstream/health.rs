@@ -11,11 +11,12 @@ use super::{
     member::{Member, Setup},
 };
 use crate::{
+    descriptors,
     origin::{Call, Origin, Outgoing},
     proto::serving::{Input, News, Turn},
     role::shell::Shell,
     telemetry::{Label, OfUpstream},
-    wire::Headers,
+    wire::{Code, Fault, Headers},
 };
 
 impl Member {
@@ -23,7 +24,15 @@ impl Member {
     pub(super) fn check(&self) {
         let Some(member) = self.myself() else { return };
         tokio::spawn(async move {
-            let failure = member.try_origin(&member.setup()).await.err();
+            let failure = match member.try_origin(&member.setup()).await {
+                Ok(()) => None,
+                Err(Failure::Origin(why)) => Some(why),
+                Err(Failure::Own) => {
+                    tracing::debug!(upstream = %member.name, "the origin can't be checked: no file descriptor is left");
+                    member.feed(Input::NotChecked);
+                    return;
+                }
+            };
             if let Some(why) = &failure {
                 member.core.metrics.checks_failed.get_or_create(&member.label()).inc();
                 tracing::debug!(upstream = %member.name, %why, "the origin was checked");
@@ -32,13 +41,19 @@ impl Member {
         });
     }
 
-    async fn try_origin(self: &Arc<Self>, setup: &Setup) -> Result<(), String> {
+    async fn try_origin(self: &Arc<Self>, setup: &Setup) -> Result<(), Failure> {
         let health = &setup.settings.health;
         let (Some(path), Callee::Origin(origin)) = (&health.path, &setup.callee) else {
-            return setup.callee.try_connect().await.map_err(|fault| fault.detail.to_string());
+            return setup.callee.try_connect().await.map_err(Failure::from);
         };
-        let late =
-            |_| format!("{} did not answer within {}", path.0, humantime::format_duration(health.timeout));
+        let late = |_| {
+            let limit = humantime::format_duration(health.timeout);
+            if descriptors::are_exhausted() {
+                Failure::Own
+            } else {
+                Failure::Origin(format!("{} did not answer within {limit}", path.0))
+            }
+        };
         timeout(health.timeout, ask(origin, path.0.clone())).await.map_err(late)?
     }
 
@@ -73,19 +88,36 @@ impl Member {
     }
 }
 
-async fn ask(origin: &Origin, url: String) -> Result<(), String> {
+/// Why a check failed.
+enum Failure {
+    /// The origin did not pass it.
+    Origin(String),
+    /// This process could not make it.
+    Own,
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        match fault.code {
+            Code::OutOfDescriptors => Failure::Own,
+            _ => Failure::Origin(fault.detail.into_owned()),
+        }
+    }
+}
+
+async fn ask(origin: &Origin, url: String) -> Result<(), Failure> {
     let mut headers = Headers::new();
     headers.insert(header::USER_AGENT, HeaderValue::from_static(AGENT));
     let body = Outgoing::Whole { body: Bytes::new(), trailers: None };
     let call = Call { method: Method::GET, url: url.clone(), headers, upgrade: None, body };
-    let mut answer = origin.call(call, None).await.map_err(|fault| fault.detail.to_string())?;
+    let mut answer = origin.call(call, None).await?;
     if !(200..400).contains(&answer.status.as_u16()) {
-        return Err(format!("{url} was answered with {}", answer.status));
+        return Err(Failure::Origin(format!("{url} was answered with {}", answer.status)));
     }
     // Read to its end, so that the connection is of use again; a long one is not worth that.
     let mut read = 0;
     while let Some(frame) = answer.body.frame().await {
-        let frame = frame.map_err(|fault| fault.detail.to_string())?;
+        let frame = frame?;
         read += frame.data_ref().map_or(0, Bytes::len);
         if read > ENOUGH {
             break;

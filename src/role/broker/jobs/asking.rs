@@ -244,4 +244,4 @@ const JOB_ERROR: HeaderName = HeaderName::from_static("x-relay-job-error");
 const LONGEST_MESSAGE: usize = 1000;
 /// How often JetStream may refuse a response for another reason than room.
 const STORE_REFUSALS: u32 = 30;
-static UNSTORED: Throttle = Throttle::new();
+static UNSTORED: Throttle = Throttle::per_minute();

@@ -215,7 +215,7 @@ impl Runner {
     }
 }
 
-static UNSTORED: Throttle = Throttle::new();
-static UNBURIED: Throttle = Throttle::new();
+static UNSTORED: Throttle = Throttle::per_minute();
+static UNBURIED: Throttle = Throttle::per_minute();
 /// How long a job waits before there may be room for its end.
 const ROOM_AGAIN: std::time::Duration = std::time::Duration::from_secs(10);
