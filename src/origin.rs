@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use crate::{
     config::{HostHeader, Origin as Settings, OriginUrl},
     framing::is_bodiless,
-    wire::{Code, Fault, Headers, Side, authority::is_authority},
+    wire::{Code, Fault, Headers, RequestTarget, Side, authority::is_authority},
 };
 
 mod addresses;
@@ -60,7 +60,7 @@ pub struct Call {
     /// The method.
     pub method: Method,
     /// The request target in origin form; `*` for `OPTIONS *`.
-    pub url: String,
+    pub url: RequestTarget,
     /// The headers. Those that frame the body are told anew; `te: trailers` passes.
     pub headers: Headers,
     /// The protocol to switch to, when one is asked for. HTTP/2 has no such thing: an origin that speaks
@@ -128,6 +128,12 @@ impl Origin {
 
     /// Issues a request on a connection that it may share with others.
     async fn shared(&self, mut request: Request) -> Result<Answer, Fault> {
+        let Some(target) = http2::target(&request.target) else {
+            if self.connector.is_http2() {
+                return Err(http2::unfit_target(&request.target));
+            }
+            return self.alone(request, None, None).await;
+        };
         for attempt in 0.. {
             let connection = match self.pool.shared(&self.connector).await? {
                 Some(Connection::Http2(connection)) => connection,
@@ -137,7 +143,7 @@ impl Origin {
                 None => break,
             };
             let to_head = request.method == Method::HEAD;
-            let head = http2::head(&request, self.connector.scheme())?;
+            let head = http2::head(&request, target.clone(), self.connector.scheme())?;
             match connection.head(head, request.payload, request.go.as_ref()).await {
                 Ok(response) => {
                     let (head, body) = response.into_parts();

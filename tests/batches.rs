@@ -95,7 +95,7 @@ async fn a_batch_of_replies_answers_no_request_of_another_upstream() {
         let reply = |id: &RequestId, body: &str| {
             encode(&Reply::response(id.clone(), StatusCode::OK, Headers::new(), body.to_owned().into()))
         };
-        let own = |request: &Request| reply(&request.client_req_id, &request.url);
+        let own = |request: &Request| reply(&request.client_req_id, &request.url.to_string());
         let batch = batch(&[own(&asked[0]), reply(&forged, "forged"), own(&asked[1])]);
         bus.publish(format!("relay.resp.{}", asked[0].client_req_id), batch).unwrap();
     };

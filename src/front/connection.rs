@@ -146,9 +146,12 @@ impl<A: Ask> Front<A> {
             ),
             Refusal::Target => (
                 Code::BadTarget,
-                "the request target is not a path, an absolute URL or '*', or has a character that none of them has, \
-                 such as #"
-                    .to_owned(),
+                "the request target is not a path, an absolute URL of http or https, or '*'".to_owned(),
+            ),
+            Refusal::Unfit(unfit) => (Code::BadTarget, unfit.to_string()),
+            Refusal::Version => (
+                Code::VersionUnsupported,
+                "the request's version is not one of HTTP/1: HTTP/2 begins with its preface, or by ALPN".to_owned(),
             ),
             Refusal::Malformed => (
                 Code::BadRequest,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     proto::routes::Found,
-    wire::{Code, Fault, Name, Side, authority::is_authority, show::beginning},
+    wire::{Code, Fault, Name, RequestTarget, Side, authority::is_authority, show::beginning},
 };
 
 /// Leaves the host that a request is for in its one `Host` header, where routes, the cache and the origin read it. That
@@ -56,17 +56,17 @@ impl<A: Ask> Front<A> {
     }
 
     /// Where the request with this head goes; `url` is its target in origin form.
-    pub(super) fn destination(&self, head: &Head, url: &str) -> Result<Found, Fault> {
+    pub(super) fn destination(&self, head: &Head, url: &RequestTarget) -> Result<Found, Fault> {
         if let Some(upstream) = &self.settings.upstream {
             return Ok(Found { upstream: upstream.clone(), strip: 0, is_below_path: false });
         }
         let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let path = url.split('?').next().unwrap_or_default();
-        match self.ask.seek(host, path) {
+        match self.ask.seek(host, url.path()) {
             Sought::Found(found) => Ok(found),
             Sought::Climbs => Err(Fault::new(Code::BadTarget, Side::Client, CLIMBS)),
             Sought::Nowhere => {
-                let (host, path) = (beginning(host, SHOWN), beginning(path, SHOWN));
+                let (host, path) = (beginning(host, SHOWN), url.path_text());
+                let path = beginning(&path, SHOWN);
                 let detail = format!("no upstream has a route for {host}{path}");
                 Err(Fault::new(Code::NoRoute, Side::Client, detail))
             }

@@ -60,7 +60,7 @@ pub trait Ask: Send + Sync + 'static {
     /// The id for a new request to `upstream`.
     fn mint(&self, upstream: &Name) -> RequestId;
     /// Which upstream has a route for this host and path.
-    fn seek(&self, host: &str, path: &str) -> Sought;
+    fn seek(&self, host: &str, path: &[u8]) -> Sought;
     /// Whether any route is for this host, whatever its path.
     fn has_route(&self, host: &str) -> bool;
     /// Gets `request` answered. Dropping the future abandons it.

@@ -94,7 +94,7 @@ impl<A: Ask> Front<A> {
         mut asked: Box<Asked>,
         told: &mut Told<A>,
     ) -> Result<Outcome, Fault> {
-        if let Some(id) = asked.url.strip_prefix(PAGES) {
+        if let Some(id) = asked.url.as_text().and_then(|url| url.strip_prefix(PAGES)) {
             return self.page(desk, id, &asked.head, &told.served.id).await;
         }
         match desk.wanted(&mut asked)? {

@@ -8,7 +8,7 @@ use hyper::body::{Body, Incoming as Http2Body};
 use super::{http1::OnUpgrade, incoming::Incoming, rendezvous::delivery::Delivery};
 use crate::{
     framing::{digits, is_bodiless},
-    wire::Headers,
+    wire::{Headers, RequestTarget},
 };
 
 /// The head of a request.
@@ -28,21 +28,16 @@ pub struct Head {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Target {
     /// Path and query, or `*`; none where the target names a host alone, or is of another scheme than HTTP's.
-    pub url: Option<String>,
+    pub url: Option<RequestTarget>,
     /// The host, where the target names one.
     pub authority: Option<String>,
 }
 
 impl Target {
     /// The path alone.
-    pub fn path(&self) -> &str {
-        path(self.url.as_deref().unwrap_or_default())
+    pub fn path(&self) -> &[u8] {
+        self.url.as_ref().map_or(b"", RequestTarget::path)
     }
-}
-
-/// The path of what may have a query as well.
-pub fn path(url: &str) -> &str {
-    url.split('?').next().unwrap_or_default()
 }
 
 impl From<&Uri> for Target {
@@ -50,8 +45,8 @@ impl From<&Uri> for Target {
         let served = uri.scheme().is_none_or(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
         let url = uri.path_and_query().filter(|_| served).map(|url| match url.as_str() {
             // `http://a?b` has the path `/` (RFC 9112 section 3.2.1).
-            query if query.starts_with('?') => format!("/{query}"),
-            url => url.to_owned(),
+            query if query.starts_with('?') => format!("/{query}").into(),
+            url => url.into(),
         });
         Target { url, authority: uri.authority().map(|authority| authority.as_str().to_owned()) }
     }

@@ -35,7 +35,7 @@ use crate::{
     },
     stream::{Reader, Writer, tunnel},
     wire::{
-        Code, Fault, Reply, Request, Side,
+        Code, Fault, Reply, Request, RequestTarget, Side,
         headers::{self, Caller, trailers},
         message::{VERSION, millis},
     },
@@ -46,7 +46,7 @@ pub(super) struct Asked {
     /// Its head.
     pub head: Head,
     /// Its target, in origin form.
-    pub url: String,
+    pub url: RequestTarget,
     /// Its body, when it has one.
     pub body: Option<Incoming>,
     /// The protocol it wants to change to, and what that needs.
@@ -319,7 +319,7 @@ impl<A: Ask> Front<A> {
     }
 
     /// What a caller may say; takes the target out of `head`, and returns it in origin form.
-    pub(super) fn check(&self, head: &mut Head) -> Result<String, Fault> {
+    pub(super) fn check(&self, head: &mut Head) -> Result<RequestTarget, Fault> {
         if head.method == Method::CONNECT {
             return Err(fault(
                 Code::MethodRefused,
@@ -373,7 +373,7 @@ impl<A: Ask> Front<A> {
             let detail = format!("the request target is {} bytes, it may be at most {MAX_TARGET}", url.len());
             return Err(Fault::new(Code::TargetTooLong, Side::Client, detail));
         }
-        Ok(if url.is_empty() { "/".to_owned() } else { url })
+        Ok(if url.is_empty() { "/".into() } else { url })
     }
 
     fn too_many(&self) -> Fault {

@@ -54,9 +54,9 @@ pub struct Rules {
 
 impl Rules {
     /// Whether the request for `path` is a session's.
-    pub fn is_for(&self, path: &str) -> bool {
-        let rest = path.strip_prefix(self.at.as_str());
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    pub fn is_for(&self, path: &[u8]) -> bool {
+        let rest = path.strip_prefix(self.at.as_str().as_bytes());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
     }
 }
 

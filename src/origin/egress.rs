@@ -53,9 +53,9 @@ impl Egress {
     /// # Errors
     /// A fault that says whether the host may have seen the request.
     pub async fn call(&self, call: Call, on_continue: Option<OnContinue>) -> Result<Answer, Fault> {
-        let target = self.target(&call.url)?;
+        let target = self.target(&call.url.to_string())?;
         let origin = self.origin(&target)?;
-        let call = Call { url: target.path_and_query().to_owned(), ..call };
+        let call = Call { url: target.path_and_query().into(), ..call };
         origin.call(call, on_continue).await
     }
 

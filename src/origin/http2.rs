@@ -19,7 +19,7 @@ use h2::{
 };
 use http::{
     HeaderMap, Request, Response, Uri, header,
-    uri::{self, Scheme},
+    uri::{self, PathAndQuery, Scheme},
 };
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::oneshot;
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     framing::http2::Received,
-    wire::{Code, Fault, Side, headers::trailers},
+    wire::{Code, Fault, Side, UnfitByte, headers::trailers},
 };
 
 /// A connection, and a seat on it for one call.
@@ -201,12 +201,34 @@ impl Drop for Connection {
     }
 }
 
+/// The target of a request as h2 takes it; none when it has a byte that is not sent by HTTP/2.
+pub fn target(bytes: &Bytes) -> Option<PathAndQuery> {
+    let target = PathAndQuery::from_maybe_shared(bytes.clone()).ok()?;
+    // It leaves out a fragment without a word.
+    (target.as_str().len() == bytes.len()).then_some(target)
+}
+
+/// The fault of a target that is not sent by HTTP/2, where nothing else is spoken.
+pub fn unfit_target(target: &[u8]) -> Fault {
+    let is_text = std::str::from_utf8(target).is_ok();
+    let mut is_query = false;
+    let is_unfit = |byte| {
+        is_query |= byte == b'?';
+        let another = if is_query { b'"' } else { b'`' };
+        matches!(byte, b'<' | b'>') || byte == another || (byte > 0x7F && !is_text)
+    };
+    let unfit =
+        UnfitByte::first(target, is_unfit).map(|unfit| format!("{unfit}, as the origin speaks HTTP/2 alone"));
+    let detail = unfit.unwrap_or_else(|| "the request target is none of HTTP/2".to_owned());
+    Fault::new(Code::BadTarget, Side::Upstream, detail)
+}
+
 /// The head of a request as HTTP/2 has it: the `Host` header is the authority, and what frames an HTTP/1
 /// message or concerns its connection is left out.
 ///
 /// # Errors
 /// When the `Host` header is no authority.
-pub fn head(request: &outgoing::Request, scheme: Scheme) -> Result<Request<()>, Fault> {
+pub fn head(request: &outgoing::Request, target: PathAndQuery, scheme: Scheme) -> Result<Request<()>, Fault> {
     let mut head = Request::new(());
     let mut headers = HeaderMap::from(request.headers.clone());
     for name in [header::TRANSFER_ENCODING, header::CONNECTION, header::UPGRADE] {
@@ -215,7 +237,7 @@ pub fn head(request: &outgoing::Request, scheme: Scheme) -> Result<Request<()>, 
     let refused = |_| Fault::new(Code::BadRequest, Side::Upstream, "the Host header is not a host");
     let host = headers.remove(header::HOST);
     let mut parts = uri::Parts::default();
-    parts.path_and_query = Some(request.target.clone());
+    parts.path_and_query = Some(target);
     parts.authority =
         Some(host.as_ref().map_or(&b""[..], |host| host.as_bytes()).try_into().map_err(refused)?);
     parts.scheme = Some(scheme);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::{
@@ -28,7 +28,7 @@ pub struct Request {
     /// The method.
     pub method: Method,
     /// The target on the origin.
-    pub target: PathAndQuery,
+    pub target: Bytes,
     /// The headers, without those that only one version of HTTP has.
     pub headers: Headers,
     /// The body.

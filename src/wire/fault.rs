@@ -168,6 +168,8 @@ codes! {
         "the Expect header asks for something other than 100-continue";
     CodingUnsupported = "coding_unsupported" 501 "http_request_error" unseen None,
         "the request's body has a transfer coding other than chunked";
+    VersionUnsupported = "version_unsupported" 505 "http_request_error" unseen None,
+        "the request's first line names a version of HTTP that has no such lines";
     MethodRefused = "method_refused" 501 "http_request_denied" unseen None,
         "CONNECT is not relayed";
     BodyTooLarge = "body_too_large" 413 "http_request_error" unseen None,
@@ -279,6 +281,7 @@ impl Code {
                 | Code::NoRoute
                 | Code::BadExpectation
                 | Code::CodingUnsupported
+                | Code::VersionUnsupported
                 | Code::MethodRefused
                 | Code::BodyTooLarge
                 | Code::BodyTimeout

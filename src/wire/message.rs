@@ -13,6 +13,7 @@ use super::{
     fault::{Code, Fault, Side},
     headers::Headers,
     ids::{Name, ProcessId, RequestId},
+    request_target::RequestTarget,
     route::Route,
 };
 
@@ -36,7 +37,7 @@ pub struct Request {
     pub method: Method,
     /// The request target in origin form, as the caller wrote it; `*` for `OPTIONS *`. For an egress agent, the
     /// whole URL.
-    pub url: String,
+    pub url: RequestTarget,
     /// Header pairs: name in lower case, value as bytes.
     pub headers: Headers,
     /// The whole body, or with `stream` its beginning.
@@ -331,7 +332,7 @@ impl Request {
             client_req_ttl: millis(ttl),
             upstream_target: upstream,
             method: Method::GET,
-            url: "/".to_owned(),
+            url: "/".into(),
             headers: Headers::new(),
             body: Bytes::new(),
             stream: false,

@@ -60,7 +60,7 @@ impl Asker {
             client_req_ttl: 30_000,
             upstream_target: upstream.clone(),
             method,
-            url: url.to_owned(),
+            url: url.into(),
             headers,
             body: Bytes::new(),
             stream: false,

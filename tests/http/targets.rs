@@ -1,6 +1,9 @@
 //! Request targets: untouched on their way, and never anywhere else than at the configured origin.
 
-use crate::support::*;
+use bytes::Bytes;
+use tokio::{net::TcpStream, sync::mpsc};
+
+use crate::support::{origin, *};
 
 #[tokio::test]
 async fn paths_and_queries_arrive_as_they_were_written() {
@@ -25,15 +28,101 @@ async fn paths_and_queries_arrive_as_they_were_written() {
 #[tokio::test]
 async fn a_target_that_is_none_is_refused() {
     let relay = Relay::start().await;
-    for target in
-        ["/a#b", "/#", "/a?b=c#", "#", "http://a/#b", "*#", "/a<b", "ftp://a/b", "ws://a/", "http:/a"]
-    {
+    for target in [
+        "/a#b",
+        "/#",
+        "/a?b=c#",
+        "#",
+        "http://a/#b",
+        "*#",
+        "/a b",
+        "/a\x01",
+        "ftp://a/b",
+        "ws://a/",
+        "http:/a",
+    ] {
         let mut raw = relay.raw().await;
         let answer = raw.ask(format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
         answer.problem().is(400, "bad_target", "client");
         assert_eq!(raw.until_closed().await, b"", "{target}");
     }
+    for (target, told) in [
+        ("/a#b", "'#' behind its first 2 bytes: write it as %23"),
+        ("/a b", "a space behind its first 2 bytes: write it as %20"),
+        ("/\u{e4}\tb", "a tab behind its first 3 bytes: write it as %09"),
+        ("/\x7f", "the control character 0x7F behind its first 1 bytes"),
+    ] {
+        let answer = relay.raw().await.ask(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        answer.problem().is(400, "bad_target", "client").names(told);
+    }
     assert_eq!(relay.origin.hits(), 0);
+}
+
+#[tokio::test]
+async fn what_is_not_in_a_url_arrives_byte_for_byte() {
+    let (lines, mut seen) = mpsc::unbounded_channel();
+    let origin = Origin::tcp(move |stream| tell_first_lines(stream, lines.clone())).await;
+    let relay = Relay::to(origin).client(&["--cache", "1MiB"]).agent(&["--pool-size", "0"]).start().await;
+    let mut raw = relay.raw().await;
+    for byte in 0x21..=0xFF_u8 {
+        if matches!(byte, b'#' | 0x7F) {
+            continue;
+        }
+        for target in
+            [vec![b'/', byte, b'/', byte, b'?', byte], vec![b'/', b'?', byte], vec![b'/', byte, 0xFF]]
+        {
+            for method in ["GET", "POST"] {
+                let request = [method.as_bytes(), b" ", &target, b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
+                assert_eq!(raw.ask(request).await.status, 200, "{target:?}");
+                let expected = [method.as_bytes(), b" ", &target, b" HTTP/1.1"].concat();
+                assert_eq!(seen.recv().await.unwrap(), expected, "{}", target.escape_ascii());
+            }
+        }
+    }
+    // The same behind a host.
+    let request = b"GET http://b.example?\xE4\"<> HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!(raw.ask(request).await.status, 200);
+    assert_eq!(seen.recv().await.unwrap(), b"GET /?\xE4\"<> HTTP/1.1");
+}
+
+#[tokio::test]
+async fn a_route_leads_what_is_not_in_a_url_and_strips_its_own_path() {
+    let (lines, mut seen) = mpsc::unbounded_channel();
+    let origin = Origin::tcp(move |stream| tell_first_lines(stream, lines.clone())).await;
+    let nats = Nats::start().await;
+    let flags = ["--route", "/shop", "--strip-prefix", "on"];
+    let _agent = nats.upstream("shop", &origin.url(), &flags).await;
+    let client = nats.client(&[]).await;
+    eventually_async("the route is known", || async { client.get("/shop").await.status() == 200 }).await;
+    let first = seen.recv().await.unwrap();
+    assert_eq!(first, b"GET / HTTP/1.1");
+    while seen.try_recv().is_ok() {}
+    let mut raw = client.raw().await;
+    let answer = raw.ask(b"GET /shop/\xFF{<\xC3\xA4>}?\x80\" HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(seen.recv().await.unwrap(), b"GET /\xFF{<\xC3\xA4>}?\x80\" HTTP/1.1");
+    // A dot that is longer than it need be, as it is and not escaped.
+    let answer = raw.ask(b"GET /shop/\xC0\xAE\xC0\xAE/x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    answer.problem().is(400, "bad_target", "client").names("segment");
+    let answer = raw.ask(b"GET /\xFF HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    answer.problem().is(404, "no_route", "client").names("/%FF");
+}
+
+#[tokio::test]
+async fn a_url_of_a_host_alone_is_its_first_page_or_for_options_the_server_itself() {
+    let relay = Relay::start().await;
+    let mut raw = relay.raw().await;
+    for (line, arrives) in [
+        ("GET http://shop.example", "/"),
+        ("GET http://shop.example?a=b", "/?a=b"),
+        ("OPTIONS http://shop.example", "*"),
+        ("OPTIONS http://shop.example/", "/"),
+        ("OPTIONS http://shop.example?a", "/?a"),
+    ] {
+        assert_eq!(raw.ask(format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n")).await.status, 200, "{line}");
+        let seen = relay.origin.last();
+        assert_eq!((seen.target.as_str(), seen.value("host")), (arrives, "shop.example".into()), "{line}");
+    }
 }
 
 #[tokio::test]
@@ -112,4 +201,14 @@ async fn a_base_path_stands_before_every_path_and_cannot_be_climbed_out_of() {
         answer.problem().is(400, "bad_target", "upstream");
     }
     assert_eq!(origin.hits(), before, "the origin saw none of them");
+}
+
+/// Tells the first line of each request, and answers it.
+async fn tell_first_lines(stream: TcpStream, lines: mpsc::UnboundedSender<Vec<u8>>) {
+    let answer = |request: &[u8]| {
+        let end = request.windows(2).position(|window| window == b"\r\n")?;
+        lines.send(request[..end].to_vec()).ok()?;
+        Some(Bytes::from_static(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
+    };
+    origin::serve(stream, answer).await;
 }

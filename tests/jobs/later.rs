@@ -50,6 +50,18 @@ async fn an_empty_body_keeps_its_length_when_it_is_answered_later() {
 }
 
 #[tokio::test]
+async fn a_target_that_is_no_text_is_no_jobs() {
+    let at = Stage::start().await;
+    let mut raw = at.client.raw().await;
+    let refused = raw.ask(b"PUT /\xFF HTTP/1.1\r\nHost: a\r\nPrefer: respond-async\r\n\r\n").await;
+    refused.problem().is(400, "bad_target", "client").names("%XX");
+    let taken = "PUT /{\u{e4}} HTTP/1.1\r\nHost: a\r\nPrefer: respond-async\r\n\r\n";
+    assert_eq!(raw.ask(taken).await.status, 202);
+    eventually("the request runs", || at.one.hits() == 1).await;
+    assert_eq!(at.one.only().target, "/{\u{e4}}");
+}
+
+#[tokio::test]
 async fn a_request_waits_for_an_agent_to_come() {
     let nats = crate::support::Nats::with(crate::stage::JETSTREAM).await;
     let _broker = nats.broker(&[]).await;

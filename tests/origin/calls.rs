@@ -50,7 +50,7 @@ pub fn post(url: &str, body: &'static str) -> Call {
 /// Any call, for the host `test`.
 pub fn call(method: Method, url: &str, body: Outgoing) -> Call {
     let headers = headers(&[("host", "test")]);
-    Call { method, url: url.to_owned(), headers, upgrade: None, body }
+    Call { method, url: url.into(), headers, upgrade: None, body }
 }
 
 /// A POST of what is fed.

@@ -8,7 +8,10 @@ use std::sync::{
 use bytes::Bytes;
 use h2::{Reason, RecvStream, server};
 use http::{HeaderMap, Method, Request, Response, Version, header};
-use relay::{origin::Outgoing, wire::Code};
+use relay::{
+    origin::{Call, Outgoing},
+    wire::Code,
+};
 use tokio::sync::{mpsc, watch};
 
 use super::calls::*;
@@ -36,6 +39,31 @@ async fn an_h2c_origin_answers_whole_calls_on_one_connection() {
         ends_with(answer, "GET http://test/base/ None ").await;
     }
     assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_target_goes_by_http2_as_it_is_or_not_at_all() {
+    let server = H2::start(|mut exchange| async move {
+        exchange.respond.answer(200, exchange.request.uri().path_and_query().unwrap().to_string()).await;
+    })
+    .await;
+    let origin = origin(&server.url(""), &[]);
+    for target in ["/a\"{}|^\\?{}|^`\\", "/\u{e4}?\u{e4}", "/%3c?%zz"] {
+        ends_with(timely(origin.call(get(target), None)).await.unwrap(), target).await;
+    }
+    for (target, told) in [
+        (&b"/a<b"[..], "'<' behind its first 2 bytes"),
+        (b"/`", "'`' behind its first 1 bytes"),
+        (b"/`?\"", "'`' behind its first 1 bytes"),
+        (b"/\"?\"", "'\"' behind its first 3 bytes"),
+        (b"/a/\xE4", "the byte 0xE4 behind its first 3 bytes"),
+        (b"/?\xC3\xA4\xFF", "the byte 0xC3 behind its first 2 bytes"),
+    ] {
+        let call = Call { url: Bytes::from_static(target).into(), ..get("/") };
+        let fault = timely(origin.call(call, None)).await.err().unwrap();
+        assert_eq!((fault.code, fault.maybe_seen), (Code::BadTarget, false));
+        assert!(fault.detail.contains(told), "{}", fault.detail);
+    }
 }
 
 #[tokio::test]

@@ -2,9 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use bytes::Bytes;
 use http::Version;
 use rcgen::{CertifiedKey, KeyPair};
-use relay::wire::Code;
+use relay::{origin::Call, wire::Code};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{
@@ -30,6 +31,19 @@ async fn an_https_origin_that_chooses_http2_gets_it() {
         ends_with(answer, "https://test/ secret").await;
     }
     assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_target_that_http2_does_not_have_goes_by_http1_where_that_is_spoken_too() {
+    let place = Place::new("localhost");
+    let server = place.server(&["h2", "http/1.1"], None).await;
+    let origin = origin(&https(&server, "localhost"), &["--ca", &place.file("cert.pem")]);
+    for (target, version) in
+        [(&b"/{}"[..], Version::HTTP_2), (b"/<>", Version::HTTP_11), (b"/\xE4", Version::HTTP_11)]
+    {
+        let call = Call { url: Bytes::from_static(target).into(), ..get("/") };
+        assert_eq!(timely(origin.call(call, None)).await.unwrap().version, version);
+    }
 }
 
 #[tokio::test]

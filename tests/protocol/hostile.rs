@@ -201,7 +201,7 @@ proptest! {
 prop_compose! {
     fn any_request()(
         method in "[A-Z!#$%&'*+.^_`|~0-9-]{1,20}",
-        url in ".{0,200}",
+        url in prop_oneof![".{0,200}".prop_map(String::into_bytes), prop::collection::vec(any::<u8>(), 0..200)],
         headers in any_headers(),
         body in any_body(),
         ttl in any::<u64>(),
@@ -210,7 +210,7 @@ prop_compose! {
         Request {
             client_req_ttl: ttl,
             method: Method::from_bytes(method.as_bytes()).unwrap(),
-            url,
+            url: Bytes::from(url).into(),
             headers,
             body,
             broker_req_ttl,

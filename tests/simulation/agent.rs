@@ -80,7 +80,7 @@ impl Agent {
         while let Some(command) = self.machine.poll_command() {
             match command {
                 Command::Call { number, request, .. } => {
-                    let key = request.url[1..].parse().expect("a caller's key");
+                    let key = request.url.to_string()[1..].parse().expect("a caller's key");
                     core.effects.push(Effect::Call { number, key, reply_to: request.client_req_id });
                 }
                 Command::Abort { number } => core.effects.push(Effect::Abort { number }),

@@ -55,7 +55,7 @@ impl Client {
             client_req_ttl: millis(self.ttl),
             upstream_target: upstream.clone(),
             method,
-            url: format!("/{key}"),
+            url: format!("/{key}").into(),
             headers: Headers::new(),
             body: Bytes::from_static(b"question"),
             stream: false,

@@ -40,14 +40,13 @@ impl Concern {
         }
         let method = &asked.head.method;
         if *method != Method::GET && *method != Method::HEAD {
-            let changes =
-                if method.is_safe() { None } else { Key::new(scheme(asked), host(asked), &asked.url) };
+            let changes = if method.is_safe() { None } else { key(asked) };
             return Concern::Method { changes };
         }
         // What the origin does not see must not say what is looked for, nor what an answer is stored for.
         seen_by_origin(&mut asked.head.headers, &asked.caller);
         let (headers, host) = (&asked.head.headers, host(asked));
-        let key = Key::new(scheme(asked), host, &asked.url);
+        let key = key(asked);
         let bypass = asked.body.is_some() || BYPASSING.iter().any(|name| headers.contains_key(*name));
         match key {
             Some(key) if !bypass && !is_seen_as_another(asked, host) => {
@@ -62,6 +61,11 @@ impl Concern {
             Some(_) | None => Concern::Bypass,
         }
     }
+}
+
+/// The key of what `asked` is for; none when its target is no text.
+fn key(asked: &Asked) -> Option<Key> {
+    Key::new(scheme(asked), host(asked), asked.url.as_text()?)
 }
 
 /// The scheme the caller used, at a trusted proxy too.

@@ -4,7 +4,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Method, Uri, Version, header};
+use http::{HeaderName, HeaderValue, Method, Version, header};
 
 use crate::{
     framing::{
@@ -12,12 +12,16 @@ use crate::{
         body::{Body, Chunks},
         digits, is_chunked, skip_empty_lines,
     },
-    front::message::{Head, Target},
+    front::message::Head,
     wire::{
-        Headers,
+        Headers, UnfitByte,
         headers::{has_word, name_in_any_case},
     },
 };
+
+mod line;
+
+use line::Unusual;
 
 /// A request's head.
 #[derive(Debug)]
@@ -41,8 +45,12 @@ pub struct Asked {
 pub enum Refusal {
     /// It is none.
     Malformed,
+    /// Its version is none of HTTP/1.
+    Version,
     /// Its target is none.
     Target,
+    /// Its target has a byte that none has.
+    Unfit(UnfitByte),
     /// Its target is longer than any that is read.
     TargetTooLong,
     /// Its head is larger than what is read of one, or has too many fields, or its `Connection` names too many.
@@ -108,6 +116,17 @@ impl Heads {
 
 /// Reads a head and tells how long it is, if all of it is in `bytes`.
 fn parse(bytes: &Bytes) -> Result<Option<(usize, Asked)>, Refusal> {
+    match read(bytes, None) {
+        Err(Refusal::Malformed) => match line::unusual(bytes)? {
+            Some(Unusual { head, target }) => read(&head, Some(target)),
+            None => Ok(None),
+        },
+        usual => usual,
+    }
+}
+
+/// Reads the head in `bytes`, with this target instead of the one that is there.
+fn read(bytes: &Bytes, target: Option<Bytes>) -> Result<Option<(usize, Asked)>, Refusal> {
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut []);
     let config = httparse::ParserConfig::default();
@@ -118,9 +137,10 @@ fn parse(bytes: &Bytes) -> Result<Option<(usize, Asked)>, Refusal> {
         Err(_) => return Err(Refusal::Malformed),
     };
     let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-    let target = target(parsed.path.unwrap_or_default())?;
     let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes());
     let method = method.map_err(|_| Refusal::Malformed)?;
+    let target = target.unwrap_or_else(|| bytes.slice_ref(parsed.path.unwrap_or_default().as_bytes()));
+    let target = line::target(&method, target)?;
     // With room for what is added on the way to the origin.
     let mut headers = Headers::with_capacity(parsed.headers.len() + ROOM);
     let mut said = Said::default();
@@ -213,46 +233,10 @@ impl Said {
     }
 }
 
-/// What a request is for. Nearly every one is for a path of plain characters, which is kept as it is.
-fn target(text: &str) -> Result<Target, Refusal> {
-    if text.len() > LONGEST_TARGET {
-        return Err(Refusal::TargetTooLong);
-    }
-    if text.starts_with('/') && text.bytes().all(|byte| PLAIN[usize::from(byte)]) {
-        return Ok(Target { url: Some(text.to_owned()), authority: None });
-    }
-    // What is behind a `#` is none of a server's (RFC 9112 section 3.2), and to leave it out is to read another target
-    // than what is written.
-    if text.bytes().any(|byte| byte == b'#' || byte.is_ascii_control()) {
-        return Err(Refusal::Target);
-    }
-    let uri: Uri = text.parse().map_err(|_| Refusal::Target)?;
-    Ok(Target::from(&uri))
-}
-
-/// What a path and a query may be made of (RFC 3986 sections 3.3 and 3.4).
-const PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let others = b"-._~!$&'()*+,;=:@%/?";
-    let mut byte = 0;
-    while byte < plain.len() {
-        plain[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let mut at = 0;
-    while at < others.len() {
-        plain[others[at] as usize] = true;
-        at += 1;
-    }
-    plain
-};
-
 /// What is read of headers, at most.
 pub const MAX_HEADERS: usize = 100;
 /// What `Connection` headers may name at most: each name is looked up among the headers.
 pub const MAX_OPTIONS: usize = 100;
-/// A target at most, in bytes: what a URI may have.
-const LONGEST_TARGET: usize = u16::MAX as usize - 1;
 /// Headers that are added on the way to the origin.
 const ROOM: usize = 6;
 
@@ -261,6 +245,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::front::message::Target;
 
     #[test]
     fn a_head_is_read_as_it_was_written() {
@@ -278,41 +263,6 @@ mod tests {
         assert_eq!(fields, expected);
         assert!(asked.keeps && !asked.expects && !asked.upgrades && !asked.takes_trailers);
         assert_eq!(asked.body, Body::Ended);
-    }
-
-    #[test]
-    fn a_target_is_a_path_a_url_a_star_or_a_host() {
-        let target = |text: &str| {
-            let target = taken(&format!("GET {text} HTTP/1.1\r\nHost: a\r\n\r\n"))?.unwrap().head.target;
-            Ok((target.url, target.authority))
-        };
-        let some = |text: &str| Some(text.to_owned());
-        assert_eq!(target("/"), Ok((some("/"), None)));
-        assert_eq!(target("/a{b}|\"?c[d]"), Ok((some("/a{b}|\"?c[d]"), None)));
-        for fragment in ["/a#b", "/#", "/a?b#", "#", "http://h/#a", "http://h#", "*#", "/\u{e4}#"] {
-            assert_eq!(target(fragment), Err(Refusal::Target), "{fragment}");
-        }
-        assert_eq!(target("*"), Ok((some("*"), None)));
-        assert_eq!(target("http://u@h:1/p?q"), Ok((some("/p?q"), some("u@h:1"))));
-        assert_eq!(target("http://h"), Ok((some("/"), some("h"))));
-        assert_eq!(target("http://h?q=/"), Ok((some("/?q=/"), some("h"))));
-        assert_eq!(target("h:80"), Ok((None, some("h:80"))));
-        assert_eq!(target("/\u{e4}"), Ok((some("/\u{e4}"), None)));
-        assert_eq!(target("ftp://h/p"), Ok((None, some("h"))), "of a scheme that is not served");
-        for wrong in ["/<", "p/q", "?a", "http:/h", "http:///p"] {
-            assert_eq!(target(wrong), Err(Refusal::Target), "{wrong}");
-        }
-        assert_eq!(target(&format!("/{}", "x".repeat(LONGEST_TARGET))), Err(Refusal::TargetTooLong));
-    }
-
-    #[test]
-    fn plain_targets_are_what_a_uri_takes() {
-        for byte in 0..=127_u8 {
-            let text = format!("/{0}?{0}", char::from(byte));
-            if PLAIN[usize::from(byte)] {
-                assert_eq!(Target::from(&text.parse::<Uri>().unwrap()), target(&text).unwrap(), "{text}");
-            }
-        }
     }
 
     #[test]
@@ -405,6 +355,27 @@ mod tests {
     }
 
     #[test]
+    fn any_byte_may_be_in_a_target_and_a_later_minor_version_is_read_as_the_last_known() {
+        let head = b"PUT /\xE4\xFF?<\x80 HTTP/1.7\r\nX-A: \xE4\r\nContent-Length: 2\r\n\r\nokGET";
+        for cut in 1..head.len() {
+            let mut heads = Heads::new(LIMIT);
+            let mut buffer = BytesMut::from(&head[..cut]);
+            if cut < head.len() - 5 {
+                assert!(heads.take(&mut buffer).unwrap().is_none(), "{cut}");
+                buffer.extend_from_slice(&head[cut..]);
+            } else {
+                buffer = BytesMut::from(&head[..]);
+            }
+            let asked = heads.take(&mut buffer).unwrap().expect("all of it is here");
+            let url = asked.head.target.url.unwrap();
+            assert_eq!(url.as_bytes(), b"/\xE4\xFF?<\x80");
+            assert_eq!((asked.head.version, asked.body), (Version::HTTP_11, Body::Length(2)));
+            assert_eq!(asked.head.headers.get("x-a").unwrap().as_bytes(), b"\xE4");
+            assert_eq!(&buffer[..], b"okGET");
+        }
+    }
+
+    #[test]
     fn what_is_no_head_is_refused() {
         for (wrong, refusal) in [
             ("hello there\r\n\r\n", Refusal::Malformed),
@@ -412,8 +383,8 @@ mod tests {
             ("\rGET / HTTP/1.1\r\n\r\n", Refusal::Malformed),
             ("\r\n\r\rGET / HTTP/1.1\r\n\r\n", Refusal::Malformed),
             ("\u{16}\u{3}\u{1}", Refusal::Malformed),
-            ("GET /a b HTTP/1.1\r\n\r\n", Refusal::Malformed),
-            ("GET / HTTP/2.0\r\n\r\n", Refusal::Malformed),
+            ("GET / HTTP/2.0\r\n\r\n", Refusal::Version),
+            ("GET / HTTP/1.2\r\na b: c\r\n\r\n", Refusal::Malformed),
             ("GET / HTTP/1.1\r\na b: c\r\n\r\n", Refusal::Malformed),
             ("GET / HTTP/1.1\r\na : c\r\n\r\n", Refusal::Malformed),
             ("GET / HTTP/1.1\r\na: b\r\n c\r\n\r\n", Refusal::Malformed),

@@ -8,6 +8,7 @@ use http::header;
 
 use super::{
     Desk,
+    later::check_target,
     settling::{Doubtful, Unstored},
 };
 use crate::{
@@ -42,6 +43,7 @@ impl<A: Ask> Front<A> {
         told: &mut Told<A>,
     ) -> Result<Outcome, Fault> {
         let id = JobId { upstream: None, uuid: forward.id };
+        check_target(&asked.url)?;
         let (path, first) = first_url(&asked);
         let introduction = introduction(&asked);
         let urls = forward.hops.iter().map(|hop| hop.url.as_str()).chain([forward.errors_to.as_str()]);
@@ -180,7 +182,7 @@ fn introduction(asked: &Asked) -> Headers {
 fn first_url(asked: &Asked) -> (String, String) {
     let host = asked.head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("relay");
     let scheme = if asked.caller.tls { "https" } else { "http" };
-    let path = asked.url.split('?').next().unwrap_or("/").to_owned();
+    let path = asked.url.path_text().into_owned();
     (path, format!("{scheme}://{host}{}", asked.url))
 }
 

@@ -12,7 +12,7 @@ use ring::digest::{self, Digest};
 use crate::{
     front::message::Head,
     wire::{
-        Code, Fault, Headers, Side,
+        Code, Fault, Headers, RequestTarget, Side,
         headers::{Credentials, IDEMPOTENCY_KEY},
         store::CallerKey,
     },
@@ -25,7 +25,7 @@ use crate::{
 pub(super) fn read(
     head: &Head,
     credentials: &Credentials,
-    url: &str,
+    url: &RequestTarget,
     callback: Option<&str>,
     body: &[u8],
 ) -> Result<Option<CallerKey>, Fault> {
@@ -125,7 +125,7 @@ mod tests {
             headers: headers.collect(),
         };
         let added = Credentials::with(&[HeaderName::from_static("x-tenant")]);
-        read(&head, &added, "/pay", callback, b"10").map(|key| key.expect("it has one"))
+        read(&head, &added, &"/pay".into(), callback, b"10").map(|key| key.expect("it has one"))
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
     proto::{forward, routes},
     store::StoreError,
     wire::{
-        Code, Fault, Headers, Job, JobId, JobState, Side, StoreRequest, StoreScope, StoreVerb,
+        Code, Fault, Headers, Job, JobId, JobState, RequestTarget, Side, StoreRequest, StoreScope, StoreVerb,
         headers::{self, Caller, set},
         job::{Hop, to_pairs},
         store::CallerKey,
@@ -34,6 +34,7 @@ impl<A: Ask> Front<A> {
     ) -> Result<Outcome, Fault> {
         let Asked { mut head, url, body, caller, to, .. } = *asked;
         let to = to?;
+        check_target(&url)?;
         let callback = take_callback(&mut head.headers)?;
         if let Some(callback) = &callback {
             self.check_reach(desk, &CALLBACK, callback, None)?;
@@ -67,7 +68,7 @@ impl<A: Ask> Front<A> {
         stripped.into_iter().for_each(|prefix| headers::add_prefix(&mut kept, prefix));
         let hop = Hop {
             method: head.method.to_string(),
-            url,
+            url: url.to_string(),
             upstream: Some(to.upstream.clone()),
             repeatable: is_repeatable,
         };
@@ -131,6 +132,18 @@ impl Desk {
             Some(body) => self.store.ask_with_body(scope, verb, body, fill).await?,
         };
         Ok(reply.job_id)
+    }
+}
+
+/// A record of a job is of texts: to write another target in them would be to ask for another resource.
+pub(super) fn check_target(target: &RequestTarget) -> Result<(), Fault> {
+    match target.as_text() {
+        Some(_) => Ok(()),
+        None => {
+            let detail =
+                "the request target has bytes that are not UTF-8, which a job can't have: write them as %XX";
+            Err(Fault::new(Code::BadTarget, Side::Client, detail))
+        }
     }
 }
 

@@ -34,7 +34,7 @@ impl<A: Ask> Front<A> {
         let target = forward::destination(name, &forward::on_path(url, chained.unwrap_or("/")))?;
         let host = target.authority();
         let path = target.path_and_query().split('?').next().unwrap_or_default();
-        match self.ask.seek(&host, path) {
+        match self.ask.seek(&host, path.as_bytes()) {
             Sought::Found(_) => Ok(()),
             Sought::Climbs => Err(Fault::new(Code::BadTarget, Side::Client, CLIMBS)),
             Sought::NotYet => {

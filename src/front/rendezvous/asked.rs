@@ -7,13 +7,10 @@ use http::{HeaderName, Method, header};
 
 use super::{MAKING, ONE, Rules, is_preflight};
 use crate::{
-    front::{
-        message::{self, Head},
-        opening::Opening,
-    },
+    front::{message::Head, opening::Opening},
     proto::rendezvous::admission::Visitor,
     wire::{
-        Code, Fault, Headers, Side,
+        Code, Fault, Headers, RequestTarget, Side,
         headers::{Caller, address_of, used_tls},
         session::{SessionKind, Token},
     },
@@ -72,11 +69,12 @@ impl Asked {
         rules: &Rules,
         opening: &Opening,
         head: &Head,
-        url: &str,
+        url: &RequestTarget,
         caller: &Caller,
     ) -> Result<Asked, Fault> {
         let at = rules.at.as_str();
-        let rest = message::path(url).strip_prefix(at).unwrap_or_default();
+        let path = url.path_text();
+        let rest = path.strip_prefix(at).unwrap_or_default();
         let id = rest.strip_prefix('/').map(str::to_owned);
         let headers = &head.headers;
         let address = address_of(caller, headers, |peer| opening.trusts(peer));

@@ -67,7 +67,7 @@ impl Sending {
         };
         let added = added(&headers, &payload, chunked, upgrade);
         let mut sending = Sending {
-            next: begin([method.as_str(), target.as_str()], &headers, &added, small),
+            next: begin([method.as_str().as_bytes(), &target], &headers, &added, small),
             queue: VecDeque::new(),
             body: None,
             chunked,
@@ -246,17 +246,17 @@ fn added(
 
 /// A head and a small body, in a buffer of their size.
 fn begin(
-    [method, target]: [&str; 2],
+    [method, target]: [&[u8]; 2],
     headers: &Headers,
     added: &[(HeaderName, HeaderValue)],
     small: &[u8],
 ) -> Bytes {
-    let start = [method, " ", target, " HTTP/1.1\r\n"];
+    let start = [method, b" ", target, b" HTTP/1.1\r\n"];
     let fields = || headers.iter().chain(added.iter().map(|(name, value)| (name, value)));
     let length = start.iter().map(|part| part.len()).sum::<usize>() + size(fields()) + LINE_END.len();
     let mut begun = Vec::with_capacity(length + small.len());
     for part in start {
-        begun.extend_from_slice(part.as_bytes());
+        begun.extend_from_slice(part);
     }
     write(fields(), &mut begun);
     begun.extend_from_slice(LINE_END);
@@ -370,7 +370,7 @@ mod tests {
         let mut headers: Headers = fields.collect();
         let payload = Payload::new(body, &mut headers);
         headers.remove(header::TRAILER);
-        let (method, target) = (method.parse().unwrap(), "/x?y".parse().unwrap());
+        let (method, target) = (method.parse().unwrap(), "/x?y".into());
         Sending::new(Request { method, target, headers, payload, go: None }, None)
     }
 

@@ -1,5 +1,5 @@
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, uri::PathAndQuery};
+use http::{HeaderMap, Method};
 use proptest::{collection::vec, prelude::*};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -123,7 +123,7 @@ fn get() -> Box<Sending> {
 }
 
 fn request(method: Method, body: Vec<u8>) -> Box<Sending> {
-    let (target, payload) = (PathAndQuery::from_static("/"), Payload::Whole(body.into()));
+    let (target, payload) = (Bytes::from_static(b"/"), Payload::Whole(body.into()));
     Sending::new(Request { method, target, headers: Headers::new(), payload, go: None }, None)
 }
 

@@ -398,7 +398,7 @@ impl Client {
             client_req_ttl: 5000,
             upstream_target: upstream(),
             method,
-            url: "/".to_owned(),
+            url: "/".into(),
             headers: Headers::new(),
             body: Bytes::new(),
             stream,

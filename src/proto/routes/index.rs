@@ -6,10 +6,11 @@ use super::{
     Command,
     claimed::{Claimed, Holder},
 };
+use bytes::Bytes;
 use http::HeaderValue;
 
 use crate::wire::{
-    Name, ProcessId, Route,
+    Name, ProcessId, RequestTarget, Route,
     route::{Host, normal_host, normal_path},
 };
 
@@ -166,15 +167,17 @@ fn parents(host: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Takes the first `segments` off the path of `url`; what they were comes with it.
-pub fn strip(url: String, segments: usize) -> (String, Option<HeaderValue>) {
+pub fn strip(url: RequestTarget, segments: usize) -> (RequestTarget, Option<HeaderValue>) {
     if segments == 0 {
         return (url, None);
     }
-    let end = url.find('?').unwrap_or(url.len());
-    let next = url[..end].match_indices('/').nth(segments).map_or(end, |(at, _)| at);
-    let stripped = HeaderValue::from_str(&url[..next]).ok();
-    let rest = &url[next..];
-    (if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") }, stripped)
+    let path = url.path();
+    let next = memchr::memchr_iter(b'/', path).nth(segments).unwrap_or(path.len());
+    let stripped = HeaderValue::from_bytes(&path[..next]).ok();
+    let rest = url.from_byte(next);
+    let rest =
+        if rest.starts_with("/") { rest } else { Bytes::from([b"/", rest.as_bytes()].concat()).into() };
+    (rest, stripped)
 }
 
 #[cfg(test)]
@@ -192,8 +195,8 @@ mod tests {
             ("/a//b", 1, "//b", Some("/a")),
             ("/a/b", 0, "/a/b", None),
         ] {
-            let (left, prefix) = strip(url.to_owned(), segments);
-            assert_eq!(left, rest, "{url}");
+            let (left, prefix) = strip(url.into(), segments);
+            assert_eq!(left, *rest, "{url}");
             assert_eq!(prefix.as_ref().and_then(|value| value.to_str().ok()), stripped, "{url}");
         }
     }

@@ -437,7 +437,7 @@ fn question(ttl: u64) -> Request {
         client_req_ttl: ttl,
         upstream_target: upstream,
         method: Method::GET,
-        url: "/".to_owned(),
+        url: "/".into(),
         headers: Headers::new(),
         body: Bytes::new(),
         stream: false,

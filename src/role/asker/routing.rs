@@ -18,6 +18,7 @@ use crate::{
         codec::Malformed,
         dots::has_dot_segment,
         message::{VERSION, millis},
+        request_target::to_text,
     },
 };
 
@@ -34,8 +35,8 @@ impl Routing {
     }
 
     /// Which upstream has a route for this host and path.
-    pub fn seek(&self, host: &str, path: &str) -> Sought {
-        self.driver.with(|routes| match routes.find(host, path) {
+    pub fn seek(&self, host: &str, path: &[u8]) -> Sought {
+        self.driver.with(|routes| match routes.find(host, &to_text(path)) {
             Some(found) if found.is_below_path && has_dot_segment(path) => Sought::Climbs,
             Some(found) => Sought::Found(found),
             None if routes.is_known() => Sought::Nowhere,

@@ -37,7 +37,7 @@ impl Ask for Asking {
         self.0.asker.mint(upstream)
     }
 
-    fn seek(&self, host: &str, path: &str) -> Sought {
+    fn seek(&self, host: &str, path: &[u8]) -> Sought {
         self.0.asker.routing().seek(host, path)
     }
 

@@ -70,7 +70,7 @@ impl Calling {
         let Prepared { method, url, headers, body, timeout: _, max_response } = prepared;
         let body = Outgoing::Whole { body, trailers: None };
         let mut answer =
-            origin.call(origin::Call { method, url, headers, upgrade: None, body }, None).await?;
+            origin.call(origin::Call { method, url: url.into(), headers, upgrade: None, body }, None).await?;
         let most = max_response.unwrap_or(self.limits.max_response);
         let collector = self.collector(most, answer.body.size_hint().exact());
         came(answer.status, most, collector.all(&mut answer.body).await)
@@ -83,7 +83,7 @@ impl Calling {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
         let request = Request::new(self.core.id.clone(), id, upstream, timeout);
-        let request = Request { method, url, headers, body, ..request };
+        let request = Request { method, url: url.into(), headers, body, ..request };
         // It counts as in flight until it has been read.
         let mut arriving = self.asker.ask_with_body(request).await?;
         let reply = &mut arriving.reply;

@@ -109,7 +109,7 @@ async fn ask(origin: &Origin, url: String) -> Result<(), Failure> {
     let mut headers = Headers::new();
     headers.insert(header::USER_AGENT, HeaderValue::from_static(AGENT));
     let body = Outgoing::Whole { body: Bytes::new(), trailers: None };
-    let call = Call { method: Method::GET, url: url.clone(), headers, upgrade: None, body };
+    let call = Call { method: Method::GET, url: url.clone().into(), headers, upgrade: None, body };
     let mut answer = origin.call(call, None).await?;
     if !(200..400).contains(&answer.status.as_u16()) {
         return Err(Failure::Origin(format!("{url} was answered with {}", answer.status)));

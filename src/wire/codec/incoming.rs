@@ -25,7 +25,7 @@ pub fn request(backing: &Bytes) -> Result<Request, Malformed> {
         b"client_req_ttl" => once(&mut client_req_ttl, value.number()?),
         b"upstream_target" => once(&mut upstream_target, id(value)?),
         b"method" => once(&mut method, self::method(value)?),
-        b"url" => once(&mut url, value.text()?.to_owned()),
+        b"url" => once(&mut url, backing.slice_ref(value.bytes()?).into()),
         b"headers" => once(&mut headers, pairs(value, backing)?),
         b"body" => once(&mut body, backing.slice_ref(value.bytes()?)),
         b"stream" => once(&mut stream, value.flag()?),

@@ -19,7 +19,10 @@ impl Encode for Request {
         map.field("client_req_ttl").number(self.client_req_ttl);
         map.field("upstream_target").text(self.upstream_target.as_str());
         map.field("method").text(self.method.as_str());
-        map.field("url").text(&self.url);
+        match self.url.as_text() {
+            Some(text) => map.field("url").text(text),
+            None => map.field("url").bytes(self.url.as_bytes()),
+        }
         map.field("headers").headers(self.headers.len(), self.headers.iter());
         map.field("body").bytes(&self.body);
         after_body(&mut map, self.stream, &self.trailers, self.upgrade.as_ref());

@@ -61,7 +61,7 @@ impl Runner {
         let way = match &hop.upstream {
             Some(upstream) if job.job_id.upstream.as_ref().is_none_or(|only| only == upstream) => {
                 let host = host_of(&job.input);
-                Way { upstream: upstream.clone(), url: hop.url.clone(), stripped: None, host }
+                Way { upstream: upstream.clone(), url: hop.url.as_str().into(), stripped: None, host }
             }
             Some(upstream) => {
                 let detail = format!("the job may not go to the upstream '{upstream}'");

@@ -7,7 +7,7 @@ use super::Runner;
 use crate::{
     front::{destination::CLIMBS, http::Sought},
     proto::routes,
-    wire::{Code, Fault, Job, Name, Side, Target, job::Reach, target::Host},
+    wire::{Code, Fault, Job, Name, RequestTarget, Side, Target, job::Reach, target::Host},
 };
 
 /// A request's way.
@@ -15,7 +15,7 @@ pub(super) struct Way {
     /// The upstream.
     pub upstream: Name,
     /// What its agent is asked for.
-    pub url: String,
+    pub url: RequestTarget,
     /// What the route strips from the front of the path.
     pub stripped: Option<HeaderValue>,
     /// The `Host` that the origin gets.
@@ -41,9 +41,9 @@ impl Runner {
     fn find(&self, target: &Target, reach: Reach) -> Result<Way, Fault> {
         let (host, wanted) = (target.authority(), target.path_and_query());
         let path = wanted.split('?').next().unwrap_or_default();
-        let is_known = match self.asker.routing().seek(&host, path) {
+        let is_known = match self.asker.routing().seek(&host, path.as_bytes()) {
             Sought::Found(found) => {
-                let (url, stripped) = routes::strip(wanted.to_owned(), found.strip);
+                let (url, stripped) = routes::strip(wanted.into(), found.strip);
                 return Ok(Way { upstream: found.upstream, url, stripped, host });
             }
             Sought::Climbs => return Err(no_way(Code::BadTarget, CLIMBS.to_owned())),
@@ -55,7 +55,7 @@ impl Runner {
             Reach::Names => self.find_by_name(target),
         };
         if let Some((upstream, url)) = by_name {
-            return Ok(Way { upstream, url, stripped: None, host });
+            return Ok(Way { upstream, url: url.into(), stripped: None, host });
         }
         if !is_known {
             let detail = "the broker is starting and has not received all routes".to_owned();
