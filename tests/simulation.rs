@@ -372,31 +372,47 @@ fn without_a_broker_requests_flow_and_a_missing_agent_is_told_at_once() {
 }
 
 #[test]
-fn a_frozen_agent_costs_its_requests_the_waits_and_others_nothing() {
+fn a_frozen_agent_costs_no_get_and_no_post_once_it_is_known_to_be_silent() {
     Scenario {
-        name: "a_frozen_agent_costs_its_requests_the_waits_and_others_nothing",
-        runs: 200,
+        name: "a_frozen_agent_costs_no_get_and_no_post_once_it_is_known_to_be_silent",
+        runs: 300,
         plan: |chance| {
-            let brokers = chance.count(1, 2);
+            let brokers = chance.count(0, 2);
             let mut plan = Plan::draw(chance, 2, 1, 3, brokers);
+            plan.weather.tapped = chance.per_mille(250);
             plan.settings.client.ttl = Duration::from_secs(12);
             plan.settings.agent.ttl = Duration::from_secs(4);
-            let asks = chance.between(5, 20);
-            plan.ask(chance, asks, 500 * MS, 2 * SECOND);
+            plan.settings.broker.ack_wait = Duration::from_secs(2);
+            let asks = chance.between(5, 40);
+            plan.ask(chance, asks, 500 * MS, 14 * SECOND);
             let process = chance.pick(&plan.agents());
             plan.faults
-                .push((chance.between(500 * MS, SECOND), Fault::Pause { process, lasts: 15 * SECOND }));
+                .push((chance.between(500 * MS, SECOND), Fault::Pause { process, lasts: 20 * SECOND }));
             plan
         },
         expect: |world| {
-            let settings = &world.plan.settings;
+            let (settings, frozen) = (&world.plan.settings, world.stopped_longest());
             let waits =
                 micros(settings.client.patience + settings.broker.ack_wait + settings.broker.response_wait);
-            let frozen = world.stopped_longest();
-            all(world, "the response, or 504 after the waits when the frozen agent had it", |asked| {
+            let ttl = if world.plan.brokers().is_empty() { micros(settings.client.ttl) } else { waits };
+            let froze = world.plan.faults[0].0;
+            // An agent that the client agent has never heard of is not probed.
+            let waited = micros(settings.client.patience + settings.broker.ack_wait) + SECOND;
+            let lost = |asked: &&Asked| asked.routed.iter().any(|&(at, agent)| agent == frozen && at > froze);
+            all(world, "the response, or 504 when the frozen agent had it and was not known yet", |asked| {
+                let late = matches!(
+                    asked.code(),
+                    Some(Code::AckTimeout | Code::ResponseTimeout | Code::TtlExpired | Code::AgentGone)
+                );
                 let had = asked.routed.iter().any(|(_, agent)| *agent == frozen);
-                let late = matches!(asked.code(), Some(Code::AckTimeout | Code::ResponseTimeout));
-                asked.has_response() || (had && late && asked.waited() < Some(waits + 500 * MS))
+                let before = asked.opened.is_some_and(|opened| opened <= froze);
+                let same = |other: &&Asked| other.client == asked.client && lost(other);
+                // The first request that is lost tells the client agent, or else the heartbeat that stays away.
+                let known = world.ledger.asked.iter().filter(same).filter_map(|other| other.opened).min();
+                let known = known.map_or(froze + 9 * SECOND, |lost| lost + waited);
+                let unknown = !asked.method.is_idempotent() && asked.opened <= Some(known);
+                asked.has_response()
+                    || (had && late && (before || unknown) && asked.waited() < Some(ttl + 500 * MS))
             })
         },
     }

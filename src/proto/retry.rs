@@ -17,15 +17,22 @@ pub enum Verdict {
 
 /// Decides on a fault that a broker or an agent raised, for the `attempt`th try of a `method` request.
 ///
-/// A request that somebody may have got is sent again only when running it twice is the same as
-/// running it once (RFC 9110 §9.2.2) *and* whoever had it is known to be gone. An origin's own failures
-/// are its answer. A body that was streamed is gone with the agent that had it. One more try is enough: whoever
-/// kills two agents would kill a third.
+/// A request that an agent may have got is sent again only when running it twice is the same as
+/// running it once (RFC 9110 §9.2.2) *and* that agent is known to be gone or has not acknowledged it. An origin's own
+/// failures are its answer. A body that was streamed is gone with the agent that had it; of a request that was not
+/// acknowledged nothing was streamed. One more try is enough: a request that kills two agents would kill a third.
 pub fn after_fault(fault: &Fault, method: &Method, streamed: bool, attempt: u32) -> Verdict {
     match fault.code {
-        Code::AgentGone if !streamed && method.is_idempotent() && attempt < MAX_ATTEMPTS => Verdict::Again,
+        Code::AgentGone if !streamed => after_silence(method, attempt),
+        Code::AckTimeout => after_silence(method, attempt),
         _ => Verdict::Answer,
     }
+}
+
+/// Decides on the `attempt`th try of a `method` request that no agent has acknowledged, when one of those that may have
+/// it is silent or gone.
+pub fn after_silence(method: &Method, attempt: u32) -> Verdict {
+    if method.is_idempotent() && attempt < MAX_ATTEMPTS { Verdict::Again } else { Verdict::Answer }
 }
 
 /// What to do with a request that agents refused before they started.
@@ -85,6 +92,19 @@ mod tests {
     }
 
     #[test]
+    fn an_idempotent_request_that_no_agent_acknowledged_is_sent_again_once() {
+        let late = Fault::new(Code::AckTimeout, Side::Broker, "late");
+        assert_eq!(after_fault(&late, &Method::GET, false, 1), Verdict::Again);
+        assert_eq!(
+            after_fault(&late, &Method::PUT, true, 1),
+            Verdict::Again,
+            "nothing of its body is on its way"
+        );
+        assert_eq!(after_fault(&late, &Method::GET, false, 2), Verdict::Answer);
+        assert_eq!(after_fault(&late, &Method::POST, false, 1), Verdict::Answer);
+    }
+
+    #[test]
     fn a_full_agent_is_passed_by_while_another_says_it_has_room() {
         let tries = |leaving, elsewhere| {
             let decided = (1..).map(|refusals| after_refusal(leaving, elsewhere, refusals));
@@ -107,7 +127,7 @@ mod tests {
     #[test]
     fn no_other_fault_is_tried_again() {
         for &code in Code::ALL {
-            if code != Code::AgentGone {
+            if !matches!(code, Code::AgentGone | Code::AckTimeout) {
                 let fault = Fault::new(code, Side::Upstream, "x");
                 assert_eq!(after_fault(&fault, &Method::GET, false, 1), Verdict::Answer, "{code}");
             }

@@ -28,6 +28,7 @@ mod load;
 mod recent;
 mod siblings;
 mod standing;
+mod woken;
 
 pub use group::Condition;
 pub use health::{News, Rules};
@@ -66,6 +67,10 @@ pub struct Serving<H = RandomState> {
     said: (bool, bool),
     link_up: bool,
     heartbeat: Option<Instant>,
+    /// When it looks at the clock next.
+    look: Option<Instant>,
+    /// It stood still: what it is sent may be old until a round trip has ended.
+    woken: bool,
     commands: VecDeque<Command>,
 }
 
@@ -127,6 +132,8 @@ impl<H: BuildHasher> Serving<H> {
             said: (false, false),
             link_up: false,
             heartbeat: None,
+            look: None,
+            woken: false,
             commands: VecDeque::new(),
         }
     }
@@ -186,7 +193,8 @@ impl<H: BuildHasher> Serving<H> {
         if request.upstream_target != self.settings.upstream {
             return;
         }
-        if let Some(state) = self.group.refusal() {
+        self.notice_waking(now);
+        if let Some(state) = self.refusal() {
             let mut ack = Ack::new(request.client_req_id, state);
             ack.upstream_id = Some(self.own.clone());
             self.commands.push_back(Command::Ack(ack));
@@ -356,6 +364,7 @@ impl<H: BuildHasher> Serving<H> {
             return;
         }
         self.heartbeat = Some(now + HEARTBEAT);
+        self.look = Some(now + woken::LOOK);
         self.begin(now);
         let kept = self.jobs.iter().filter(|(_, job)| matches!(job.stage, Stage::Unheard { .. }));
         let mut kept: Vec<u64> = kept.map(|(number, _)| *number).collect();
@@ -435,6 +444,7 @@ impl<H: BuildHasher> Machine for Serving<H> {
             Input::NotChecked => self.health.not_checked(now),
             Input::Joined { turn } => self.joined(turn),
             Input::Settled { published } => self.settled(published),
+            Input::CaughtUp => self.woken = false,
             Input::Drain => self.drain(),
             Input::Resume => self.resume(),
             Input::Configure(settings) => self.configure(settings, now),
@@ -442,6 +452,8 @@ impl<H: BuildHasher> Machine for Serving<H> {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
+        self.notice_waking(now);
+        self.look(now);
         while let Some(number) = self.deadlines.pop_due(now) {
             self.due(number, now);
         }
@@ -463,7 +475,14 @@ impl<H: BuildHasher> Machine for Serving<H> {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let health = self.health.poll_timeout();
-        self.deadlines.next().into_iter().chain(self.heartbeat).chain(health).chain(self.back_at()).min()
+        self.deadlines
+            .next()
+            .into_iter()
+            .chain(self.heartbeat)
+            .chain(self.look)
+            .chain(health)
+            .chain(self.back_at())
+            .min()
     }
 
     fn poll_command(&mut self) -> Option<Command> {

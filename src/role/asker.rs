@@ -194,6 +194,7 @@ impl Asker {
             Address::Batch { .. }
             | Address::Renewal
             | Address::Probed { .. }
+            | Address::Asked { .. }
             | Address::Refused { .. }
             | Address::Ready => {}
         }
@@ -205,15 +206,25 @@ impl Asker {
         if self.routed {
             self.routing.feed(routes::Input::Link { up });
         } else if up {
-            let subjects = &self.core.subjects;
-            let who = self.upstream.as_ref().map_or_else(|| subjects.who(), |name| subjects.who_of(name));
-            self.core.publish(who, Bytes::new());
+            self.ask_who(self.upstream.as_ref());
         }
+    }
+
+    /// Asks the agents of an upstream, or all, to announce themselves. Whoever neither routes nor has an upstream of its
+    /// own may ask all of them only.
+    fn ask_who(&self, upstream: Option<&Name>) {
+        let subjects = &self.core.subjects;
+        let one = upstream.filter(|_| self.routed || self.upstream.is_some());
+        self.core.publish(one.map_or_else(|| subjects.who(), |name| subjects.who_of(name)), Bytes::new());
     }
 
     /// NATS refused a publication.
     pub fn on_publish_denied(&self, subject: &str) {
         let subjects = &self.core.subjects;
+        if subjects.is_req_to(subject) {
+            self.feed(Input::MemberForbidden);
+            return;
+        }
         let asked = [Kind::Req, Kind::Hold].into_iter().find_map(|kind| subjects.upstream_of(kind, subject));
         if let Some(upstream) = asked {
             self.feed(Input::Forbidden { upstream });
@@ -328,6 +339,7 @@ impl Asker {
         &self,
         id: &RequestId,
         upstream: &Name,
+        to: Option<ProcessId>,
         payload: Bytes,
         refused: bool,
     ) -> Option<Input<Caller>> {
@@ -339,7 +351,10 @@ impl Asker {
             );
             return Some(failed(id, Code::HeadersTooLarge, detail));
         }
-        let subject = self.core.subjects.req(upstream);
+        let subject = match to {
+            Some(agent) => self.core.subjects.req_to(&agent, upstream),
+            None => self.core.subjects.req(upstream),
+        };
         let reply = self.core.subjects.of_request(Kind::Ack, id);
         // What one agent had no room for is spread over the others.
         let batching = if refused { Batching::Never } else { Batching::Subject { most: REQUESTS } };
@@ -360,9 +375,14 @@ impl Shell for Asker {
     fn perform(&self, command: Command<Caller>) -> Option<Input<Caller>> {
         let core = &self.core;
         match command {
-            Command::Publish { id, upstream, payload, refused } => {
-                return self.publish(&id, &upstream, payload, refused);
+            Command::Publish { id, upstream, to, payload, refused } => {
+                return self.publish(&id, &upstream, to, payload, refused);
             }
+            Command::Probe { upstream, agent } => {
+                let reply = core.subjects.probe_reply(&core.id, &upstream, &agent);
+                core.ask(core.subjects.probe(&agent, &upstream), reply, Bytes::new());
+            }
+            Command::Who { upstream } => self.ask_who(Some(&upstream)),
             Command::Hold(hold) => core.ask(
                 core.subjects.hold(&hold.upstream_target),
                 core.subjects.of_request(Kind::Hold, &hold.client_req_id),

@@ -295,6 +295,7 @@ impl Role for Broker {
             Address::Request { .. }
             | Address::Batch { .. }
             | Address::Probed { .. }
+            | Address::Asked { .. }
             | Address::Lost { .. }
             | Address::Refused { .. }
             | Address::Ready => {}

@@ -201,6 +201,9 @@ async fn died(nats: &mut Option<PrivateNats>) -> String {
 }
 
 /// A nats-server of our own, on loopback, that ends with us.
+/// Who is silent is given up after 15 s at most; there is no flag for it.
+const PINGS: &str = "ping_interval: \"5s\"\nping_max: 2\n";
+
 struct PrivateNats {
     child: Child,
     url: String,
@@ -229,6 +232,7 @@ impl PrivateNats {
     }
 
     fn spawn(program: &Path, port: &str, directory: &Path) -> std::io::Result<Child> {
+        std::fs::write(directory.join("conf"), PINGS)?;
         let directory = directory.to_string_lossy();
         let flags = [
             "-a",
@@ -237,6 +241,8 @@ impl PrivateNats {
             port,
             "--ports_file_dir",
             &directory,
+            "-c",
+            &format!("{directory}/conf"),
             "-l",
             &format!("{directory}/log"),
             "-js",

@@ -144,6 +144,7 @@ impl Role for Agent {
         let (Address::Request { upstream, .. }
         | Address::Batch { upstream, .. }
         | Address::Probed { upstream }
+        | Address::Asked { upstream }
         | Address::Refused { upstream }) = address
         else {
             return;
@@ -157,6 +158,7 @@ impl Role for Agent {
             Address::Batch { kind: Kind::Resp, numbers, .. } if message.nobody => {
                 subjects::numbers(numbers).for_each(|number| member.on_reply_unheard(number));
             }
+            Address::Asked { .. } => member.on_request(message),
             Address::Probed { .. } => member.on_probe(message),
             Address::Refused { .. } => member.on_refused(message),
             Address::Request { .. }

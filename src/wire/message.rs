@@ -234,6 +234,9 @@ pub struct Here {
     /// It accepts requests although its origin cannot be reached: there is no other agent that does better.
     #[serde(default, skip_serializing_if = "is_false")]
     pub failing: bool,
+    /// It takes requests that are addressed to it alone.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub direct: bool,
     /// Microseconds that a response typically takes it; zero while that is not known.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub response: u64,
@@ -314,6 +317,7 @@ impl Here {
             limit: 1,
             variant: None,
             failing: false,
+            direct: true,
             response: 0,
             routes: 0,
             allow: Vec::new(),

@@ -226,6 +226,11 @@ pub enum Address<'a> {
         /// The agent that was probed.
         agent: ProcessId,
     },
+    /// `req.<realm>.<process>.<upstream>`: a request that is addressed to this agent alone.
+    Asked {
+        /// The upstream it is for.
+        upstream: &'a str,
+    },
     /// `claim.<realm>.<process>.<upstream>`: a claim of this agent is refused.
     Refused {
         /// The upstream that claims.
@@ -249,6 +254,16 @@ impl Subjects {
     /// `relay.req.<upstream>.<variant>`: where NATS maps a share of the requests to.
     pub fn req_variant(&self, upstream: &Name, variant: &Name) -> String {
         self.join(Kind::Req, &format!("{upstream}.{variant}"))
+    }
+
+    /// `relay.req.<agent>.<upstream>`: to one member of the queue group.
+    pub fn req_to(&self, agent: &ProcessId, upstream: &Name) -> String {
+        self.join(Kind::Req, &format!("{agent}.{upstream}"))
+    }
+
+    /// Whether a request on this subject is addressed to one member.
+    pub fn is_req_to(&self, subject: &str) -> bool {
+        self.kind(subject) == Some(Kind::Req) && subject.split('.').count() == 5
     }
 
     /// `relay.hold.<upstream>`
@@ -383,6 +398,7 @@ impl Subjects {
         let rest = rest.strip_prefix(own.as_str())?.strip_prefix('.')?;
         let Some((first, tail)) = cut(rest) else {
             return match (kind, rest) {
+                (Kind::Req, upstream) => Some(Address::Asked { upstream }),
                 (Kind::Probe, upstream) => Some(Address::Probed { upstream }),
                 (Kind::Claim, upstream) => Some(Address::Refused { upstream }),
                 (Kind::Who, "ready") => Some(Address::Ready),

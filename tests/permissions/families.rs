@@ -93,14 +93,17 @@ fn of_kind(kind: Kind) -> Vec<Row> {
     let token = kind.as_str();
     let patterns = [row(format!("relay.{token}.*")), row(format!("relay.{token}.>"))];
     let rows = match kind {
-        Kind::Req => each_upstream(|u| {
-            vec![
-                row(format!("relay.req.{u}"))
-                    .publish(move |user| user.asks(u))
-                    .join(move |user| user.serves(u)),
-                row(format!("relay.req.{u}.canary")),
-            ]
-        }),
+        Kind::Req => {
+            let mut rows = each_upstream(|u| {
+                let asked = row(format!("relay.req.{u}")).publish(move |user| user.asks(u));
+                vec![asked.join(move |user| user.serves(u)), row(format!("relay.req.{u}.canary"))]
+            });
+            // To one member of the queue group.
+            rows.extend(each_id(|r, u| {
+                vec![row(format!("relay.req.{r}.P.{u}")).publish(move |user| asks_agent(user, r, u))]
+            }));
+            rows
+        }
         Kind::Ack | Kind::Resp => each_id(|r, u| {
             let to = format!("relay.{token}.{r}.P.{u}.1f");
             vec![row(to).publish(move |user| user.serves(u) || user.part == Part::Broker)]
@@ -133,10 +136,7 @@ fn of_kind(kind: Kind) -> Vec<Row> {
             ]
         }),
         Kind::Probe => each_id(|r, u| {
-            let asked = move |user: &User| match user.part {
-                Part::Limited(own) => r == own && u == own,
-                _ => user.asks(u),
-            };
+            let asked = move |user: &User| asks_agent(user, r, u);
             let answered = |a: &'static str| {
                 row(format!("relay.probe.{r}.P.{u}.{a}.Q"))
                     .publish(move |user| user.serves(u) && user.realm == a)
@@ -270,6 +270,14 @@ fn pattern_of(kind: Kind, pattern: Row) -> Row {
         Kind::Ended => pattern.subscribe(|user| user.part == Part::Client),
         Kind::Session => pattern.subscribe(|user| user.part == Part::Client),
         _ => pattern,
+    }
+}
+
+/// Who may ask the agents of one realm about an upstream.
+fn asks_agent(user: &User, realm: &str, upstream: &str) -> bool {
+    match user.part {
+        Part::Limited(own) => realm == own && upstream == own,
+        _ => user.asks(upstream),
     }
 }
 

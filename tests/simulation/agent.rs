@@ -25,6 +25,8 @@ pub struct Agent {
     joins: Vec<u64>,
     /// Replies that were published before a round trip.
     settling: Vec<(u8, u64)>,
+    /// The round trip after which nothing old comes any more.
+    catching_up: Option<u8>,
     leaving: Leaving,
 }
 
@@ -53,6 +55,7 @@ impl Agent {
             upstream: upstream.clone(),
             joins: Vec::new(),
             settling: Vec::new(),
+            catching_up: None,
             leaving: Leaving::No,
         }
     }
@@ -102,6 +105,10 @@ impl Agent {
                     core.start_round_trip();
                     self.settling.push((core.trips, published));
                 }
+                Command::CatchUp => {
+                    core.start_round_trip();
+                    self.catching_up = Some(core.trips);
+                }
                 Command::Leave => {
                     core.effects.push(Effect::Unsubscribe { pattern: core.subjects.req(&self.upstream) });
                 }
@@ -146,6 +153,10 @@ impl Shell for Agent {
             (Address::Request { kind: Kind::Resp, number, .. }, true) => {
                 self.feed(core, Input::ReplyUnheard { number }, now);
             }
+            (Address::Asked { .. }, false) => {
+                let request = codec::decode_request(&message.payload).expect("a request");
+                self.feed(core, Input::Request(Box::new(request)), now);
+            }
             (Address::Probed { .. }, false) => {
                 let reply = message.reply.clone().expect("a probe says where its answer goes");
                 core.publish(reply, codec::encode(&self.machine.here()));
@@ -168,6 +179,10 @@ impl Shell for Agent {
             } else {
                 self.settling.push((trip, published));
             }
+        }
+        if self.catching_up.is_some_and(|trip| trip <= ended) {
+            self.catching_up = None;
+            self.feed(core, Input::CaughtUp, now);
         }
         if matches!(self.leaving, Leaving::Told { trip } if trip <= ended) {
             self.leaving = Leaving::Left;

@@ -89,10 +89,19 @@ impl Client {
     fn perform(&mut self, core: &mut Core) {
         while let Some(command) = self.machine.poll_command() {
             match command {
-                Command::Publish { id, upstream, payload, .. } => {
+                Command::Publish { id, upstream, to, payload, .. } => {
                     core.effects.push(Effect::Sent { number: id.number() });
-                    core.ask(core.subjects.req(&upstream), core.subjects.of_request(Kind::Ack, &id), payload);
+                    let subject = match to {
+                        Some(agent) => core.subjects.req_to(&agent, &upstream),
+                        None => core.subjects.req(&upstream),
+                    };
+                    core.ask(subject, core.subjects.of_request(Kind::Ack, &id), payload);
                 }
+                Command::Probe { upstream, agent } => {
+                    let reply = core.subjects.probe_reply(&core.id, &upstream, &agent);
+                    core.ask(core.subjects.probe(&agent, &upstream), reply, Bytes::new());
+                }
+                Command::Who { upstream } => core.publish(core.subjects.who_of(&upstream), Bytes::new()),
                 Command::Hold(hold) => {
                     let reply = core.subjects.of_request(Kind::Hold, &hold.client_req_id);
                     core.ask(core.subjects.hold(&hold.upstream_target), reply, codec::encode(&hold));
@@ -149,6 +158,12 @@ impl Shell for Client {
                     message.subject
                 );
                 Input::Reply { number, reply: Box::new(reply) }
+            }
+            (Address::Probe { upstream, agent }, true) => {
+                Input::Gone { upstream: upstream.parse().expect("an upstream"), agent }
+            }
+            (Address::Probe { .. }, false) => {
+                Input::Here(codec::decode(&message.payload).expect("an announcement"))
             }
             (Address::Lost { broker }, true) => Input::BrokerGone { broker },
             (Address::Lost { broker }, false) => {

@@ -93,6 +93,8 @@ pub enum Input<C> {
         /// The agent.
         agent: ProcessId,
     },
+    /// NATS refused to carry a request that was addressed to one member.
+    MemberForbidden,
     /// NATS refused to carry a request for this upstream.
     Forbidden {
         /// The upstream.
@@ -102,12 +104,15 @@ pub enum Input<C> {
 
 /// What is to be done.
 pub enum Command<C> {
-    /// Publish on `relay.req.<upstream>`; "no responders" comes back as [`Input::NobodyGotIt`].
+    /// Publish on `relay.req.<upstream>`, or `relay.req.<to>.<upstream>`; "no responders" comes back as
+    /// [`Input::NobodyGotIt`].
     Publish {
         /// The request.
         id: RequestId,
         /// Its upstream.
         upstream: Name,
+        /// The member it is addressed to; without one, NATS picks.
+        to: Option<ProcessId>,
         /// Its bytes.
         payload: Bytes,
         /// Whether an agent has refused it.
@@ -130,6 +135,18 @@ pub enum Command<C> {
         upstream: Name,
         /// The holds.
         lease: Lease,
+    },
+    /// Ask an agent whether it is there: its answer comes back as [`Input::Here`], "no responders" as [`Input::Gone`].
+    Probe {
+        /// The upstream.
+        upstream: Name,
+        /// The agent.
+        agent: ProcessId,
+    },
+    /// Ask the agents of an upstream to announce themselves: those that are known are silent.
+    Who {
+        /// The upstream.
+        upstream: Name,
     },
     /// An agent took a request whose body is streamed: the rest of it goes there.
     Connect {

@@ -5,8 +5,8 @@
 //! keeps the request itself and the last word: its TTL.
 //!
 //! Here is the life of a request from `Open` to `Answer`; `one` is what is known of a single request,
-//! `watching` the dealings with brokers, `leases` the holds they keep for us, `streaming` what a body on its way
-//! changes.
+//! `watching` the dealings with brokers, `leases` the holds they keep for us, `silence` what is done about agents that
+//! do not answer, `streaming` what a body on its way changes.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,7 +20,7 @@ use crate::{
         deadlines::Deadlines,
         flow,
         retry::{self, AfterRefusal},
-        roster::{HEARTBEAT, Presence, Roster},
+        roster::{Presence, Recipient, Roster, Silence},
     },
     wire::{
         Ack, Code, Fault, Here, Name, ProcessId, Reply, Request, RequestId, Side, State,
@@ -32,6 +32,7 @@ use crate::{
 mod inputs;
 mod leases;
 mod one;
+mod silence;
 mod streaming;
 mod watching;
 
@@ -59,6 +60,7 @@ pub struct Exchanges<C, H = RandomState> {
     /// else was there.
     roster: Roster,
     sweep: Option<Instant>,
+    members: silence::Addressing,
     link: Link,
     commands: VecDeque<Command<C>>,
 }
@@ -92,6 +94,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             leases: Leases::default(),
             roster: Roster::default(),
             sweep: None,
+            members: silence::Addressing::default(),
             link: Link::NeverUp,
             commands: VecDeque::new(),
         }
@@ -128,10 +131,12 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             return;
         }
         request.window = flow::first_window(self.in_flight() + 1);
-        let known = self.roster.presence(&request.upstream_target) != Presence::Absent;
+        let recipient = self.recipient(&request.upstream_target);
+        let known = recipient != Recipient::Absent;
         let mut exchange =
             Exchange::new(Kept::new(request), caller, self.settings.ttl, self.settings.patience, now);
         exchange.published = known;
+        exchange.address(recipient);
         let publish = exchange.publish();
         self.deadlines.add(exchange.deadline, number);
         self.open.insert(number, exchange);
@@ -147,7 +152,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         let upstream = here.upstream_target.clone();
         let first = self.roster.presence(&upstream) == Presence::Absent;
         self.roster.announce(here, now);
-        self.sweep.get_or_insert(now + HEARTBEAT);
+        self.sweep.get_or_insert(now + silence::SWEEP);
         if first && self.up() {
             let unpublished = |e: &Exchange<C>| !e.published && e.request.upstream_target == upstream;
             let numbers = self.open.iter().filter(|(_, e)| unpublished(e)).map(|(number, _)| *number);
@@ -155,6 +160,8 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
                 self.publish_again(number, now);
                 self.tell_broker(number, now);
             }
+            // What a silent agent may have goes to this one.
+            self.rescue_all(&upstream, now);
         }
     }
 
@@ -191,6 +198,8 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         }
         match ack.state {
             State::Taken => self.taken(number, ack, now),
+            // An agent that had an earlier copy speaks of that one.
+            State::Full | State::Draining if !exchange.is_with(ack.upstream_id.as_ref()) => {}
             State::Full => self.refused(number, false, now),
             State::Draining => self.refused(number, true, now),
             State::Held => self.held_by(number, ack, now),
@@ -253,9 +262,13 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         if !matches!(exchange.phase, Phase::Sent) {
             return;
         }
+        if let Some(agent) = exchange.to.take() {
+            self.member_gone(number, &agent, now);
+            return;
+        }
         match exchange.before.clone() {
-            Some(fault) => self.answer(number, Answer::Fault(fault)),
-            None => {
+            Some(fault) if fault.code == Code::AgentGone => self.answer(number, Answer::Fault(fault)),
+            Some(_) | None => {
                 let refused = exchange.refusals > 0;
                 self.wait(number, refused, now);
             }
@@ -270,7 +283,9 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         {
             *waits = until(ack.broker_req_ttl, now);
         }
-        if !matches!(exchange.phase, Phase::Waiting { .. } | Phase::Refused { .. }) || !up {
+        // The broker believes in agents that are silent: it has not asked them for anything.
+        let silent = self.roster.silence(&exchange.request.upstream_target) == Silence::All;
+        if !matches!(exchange.phase, Phase::Waiting { .. } | Phase::Refused { .. }) || !up || silent {
             return;
         }
         // In a cluster, the broker may hear of an agent before our server knows of its subscription: somebody who
@@ -285,6 +300,12 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
     }
 
     fn publish_again(&mut self, number: u64, now: Instant) {
+        let Some(exchange) = self.open.get(&number) else { return };
+        let recipient = self.members.recipient(&mut self.roster, &exchange.request.upstream_target);
+        self.publish_to(number, recipient, now);
+    }
+
+    fn publish_to(&mut self, number: u64, recipient: Recipient, now: Instant) {
         let Some(exchange) = self.open.get_mut(&number) else { return };
         let left = millis(exchange.ends.saturating_duration_since(now));
         let held = match &exchange.watch {
@@ -301,6 +322,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             };
         });
         exchange.published = true;
+        exchange.address(recipient);
         exchange.phase = Phase::Sent;
         exchange.since = now;
         self.commands.push_back(exchange.publish());
@@ -319,6 +341,9 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         if !exchange.concerned_by(&fault, reply.broker_req_id.as_ref(), reply.upstream_req_id.as_ref()) {
             return;
         }
+        if fault.code == Code::AckTimeout && exchange.to.is_none() {
+            self.roster.leaks(&exchange.request.upstream_target, now);
+        }
         let kept = &exchange.request;
         match retry::after_fault(&fault, &kept.method, kept.streamed, exchange.attempt) {
             retry::Verdict::Answer => self.answer(number, Answer::Fault(fault)),
@@ -326,7 +351,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
                 exchange.attempt += 1;
                 exchange.before = Some(fault);
                 self.release(number);
-                self.publish_again(number, now);
+                self.publish_elsewhere(number, now);
                 if let Some(exchange) = self.open.get_mut(&number) {
                     exchange.watch = Watch::Patience { until: now + self.settings.patience };
                     self.schedule(number);
@@ -379,10 +404,14 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             Watch::Asked { until } if until <= now && exchange.asks >= MAX_ASKS => {
                 self.nobody_holds(number, now)
             }
-            Watch::Patience { until } | Watch::Asked { until } if until <= now => {
-                self.ask_broker(number, now)
+            Watch::Patience { until } if until <= now => {
+                self.ask_broker(number, now);
+                self.suspect(number, now);
             }
-            Watch::NoBroker { retry } if retry <= now => self.ask_broker(number, now),
+            Watch::Asked { until: again } | Watch::NoBroker { retry: again } if again <= now => {
+                self.ask_broker(number, now);
+                self.unacknowledged(number, now);
+            }
             _ => self.schedule(number),
         }
     }
@@ -413,6 +442,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         self.release(number);
         let exchange = self.open.remove(&number)?;
         self.deadlines.drop(exchange.deadline, number);
+        self.members.heard |= exchange.to.is_some() && !failed;
         let upstream = &exchange.request.upstream_target;
         if let Some(upstream) = self.per_upstream.get_mut(upstream) {
             upstream.open -= 1;
@@ -473,11 +503,13 @@ impl<C, H: BuildHasher> Machine for Exchanges<C, H> {
             Input::Link { up } => self.link(up, now),
             Input::Forbidden { upstream } => self.forbidden(&upstream, now),
             Input::Here(here) => self.here(here, now),
-            Input::Gone { upstream, agent } => self.roster.remove(&upstream, &agent),
+            Input::Gone { upstream, agent } => self.agent_gone(&upstream, &agent, now),
+            Input::MemberForbidden => self.member_forbidden(now),
         }
     }
 
     fn handle_timeout(&mut self, now: Instant) {
+        self.find_silent(now);
         while let Some(number) = self.deadlines.pop_due(now) {
             self.due(number, now);
         }
@@ -487,14 +519,11 @@ impl<C, H: BuildHasher> Machine for Exchanges<C, H> {
                 leases::Due::Silent { broker } => self.broker_gone(&broker, now),
             }
         }
-        if self.sweep.is_some_and(|at| at <= now) {
-            self.roster.expire(now);
-            self.sweep = (!self.roster.is_empty()).then(|| now + HEARTBEAT);
-        }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.deadlines.next(), self.leases.next(), self.sweep].into_iter().flatten().min()
+        let timers = [self.deadlines.next(), self.leases.next(), self.sweep, self.roster.next_verdict()];
+        timers.into_iter().flatten().min()
     }
 
     fn poll_command(&mut self) -> Option<Command<C>> {

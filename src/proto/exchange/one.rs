@@ -6,15 +6,20 @@ use bytes::Bytes;
 use http::Method;
 
 use super::Command;
-use crate::wire::{
-    Code, Fault, Hold, Known, Name, ProcessId, Request, RequestId, Side, codec,
-    message::{VERSION, millis},
+use crate::{
+    proto::roster::Recipient,
+    wire::{
+        Code, Fault, Hold, Known, Name, ProcessId, Request, RequestId, Side, codec,
+        message::{VERSION, millis},
+    },
 };
 
 /// A request and its caller.
 pub(super) struct Exchange<C> {
     pub request: Kept,
     pub caller: C,
+    /// The member that it was last addressed to; without one, NATS picked.
+    pub to: Option<ProcessId>,
     pub opened: Instant,
     pub ends: Instant,
     pub attempt: u32,
@@ -106,6 +111,7 @@ impl<C> Exchange<C> {
         Exchange {
             request,
             caller,
+            to: None,
             opened: now,
             ends,
             attempt: 1,
@@ -127,9 +133,23 @@ impl<C> Exchange<C> {
         Command::Publish {
             id: self.request.client_req_id.clone(),
             upstream: self.request.upstream_target.clone(),
+            to: self.to.clone(),
             payload: self.request.payload.clone(),
             refused: self.refusals > 0,
         }
+    }
+
+    /// Sets to whom it is published.
+    pub fn address(&mut self, recipient: Recipient) {
+        self.to = match recipient {
+            Recipient::Member(agent) => Some(agent),
+            Recipient::Absent | Recipient::Group => None,
+        };
+    }
+
+    /// Whether it may have been this agent that got it last.
+    pub fn is_with(&self, agent: Option<&ProcessId>) -> bool {
+        self.to.is_none() || self.to.as_ref() == agent
     }
 
     /// Whether an agent took it.

@@ -329,6 +329,12 @@ fn a_request_that_may_have_got_through_before_nats_refused_another_may_have_been
 pub(super) struct Client {
     pub(super) machine: Exchanges<()>,
     now: Instant,
+    /// What it has done, and not been asked for.
+    did: Vec<String>,
+    /// Agents that answer no probe.
+    pub(super) frozen: Vec<String>,
+    /// What agents said of themselves last.
+    accepting: HashMap<String, bool>,
 }
 
 impl Client {
@@ -341,7 +347,8 @@ impl Client {
         };
         let numbers = Numbers::new(RandomState::new());
         let machine = Exchanges::new(settings, "client.c".parse().unwrap(), numbers);
-        let mut client = Client { machine, now: Instant::now() };
+        let (did, frozen, accepting) = (Vec::new(), Vec::new(), HashMap::new());
+        let mut client = Client { machine, now: Instant::now(), did, frozen, accepting };
         client.feed(Input::Link { up: true });
         client.here("agent.a");
         client
@@ -363,6 +370,7 @@ impl Client {
     }
 
     pub(super) fn announce(&mut self, agent: &str, accepting: bool) {
+        self.accepting.insert(agent.to_owned(), accepting);
         self.feed(Input::Here(Here { accepting, ..Here::of(agent.parse().unwrap(), upstream()) }));
     }
 
@@ -376,6 +384,7 @@ impl Client {
         while let Some(at) = self.machine.poll_timeout().filter(|at| *at <= until) {
             self.now = at;
             self.machine.handle_timeout(at);
+            self.act();
         }
         self.now = until;
     }
@@ -419,6 +428,13 @@ impl Client {
 
     pub(super) fn ack(&mut self, request: &RequestId, state: State) {
         self.feed(Input::Ack { number: request.number(), ack: Ack::new(request.clone(), state) });
+    }
+
+    /// This agent refuses the request.
+    pub(super) fn refuse(&mut self, request: &RequestId, state: State, agent: &str) {
+        let mut ack = Ack::new(request.clone(), state);
+        ack.upstream_id = Some(agent.parse().unwrap());
+        self.feed(Input::Ack { number: request.number(), ack });
     }
 
     pub(super) fn taken(&mut self, request: &RequestId, agent: &str, number: u64) {
@@ -472,9 +488,24 @@ impl Client {
         self.fault(request, Code::AgentGone, Some(&hold), None);
     }
 
-    /// What it does, in words.
+    /// What it does, in words, except for probes.
     pub(super) fn does(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.machine.poll_command()).map(words).collect()
+        self.act();
+        std::mem::take(&mut self.did)
+    }
+
+    /// Lets it do what it wants; agents that are not frozen answer its probes at once.
+    fn act(&mut self) {
+        while let Some(command) = self.machine.poll_command() {
+            let Command::Probe { agent, .. } = &command else {
+                self.did.push(words(command));
+                continue;
+            };
+            let agent = agent.to_string();
+            if let (false, Some(&accepting)) = (self.frozen.contains(&agent), self.accepting.get(&agent)) {
+                self.announce(&agent, accepting);
+            }
+        }
     }
 }
 
@@ -486,7 +517,10 @@ fn words(command: Command<()>) -> String {
         Known::Taken => "taken",
     };
     match command {
+        Command::Publish { to: Some(agent), .. } => format!("publish to {agent}"),
         Command::Publish { refused: false, .. } => "publish".to_owned(),
+        Command::Probe { .. } => unreachable!("it is answered"),
+        Command::Who { .. } => "who".to_owned(),
         Command::Publish { refused: true, .. } => "publish alone".to_owned(),
         Command::Hold(hold) => format!("hold {}", known(hold)),
         Command::Update { hold, .. } => format!("update {}", known(hold)),

@@ -131,6 +131,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             Link::Down => now + SETTLE,
         };
         self.link = Link::Up { settled };
+        self.trust_members();
         // What brokers were told during the outage is lost, and they may have forgotten: start over.
         self.leases.clear();
         let escalated = self.open.iter().filter(|(_, e)| !matches!(e.watch, Watch::Patience { .. }));

@@ -97,6 +97,8 @@ pub enum Input {
         /// How many replies had been published before it.
         published: u64,
     },
+    /// The round trip of [`Command::CatchUp`] has ended.
+    CaughtUp,
     /// No new requests: the process, or the upstream, ends.
     Drain,
     /// It does not end after all.
@@ -141,6 +143,8 @@ pub enum Command {
         /// How many replies have been published.
         published: u64,
     },
+    /// Make a round trip through the server: when it comes back as [`Input::CaughtUp`], what was sent before this is here.
+    CatchUp,
     /// Be a member of the queue group; when a round trip has shown that the subscription is in force, that comes
     /// back as [`Input::Joined`].
     Join {

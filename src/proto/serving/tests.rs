@@ -263,6 +263,32 @@ fn it_announces_itself_at_every_heartbeat_and_when_asked() {
 }
 
 #[test]
+fn what_waited_while_the_process_stood_still_is_refused_until_a_round_trip_has_ended() {
+    let mut agent = Agent::new(4);
+    agent.now += Duration::from_millis(3_001);
+    agent.request();
+    assert_eq!(
+        agent.does(),
+        ["catch up", "draining"],
+        "who asked has given up on it, or asked another agent"
+    );
+    agent.pass(1);
+    agent.request();
+    assert_eq!(agent.does(), ["draining"]);
+    agent.feed(Input::CaughtUp);
+    agent.request();
+    assert_eq!(agent.does(), ["call"]);
+}
+
+#[test]
+fn an_agent_that_is_late_because_it_is_busy_goes_on() {
+    let mut agent = Agent::new(4);
+    agent.now += Duration::from_secs(3);
+    agent.request();
+    assert_eq!(agent.does(), ["call"]);
+}
+
+#[test]
 fn a_draining_agent_that_goes_on_after_all_joins_again() {
     let mut agent = Agent::new(4);
     agent.feed(Input::Drain);
@@ -400,6 +426,7 @@ fn words(command: Command) -> String {
             Some(error) => format!("reply {}", error.code),
         },
         Command::Join { .. } => "join".to_owned(),
+        Command::CatchUp => "catch up".to_owned(),
         Command::Settle { published } => format!("settle {published}"),
         Command::Leave => "leave".to_owned(),
         Command::Announce(here) | Command::Heartbeat(here) => {

@@ -339,6 +339,18 @@ impl Member {
         Here { routes, allow: self.setup().settings.egress.allow.clone(), ..here }
     }
 
+    /// Two, where what came before on another subscription must have been read.
+    fn after_round_trips(&self, trips: usize, input: Input) {
+        if let Some(member) = self.myself() {
+            tokio::spawn(async move {
+                for _ in 0..trips {
+                    member.core.round_trip().await;
+                }
+                member.feed(input);
+            });
+        }
+    }
+
     fn announce(&self, here: Here) {
         self.core
             .publish(self.core.subjects.here(&self.name, &self.core.id), codec::encode(&self.here(here)));
@@ -423,13 +435,10 @@ impl Shell for Member {
                 self.claim_contested();
                 self.announce(here);
             }
-            Command::Settle { published } => {
-                if let Some(member) = self.myself() {
-                    tokio::spawn(async move {
-                        member.core.round_trip().await;
-                        member.feed(Input::Settled { published });
-                    });
-                }
+            Command::Settle { published } => self.after_round_trips(1, Input::Settled { published }),
+            Command::CatchUp => {
+                tracing::warn!(upstream = %self.name, "the process stood still: requests that waited meanwhile are refused");
+                self.after_round_trips(2, Input::CaughtUp);
             }
             Command::Farewell => core.publish(core.subjects.gone(&self.name, &core.id), Bytes::new()),
         }
