@@ -31,7 +31,7 @@ mod tls;
 
 pub use answer::{Answer, AnswerBody};
 pub use egress::Egress;
-pub use outgoing::{BodyCut, BoxedBody, OnContinue, Outgoing};
+pub use outgoing::{BodyCut, BoxedBody, Hear, OnContinue, Outgoing};
 pub use switched::Switched;
 
 use answer::{Said, Source};
@@ -116,35 +116,48 @@ impl Origin {
     /// # Errors
     /// A fault that says whether the origin may have seen the request.
     pub async fn call(&self, call: Call, on_continue: Option<OnContinue>) -> Result<Answer, Fault> {
+        self.call_and_hear(call, on_continue, None).await
+    }
+
+    /// The same, with `hear` for what the origin says before its response.
+    ///
+    /// # Errors
+    /// As [`Origin::call`].
+    pub async fn call_and_hear(
+        &self,
+        call: Call,
+        on_continue: Option<OnContinue>,
+        hear: Option<Hear<'_>>,
+    ) -> Result<Answer, Fault> {
         let upgrade = call.upgrade.clone();
         let mut request = self.request(call)?;
         request.go = on_continue.map(Go::new);
         if !self.connector.may_multiplex() || (upgrade.is_some() && !self.connector.is_http2()) {
-            return self.alone(request, upgrade, None).await;
+            return self.alone(request, upgrade, None, hear).await;
         }
         // Boxed, as all that is not the usual case here: every request would take the room of it.
-        Box::pin(self.shared(request)).await
+        Box::pin(self.shared(request, hear)).await
     }
 
     /// Issues a request on a connection that it may share with others.
-    async fn shared(&self, mut request: Request) -> Result<Answer, Fault> {
+    async fn shared(&self, mut request: Request, hear: Option<Hear<'_>>) -> Result<Answer, Fault> {
         let Some(target) = http2::target(&request.target) else {
             if self.connector.is_http2() {
                 return Err(http2::unfit_target(&request.target));
             }
-            return self.alone(request, None, None).await;
+            return self.alone(request, None, None, hear).await;
         };
         for attempt in 0.. {
             let connection = match self.pool.shared(&self.connector).await? {
                 Some(Connection::Http2(connection)) => connection,
                 Some(Connection::Http1(connection)) => {
-                    return self.alone(request, None, Some(connection)).await;
+                    return self.alone(request, None, Some(connection), hear).await;
                 }
                 None => break,
             };
             let to_head = request.method == Method::HEAD;
             let head = http2::head(&request, target.clone(), self.connector.scheme())?;
-            match connection.head(head, request.payload, request.go.as_ref()).await {
+            match connection.head(head, request.payload, request.go.as_ref(), hear).await {
                 Ok(response) => {
                     let (head, body) = response.into_parts();
                     let (status, version) = (head.status, head.version);
@@ -163,7 +176,7 @@ impl Origin {
                 Err(failure) => return Err(failure.fault),
             }
         }
-        self.alone(request, None, None).await
+        self.alone(request, None, None, hear).await
     }
 
     /// Whether a connection can be made.
@@ -185,6 +198,7 @@ impl Origin {
         request: Request,
         upgrade: Option<HeaderValue>,
         fresh: Option<http1::Connection>,
+        hear: Option<Hear<'_>>,
     ) -> Result<Answer, Fault> {
         let switches = upgrade.is_some();
         let idempotent = request.method.is_idempotent();
@@ -201,7 +215,7 @@ impl Origin {
             };
             // What streams can be had once only: it is sent again only if all of it is still here.
             let spare = (is_kept && idempotent).then(|| request.again()).flatten();
-            match connection.head(request).await {
+            match connection.head(request, hear).await {
                 Ok(head) => return self.answer_alone(connection, head, switches).await,
                 Err(http1::Failure { unsent: Some(unsent), .. }) if is_kept => request = unsent,
                 Err(http1::Failure { fault, .. }) => {

@@ -15,6 +15,8 @@ mod forwarding;
 mod framing;
 #[path = "http/hosts.rs"]
 mod hosts;
+#[path = "http/interim.rs"]
+mod interim;
 #[path = "http/loops.rs"]
 mod loops;
 #[path = "http/messages.rs"]

@@ -33,6 +33,7 @@ fn the_dumps_of_the_reference_read_as_what_they_say() {
     assert_eq!(codec::decode_reply(&read("reply")).unwrap(), reply());
     assert_eq!(codec::decode_reply(&read("error")).unwrap(), error());
     assert_eq!(codec::decode::<Ack>(&read("taken")).unwrap(), taken());
+    assert_eq!(codec::decode::<Ack>(&read("interim")).unwrap(), interim());
     assert_eq!(codec::decode::<Ack>(&read("held")).unwrap(), held());
     assert_eq!(codec::decode_request(&read("streamed request")).unwrap(), streamed_request());
     assert_eq!(codec::decode_reply(&read("switched")).unwrap(), switched());

@@ -77,7 +77,7 @@ pub fn response_head(data: &[u8]) {
                     Ok(Some(responses::Next::Final(head))) => {
                         return Some(format!("{:?} {:?} {}", head.said, head.body, head.keeps));
                     }
-                    Ok(Some(responses::Next::Interim(_))) => {}
+                    Ok(Some(responses::Next::Interim(..))) => {}
                     Ok(None) => break,
                     Err(_) => return None,
                 }

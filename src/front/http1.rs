@@ -20,6 +20,7 @@ use tokio::{io::AsyncWrite, sync::oneshot, time::timeout};
 
 use super::{
     incoming::Incoming,
+    interim,
     message::{Request, Response},
     opening::Stream,
     patience::Patience,
@@ -214,21 +215,25 @@ impl Connection {
                 // What is read of it now is read by this task.
                 self.link.lock().is_awake();
             }
-            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+            let (answer, interim) = interim::hearing(|| answer.as_mut().poll(cx));
+            for interim in &interim {
+                writing::write_interim(&self.exchange, interim, &mut self.output);
+            }
+            if let Poll::Ready(answer) = answer {
                 return Poll::Ready(Ok(answer));
             }
-            self.poll_go(cx)?;
+            self.poll_interim(cx)?;
             self.poll_gone(cx).map(Err)
         })
     }
 
-    /// Tells the caller to send the body, once somebody reads it.
-    fn poll_go(&mut self, cx: &mut Context<'_>) -> Result<(), Over> {
-        if !self.has_body {
+    /// Writes what comes before the response, and tells the caller to send the body once somebody reads it.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Result<(), Over> {
+        if !self.has_body && self.output.is_empty() {
             return Ok(());
         }
         let mut shared = self.link.lock();
-        if shared.takes_go() {
+        if self.has_body && shared.takes_go() {
             self.output.small(CONTINUE.len()).extend(CONTINUE);
         }
         match &mut shared.stream {

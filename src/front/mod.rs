@@ -1,6 +1,7 @@
 //! Where people come in. `entrance` to `connection` are the client agent's listener and its connections, `http1` and
 //! hyper speak HTTP there, and what they say is a `message` with an `incoming` body; `relay` is one request there,
-//! `destination` where it goes, `upload` and `body` its body and its response's, `served` what is told of it, `cached` and `jobs` what may answer it
+//! `destination` where it goes, `upload` and `body` its body and its response's, `interim` what an origin says before it,
+//! `served` what is told of it, `cached` and `jobs` what may answer it
 //! instead; `rendezvous` is what two callers do in a session; `lines` is the socket that speaks JSON; `admin` is the
 //! operator's listener; `problem` is the one place that turns a fault into a response.
 
@@ -15,6 +16,7 @@ pub mod http;
 pub mod http1;
 pub mod http2;
 pub mod incoming;
+pub mod interim;
 pub mod jobs;
 pub mod lines;
 pub mod listen;

@@ -237,6 +237,8 @@ impl<A: Ask> Front<A> {
             stream: rest.is_some(),
             trailers: trailers::of_caller(trailers, rules),
             upgrade,
+            // A caller of HTTP/1.0 takes none (RFC 9110 section 15.2).
+            interim: head.version > Version::HTTP_10,
             window: None,
             broker_id: None,
             broker_req_id: None,

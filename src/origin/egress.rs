@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use http::HeaderValue;
 
-use super::{Answer, Call, OnContinue, Origin, addresses::Addresses, connect::Connector, tls::Trust};
+use super::{Answer, Call, Hear, OnContinue, Origin, addresses::Addresses, connect::Connector, tls::Trust};
 use crate::{
     config::{Egress as Rules, Origin as Settings},
     sync::Mutex,
@@ -48,15 +48,20 @@ impl Egress {
         })
     }
 
-    /// Issues a request to the host that its URL names, as [`Origin::call`].
+    /// Issues a request to the host that its URL names, as [`Origin::call_and_hear`].
     ///
     /// # Errors
     /// A fault that says whether the host may have seen the request.
-    pub async fn call(&self, call: Call, on_continue: Option<OnContinue>) -> Result<Answer, Fault> {
+    pub async fn call(
+        &self,
+        call: Call,
+        on_continue: Option<OnContinue>,
+        hear: Option<Hear<'_>>,
+    ) -> Result<Answer, Fault> {
         let target = self.target(&call.url.to_string())?;
         let origin = self.origin(&target)?;
         let call = Call { url: target.path_and_query().into(), ..call };
-        origin.call(call, on_continue).await
+        origin.call_and_hear(call, on_continue, hear).await
     }
 
     /// Closes connections that have been idle for too long, and forgets the hosts that they went to.

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{answer::Said, stream::Stream};
+use super::{answer::Said, outgoing::Hear, stream::Stream};
 use crate::{
     framing::{body::Body, input::Input},
     wire::{Code, Fault, Side},
@@ -76,7 +76,11 @@ impl Connection {
     ///
     /// # Errors
     /// When there is none.
-    pub fn head(&mut self, request: Box<Sending>) -> impl Future<Output = Result<Said, Failure>> {
+    pub fn head(
+        &mut self,
+        request: Box<Sending>,
+        hear: Option<Hear<'_>>,
+    ) -> impl Future<Output = Result<Said, Failure>> {
         let mut heads = Heads::new(request.to_head);
         let go = request.go.clone();
         // Handed over at once: what waits does not hold the request.
@@ -87,9 +91,12 @@ impl Connection {
             }
             loop {
                 match ready!(self.poll_head(&mut heads, cx)).map_err(Failure::from)? {
-                    Next::Interim(status) => {
+                    Next::Interim(status, headers) => {
                         if let Some(go) = &go {
                             go.on(status);
+                        }
+                        if let Some(hear) = hear {
+                            hear(status, headers);
                         }
                     }
                     Next::Final(Head { said, body, keeps }) => {

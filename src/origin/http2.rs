@@ -18,14 +18,14 @@ use h2::{
     client::{self, ResponseFuture, SendRequest},
 };
 use http::{
-    HeaderMap, Request, Response, Uri, header,
+    HeaderMap, Request, Response, StatusCode, Uri, header,
     uri::{self, PathAndQuery, Scheme},
 };
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::oneshot;
 
 use super::{
-    outgoing::{self, BodyCut, Go, Payload, declared_length},
+    outgoing::{self, BodyCut, Go, Hear, Payload, declared_length},
     stream::Stream,
 };
 use crate::{
@@ -157,6 +157,7 @@ impl Connection {
         head: Request<()>,
         body: Payload,
         go: Option<&Go>,
+        hear: Option<Hear<'_>>,
     ) -> Result<Response<Body>, Failure> {
         let ends = body.is_end_stream();
         let idempotent = head.method().is_idempotent();
@@ -173,7 +174,9 @@ impl Connection {
             if let Poll::Ready(Err(fault)) = send(&mut upload, cx) {
                 return Poll::Ready(Err((fault, false)));
             }
-            hear(&mut response, go, cx);
+            if let Err(fault) = listen(&mut response, go, hear, cx) {
+                return Poll::Ready(Err((fault, false)));
+            }
             let response = ready!(Pin::new(&mut response).poll(cx));
             Poll::Ready(response.map_err(|error| {
                 let again = is_untouched(&error) || (idempotent && error.is_io());
@@ -350,12 +353,28 @@ fn send(upload: &mut Option<Upload>, cx: &mut Context<'_>) -> Poll<Result<(), Fa
     Poll::Ready(sent)
 }
 
-/// Listens for `100 Continue`.
-fn hear(response: &mut ResponseFuture, go: Option<&Go>, cx: &mut Context<'_>) {
-    let Some(go) = go else { return };
+/// Listens for interim responses. There is no 101 among them: HTTP/2 has no such thing (RFC 9113 section 8.6), and nothing
+/// would follow it.
+fn listen(
+    response: &mut ResponseFuture,
+    go: Option<&Go>,
+    hear: Option<Hear<'_>>,
+    cx: &mut Context<'_>,
+) -> Result<(), Fault> {
     while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
-        go.on(interim.status());
+        let (head, ()) = interim.into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let detail = "the origin switched protocols, which HTTP/2 does not know";
+            return Err(Fault::new(Code::OriginBroken, Side::Upstream, detail));
+        }
+        if let Some(go) = go {
+            go.on(head.status);
+        }
+        if let Some(hear) = hear {
+            hear(head.status, head.headers.into());
+        }
     }
+    Ok(())
 }
 
 /// Drives a connection to its end, and tells once the origin has sent its settings.

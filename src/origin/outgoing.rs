@@ -70,6 +70,9 @@ pub struct Measured {
 /// What is called when the origin says `100 Continue`.
 pub type OnContinue = Box<dyn FnOnce() + Send>;
 
+/// Who hears the interim responses of the origin, `100 Continue` among them.
+pub type Hear<'a> = &'a (dyn Fn(StatusCode, Headers) + Send + Sync);
+
 /// Whom to tell, once, that the origin wants the body.
 #[derive(Clone)]
 pub struct Go(Arc<Mutex<Option<OnContinue>>>);

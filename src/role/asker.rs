@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     bus::{Batching, Message, Subscription},
-    front::http::Answered,
+    front::{http::Answered, interim},
     proto::{
         exchange::{self, Answer, Command, Exchanges, Input},
         flow,
@@ -22,22 +22,22 @@ use crate::{
     stream::{self, Streams},
     sync::{Mutex, MutexGuard},
     wire::{
-        Ack, Code, Fault, Here, Kind, Lost, Name, ProcessId, Reply, Request, RequestId, Side, StreamMessage,
-        Target, Word, batch, codec,
+        Ack, Code, Fault, Here, Kind, Lost, Name, ProcessId, Reply, Request, RequestId, Side, State,
+        StreamMessage, Target, Word, batch, codec,
         ids::Numbers,
         subjects::{self, Address},
     },
 };
 
 mod answering;
+mod caller;
 mod routing;
 mod whole;
 
+use caller::{Caller, Came};
 pub use routing::Routing;
 use routing::announcements;
 pub use whole::Arriving;
-
-type Caller = oneshot::Sender<Answered>;
 
 /// Whom a process asks, and how.
 #[derive(Debug, Clone)]
@@ -125,7 +125,7 @@ impl Asker {
 
     /// Gets `request` answered. Dropping the future abandons it.
     pub fn ask(self: &Arc<Self>, request: Request) -> impl Future<Output = Answered> + Send {
-        let (caller, answer) = oneshot::channel();
+        let (caller, answer) = Caller::new();
         let number = request.client_req_id.number();
         let upstream = request.upstream_target.clone();
         let waiting = Waiting { asker: self, number, upstream, answer, answered: false };
@@ -133,9 +133,19 @@ impl Asker {
         self.feed(Input::Open { request: Box::new(request), caller });
         async move {
             let mut waiting = waiting;
-            let answered = (&mut waiting.answer).await;
+            let answered = loop {
+                match (&mut waiting.answer).await {
+                    Ok(Came::Interim(came)) => {
+                        let (said, answer) = *came;
+                        waiting.answer = answer;
+                        interim::tell(said);
+                    }
+                    Ok(Came::Answer(answered)) => break Some(answered),
+                    Err(_) => break None,
+                }
+            };
             waiting.answered = true;
-            answered.unwrap_or_else(|_| {
+            answered.unwrap_or_else(|| {
                 let lost = "the request was dropped without an answer";
                 let fault = Fault::new(Code::Internal, Side::Client, lost);
                 Answered { answer: Answer::Fault(fault), reader: None, writer: None }
@@ -302,9 +312,15 @@ impl Asker {
                 let ack = codec::decode::<Ack>(&message.payload);
                 let own = ack.map(|ack| {
                     let own = is_about(&ack.client_req_id) && names_its_upstream(&ack);
-                    own.then_some(Input::Ack { number, ack })
+                    own.then_some(ack)
                 });
-                self.core.accept(message, own)
+                match self.core.accept(message, own) {
+                    Some(ack) if ack.state == State::Interim => {
+                        self.driver.with(|exchanges| caller::hear(exchanges, number, ack));
+                        None
+                    }
+                    ack => ack.map(|ack| Input::Ack { number, ack }),
+                }
             }
             (Kind::Resp, false) => {
                 let read = batch::each(&message.payload, |at, payload| self.on_reply(message, at, &payload));
@@ -430,7 +446,7 @@ struct Waiting<'a> {
     asker: &'a Arc<Asker>,
     number: u64,
     upstream: Name,
-    answer: oneshot::Receiver<Answered>,
+    answer: oneshot::Receiver<Came>,
     answered: bool,
 }
 
@@ -439,9 +455,15 @@ impl Drop for Waiting<'_> {
         if self.answered {
             return;
         }
-        match self.answer.try_recv() {
+        let last = loop {
+            match self.answer.try_recv() {
+                Ok(Came::Interim(came)) => self.answer = came.1,
+                last => break last,
+            }
+        };
+        match last {
             // It came in the last moment; what it began ends with it.
-            Ok(Answered { reader: Some(_), .. }) => {
+            Ok(Came::Answer(Answered { reader: Some(_), .. })) => {
                 let upstream = self.upstream.clone();
                 self.asker.feed(Input::StreamEnded { upstream });
             }

@@ -13,6 +13,7 @@ use super::{
     fault::{Code, Fault, Side},
     headers::Headers,
     ids::{Name, ProcessId, RequestId},
+    interim::Interim,
     request_target::RequestTarget,
     route::Route,
 };
@@ -48,6 +49,8 @@ pub struct Request {
     pub trailers: HeaderMap,
     /// The protocol the caller wants to change to: the value of its `Upgrade` header.
     pub upgrade: Option<HeaderValue>,
+    /// Whether the caller takes interim responses of the origin.
+    pub interim: bool,
     /// Bytes of a response that is streamed which may be sent before any credit, those in the reply included; absent
     /// when there may be as many as usual.
     pub window: Option<u64>,
@@ -133,6 +136,9 @@ pub struct Ack {
     /// Milliseconds that upstream agent gives its origin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_req_ttl: Option<u64>,
+    /// What the origin said before its response.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interim: Option<Box<Interim>>,
 }
 
 /// The states an acknowledgement tells.
@@ -151,6 +157,8 @@ pub enum State {
     Unheld,
     /// A broker says an agent is there: publish it again now.
     Wake,
+    /// An upstream agent passes on what its origin said before its response.
+    Interim,
 }
 
 /// Asks a broker to watch a request, or tells it news of one it watches.
@@ -342,6 +350,7 @@ impl Request {
             stream: false,
             trailers: HeaderMap::new(),
             upgrade: None,
+            interim: false,
             window: None,
             broker_id: None,
             broker_req_id: None,
@@ -393,6 +402,7 @@ impl Ack {
             upstream_id: None,
             upstream_req_id: None,
             upstream_req_ttl: None,
+            interim: None,
         }
     }
 }

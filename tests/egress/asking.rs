@@ -66,6 +66,7 @@ impl Asker {
             stream: false,
             trailers: HeaderMap::new(),
             upgrade: None,
+            interim: false,
             window: None,
             broker_id: None,
             broker_req_id: None,

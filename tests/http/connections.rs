@@ -107,19 +107,6 @@ async fn a_response_that_ends_with_its_connection_arrives_whole() {
 }
 
 #[tokio::test]
-async fn interim_responses_of_the_origin_do_not_end_the_request() {
-    let origin = Origin::tcp(|stream| async move {
-        let answer = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-        serve(stream, |_| Some(answer.into())).await;
-    });
-    let relay = Relay::to(origin.await).start().await;
-    let answer = relay.raw().await.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    // Whoever passes interim responses on may; the final one must come.
-    let last = answer.status;
-    assert_eq!((last, answer.text().as_str()), (200, "ok"));
-}
-
-#[tokio::test]
 async fn a_caller_that_waits_for_100_continue_gets_it() {
     let relay = Relay::start().await;
     let mut raw = relay.raw().await;

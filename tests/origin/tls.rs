@@ -70,7 +70,8 @@ async fn an_outside_host_is_told_its_own_name_over_the_http_that_it_chooses() {
         let flags = ["--allow", &url, "--allow-network", "127.0.0.0/8,::1", "--ca", &place.file("cert.pem")];
         let egress = egress(&flags);
         for _ in 0..3 {
-            let answer = timely(egress.call(post(&format!("{url}/x?y"), "secret"), None)).await.unwrap();
+            let answer =
+                timely(egress.call(post(&format!("{url}/x?y"), "secret"), None, None)).await.unwrap();
             assert_eq!(answer.version, version);
             let said =
                 if version == Version::HTTP_2 { format!("{url}/x?y secret") } else { "one".to_owned() };

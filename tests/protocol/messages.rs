@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use relay::wire::{
-    Ack, CacheStats, Claim, Code, End, Fault, Headers, Here, Hold, Job, JobId, JobState, Known, Lease, Lost,
-    Meet, Name, News, ProcessId, Purge, Purged, Refused, Reply, Request, RequestId, Route, Session,
-    SessionId, SessionState, Side, State, StreamMessage, Subjects, Word,
+    Ack, CacheStats, Claim, Code, End, Fault, Headers, Here, Hold, Interim, Job, JobId, JobState, Known,
+    Lease, Lost, Meet, Name, News, ProcessId, Purge, Purged, Refused, Reply, Request, RequestId, Route,
+    Session, SessionId, SessionState, Side, State, StreamMessage, Subjects, Word,
     batch::Batch,
     codec,
     job::{Content, Hop, JobKey, Logged},
@@ -21,6 +21,7 @@ pub fn messages() -> Vec<(&'static str, Bytes)> {
         ("reply", codec::encode(&reply())),
         ("error", codec::encode(&error())),
         ("taken", codec::encode(&taken())),
+        ("interim", codec::encode(&interim())),
         ("held", codec::encode(&held())),
         ("streamed request", codec::encode(&streamed_request())),
         ("switched", codec::encode(&switched())),
@@ -66,6 +67,7 @@ pub fn request() -> Request {
         stream: false,
         trailers: http::HeaderMap::new(),
         upgrade: None,
+        interim: false,
         window: None,
         broker_id: None,
         broker_req_id: None,
@@ -161,6 +163,16 @@ pub fn taken() -> Ack {
         upstream_req_id: Some(at_agent()),
         upstream_req_ttl: Some(29_988),
         ..Ack::new(at_client(), State::Taken)
+    }
+}
+
+pub fn interim() -> Ack {
+    let said = Interim::new(StatusCode::EARLY_HINTS, pairs(&[("link", b"</a.css>; rel=preload")]));
+    Ack {
+        upstream_id: Some(agent()),
+        upstream_req_id: Some(at_agent()),
+        interim: said.map(Box::new),
+        ..Ack::new(at_client(), State::Interim)
     }
 }
 
@@ -386,7 +398,7 @@ pub fn read_as(name: &str, bytes: &[u8]) -> Result<String, String> {
             shown(codec::decode_request(&Bytes::copy_from_slice(bytes)))
         }
         "reply" | "error" | "switched" => shown(codec::decode_reply(&Bytes::copy_from_slice(bytes))),
-        "taken" | "held" => shown(codec::decode::<Ack>(bytes)),
+        "taken" | "interim" | "held" => shown(codec::decode::<Ack>(bytes)),
         "frame" | "last frame" | "credit" | "position" | "done" | "stop" | "cut" | "cancel" => {
             shown(StreamMessage::decode(&Bytes::copy_from_slice(bytes)))
         }

@@ -61,6 +61,7 @@ impl Client {
             stream: false,
             trailers: http::HeaderMap::new(),
             upgrade: None,
+            interim: false,
             window: None,
             broker_id: None,
             broker_req_id: None,

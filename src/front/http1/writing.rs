@@ -10,7 +10,7 @@ use super::{
 use crate::{
     framing::{LINE_END, digits, is_bodiless, size},
     wire::{
-        Headers,
+        Headers, Interim,
         headers::{
             has_word,
             trailers::{self, may_trail},
@@ -99,6 +99,20 @@ pub fn write_head(
     }
     head.bytes.extend_from_slice(LINE_END);
     (framing, keeps)
+}
+
+/// Writes an interim response into `output`, unless the caller speaks HTTP/1.0 (RFC 9110 section 15.2).
+pub fn write_interim(exchange: &Exchange, interim: &Interim, output: &mut Output) {
+    if exchange.version == Version::HTTP_10 {
+        return;
+    }
+    let mut small = output.small(size(interim.headers.iter()) + ADDED);
+    let mut head = Lines { bytes: small.bytes(), title_case: exchange.title_case };
+    head.status(exchange.version, interim.status);
+    for (name, value) in &interim.headers {
+        head.field(name, value.as_bytes());
+    }
+    head.bytes.extend_from_slice(LINE_END);
 }
 
 /// What headers say that the rest of the head depends on.

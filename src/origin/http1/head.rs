@@ -32,7 +32,7 @@ pub struct Head {
 /// A head of one or the other kind.
 pub enum Next {
     /// An interim response: others follow.
-    Interim(StatusCode),
+    Interim(StatusCode, Headers),
     /// The response.
     Final(Head),
 }
@@ -109,7 +109,7 @@ impl Heads {
             return Err(Malformed::TooLarge);
         }
         let next = parse(buffer.split_to(end).freeze(), self.to_head)?;
-        if matches!(next, Next::Interim(_)) {
+        if matches!(next, Next::Interim(..)) {
             self.interim += 1;
             if self.interim > MAX_INTERIM {
                 return Err(Malformed::TooManyInterim);
@@ -131,9 +131,6 @@ fn parse(bytes: Bytes, to_head: bool) -> Result<Next, Malformed> {
     }
     let code = parsed.code.unwrap_or_default();
     let status = StatusCode::from_u16(code).map_err(|_| Malformed::Status)?;
-    if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(Next::Interim(status));
-    }
     let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
     let mut headers = Headers::with_capacity(parsed.headers.len());
     let mut closes = false;
@@ -151,6 +148,9 @@ fn parse(bytes: Bytes, to_head: bool) -> Result<Next, Malformed> {
             .map_err(|_| Malformed::Head(httparse::Error::HeaderName))?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
         headers.append(name, value.map_err(|_| Malformed::Head(httparse::Error::HeaderValue))?);
+    }
+    if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(Next::Interim(status, headers));
     }
     let (body, framed_once) = framing(status, version, to_head, &mut headers)?;
     let keeps = framed_once
@@ -384,7 +384,7 @@ mod tests {
         let mut buffer = BytesMut::from(text);
         loop {
             match heads.take(&mut buffer)? {
-                Some(Next::Interim(_)) => {}
+                Some(Next::Interim(..)) => {}
                 Some(Next::Final(head)) => return Ok(head),
                 None => panic!("only a part: {buffer:?}"),
             }

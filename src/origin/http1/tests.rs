@@ -58,13 +58,13 @@ async fn what_an_origin_says_or_does_unasked_ends_a_connection() {
 async fn a_request_that_cannot_have_left_comes_back() {
     let (mut connection, far) = connected();
     drop(far);
-    let failure = connection.head(get()).await.expect_err("nobody is there");
+    let failure = connection.head(get(), None).await.expect_err("nobody is there");
     let (mut connection, mut far) = connected();
     let answered = async {
         far.write_all(b"HTTP/1.1 204 No\r\n\r\n").await.unwrap();
         far.read_u8().await.unwrap()
     };
-    let (head, first) = tokio::join!(connection.head(failure.unsent.expect("the request")), answered);
+    let (head, first) = tokio::join!(connection.head(failure.unsent.expect("the request"), None), answered);
     assert_eq!((head.ok().expect("a head").status.as_u16(), first), (204, b'G'));
 }
 
@@ -73,7 +73,7 @@ async fn a_response_is_read_while_the_origin_reads_nothing() {
     let (mut connection, mut far) = connected();
     far.write_all(b"HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\nno").await.unwrap();
     let request = request(Method::POST, vec![0; 8 << 20]);
-    let head = connection.head(request).await.ok().expect("a head");
+    let head = connection.head(request, None).await.ok().expect("a head");
     assert_eq!((head.status.as_u16(), data(&mut connection).await), (413, "no".into()));
     assert!(connection.is_end_stream() && !connection.is_usable(), "the request is still on its way");
 }
@@ -158,7 +158,7 @@ fn read(bytes: &[u8], cuts: &[usize], to_head: bool) -> Result<Seen, Malformed> 
     let mut interim = 0;
     let head = loop {
         match heads.take(&mut buffer)? {
-            Some(Next::Interim(_)) => interim += 1,
+            Some(Next::Interim(..)) => interim += 1,
             Some(Next::Final(head)) => break head,
             None if fill(&mut buffer) == 0 => return Err(Malformed::Cut),
             None => {}

@@ -205,7 +205,20 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             State::Held => self.held_by(number, ack, now),
             State::Unheld => self.unheld(number, now),
             State::Wake => self.woken(number, &ack, now),
+            // It decides nothing: see `hears`.
+            State::Interim => {}
         }
+    }
+
+    /// The caller that an interim response is for: one whose request is open at the agent that passes it on.
+    pub fn hears(&mut self, number: u64, ack: &Ack) -> Option<&mut C> {
+        let exchange = self.open.get_mut(&number)?;
+        let fits = match &exchange.phase {
+            Phase::Sent => true,
+            Phase::Taken { at_agent, .. } => ack.upstream_req_id.as_ref() == Some(at_agent),
+            Phase::Refused { .. } | Phase::Waiting { .. } => false,
+        };
+        (fits && exchange.request.client_req_id == ack.client_req_id).then_some(&mut exchange.caller)
     }
 
     /// Whoever takes a request that is already answered must stop working on it.

@@ -413,6 +413,7 @@ impl Client {
             stream,
             trailers: HeaderMap::new(),
             upgrade: None,
+            interim: false,
             window: None,
             broker_id: None,
             broker_req_id: None,

@@ -470,6 +470,7 @@ fn question(ttl: u64) -> Request {
         stream: false,
         trailers: HeaderMap::new(),
         upgrade: None,
+        interim: false,
         window: None,
         broker_id: None,
         broker_req_id: None,

@@ -34,7 +34,7 @@ impl Asker {
         };
         let opened = answered.reader.is_some();
         // The caller may be gone this very moment; then nobody wants it.
-        let heard = caller.send(answered).is_ok();
+        let heard = caller.answer(answered);
         streams.filter(|_| !(opened && heard)).map(|upstream| Input::StreamEnded { upstream })
     }
 

@@ -14,16 +14,18 @@ use super::{
     member::{Member, Setup},
 };
 use crate::{
-    origin::{Answer, AnswerBody, BodyCut, Call, OnContinue, Outgoing},
+    origin::{Answer, AnswerBody, BodyCut, Call, Hear, OnContinue, Outgoing},
     proto::{
         flow::{FIRST_WINDOW, FRAME, INLINE},
         serving::Input,
     },
     role::shell::Shell,
     stream::{Gathered, Stream, Upload, Writer, ready, tunnel},
+    sync::Mutex,
     wire::{
-        Code, Fault, Reply, Request, RequestId, Side, codec,
+        Ack, Code, Fault, Headers, Interim, Kind, Reply, Request, RequestId, Side, State, codec,
         headers::{self, trailers},
+        interim::Allowance,
     },
 };
 
@@ -54,12 +56,12 @@ impl Member {
                 return Some(Input::Done { number, reply: Reply::error(request.client_req_id, &fault) });
             }
         };
-        let (id, window) = (request.client_req_id.clone(), request.window);
+        let (id, window, interim) = (request.client_req_id.clone(), request.window, request.interim);
         let on_continue = upload.as_ref().and_then(Upload::on_continue);
         let call = call_of(request, upload);
         let mut calls = self.calls.lock();
         // A task's cell is aligned to 128 bytes, which the allocator has at hand only in small sizes.
-        let task = tokio::spawn(Box::pin(member.serve(number, id, call, on_continue, window)));
+        let task = tokio::spawn(Box::pin(member.serve(number, id, call, on_continue, interim, window)));
         calls.insert(number, task.abort_handle());
         None
     }
@@ -86,14 +88,18 @@ impl Member {
         id: RequestId,
         call: Call,
         on_continue: Option<OnContinue>,
+        interim: bool,
         window: Option<u64>,
     ) {
+        let passing = Passing { member: &self, number, id: &id, allowance: Mutex::default() };
+        let hear = |status, headers| passing.on(status, headers);
+        let hear: Option<Hear<'_>> = if interim { Some(&hear) } else { None };
         // What changes meanwhile is for the calls after this one.
         let setup = self.setup();
         let called = match &setup.callee {
-            Callee::Origin(origin) => origin.call(call, on_continue).await,
+            Callee::Origin(origin) => origin.call_and_hear(call, on_continue, hear).await,
             // Boxed, as all that is not the usual case here.
-            Callee::Egress(egress) => Box::pin(egress.call(call, on_continue)).await,
+            Callee::Egress(egress) => Box::pin(egress.call(call, on_continue, hear)).await,
         };
         let outcome = match called {
             Ok(answer) => self.answer(&setup, number, &id, answer, window).await,
@@ -305,6 +311,32 @@ fn call_of(request: Request, upload: Option<Upload>) -> Call {
 
 fn seen(fault: Fault) -> Fault {
     Fault { maybe_seen: true, ..fault }
+}
+
+/// Passes on what an origin says before its response.
+struct Passing<'a> {
+    member: &'a Member,
+    number: u64,
+    id: &'a RequestId,
+    allowance: Mutex<Allowance>,
+}
+
+impl Passing<'_> {
+    fn on(&self, status: StatusCode, headers: Headers) {
+        let interim = Interim::new(status, headers);
+        let Some(interim) = interim.filter(|interim| self.allowance.lock().passes(interim)) else { return };
+        let core = &self.member.core;
+        let ack = Ack {
+            upstream_id: Some(core.id.clone()),
+            upstream_req_id: Some(RequestId::new(&core.id, &self.member.name, self.number)),
+            interim: Some(Box::new(interim)),
+            ..Ack::new(self.id.clone(), State::Interim)
+        };
+        let payload = codec::encode(&ack);
+        if payload.len() <= core.bus.max_payload() {
+            core.publish(core.subjects.of_request(Kind::Ack, self.id), payload);
+        }
+    }
 }
 
 /// How long the rest of a small response may take for all of it to go into one message.

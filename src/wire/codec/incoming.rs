@@ -18,7 +18,8 @@ pub fn request(backing: &Bytes) -> Result<Request, Malformed> {
     let (mut client_id, mut client_req_id, mut client_req_ttl) = (None, None, None);
     let (mut upstream_target, mut method, mut url) = (None, None, None);
     let (mut headers, mut body, mut stream, mut trailers, mut upgrade) = (None, None, None, None, None);
-    let (mut window, mut broker_id, mut broker_req_id, mut broker_req_ttl) = (None, None, None, None);
+    let (mut interim, mut window) = (None, None);
+    let (mut broker_id, mut broker_req_id, mut broker_req_ttl) = (None, None, None);
     each_field(backing, |field, value| match field {
         b"client_id" => once(&mut client_id, id(value)?),
         b"client_req_id" => once(&mut client_req_id, id(value)?),
@@ -31,6 +32,7 @@ pub fn request(backing: &Bytes) -> Result<Request, Malformed> {
         b"stream" => once(&mut stream, value.flag()?),
         b"trailers" => once(&mut trailers, HeaderMap::from(pairs(value, backing)?)),
         b"upgrade" => once_or_nil(&mut upgrade, value, protocol),
+        b"interim" => once(&mut interim, value.flag()?),
         b"window" => once_or_nil(&mut window, value, Reader::number),
         b"broker_id" => once_or_nil(&mut broker_id, value, id),
         b"broker_req_id" => once_or_nil(&mut broker_req_id, value, id),
@@ -50,6 +52,7 @@ pub fn request(backing: &Bytes) -> Result<Request, Malformed> {
         stream: stream.unwrap_or_default(),
         trailers: trailers.unwrap_or_default(),
         upgrade,
+        interim: interim.unwrap_or_default(),
         window,
         broker_id,
         broker_req_id,

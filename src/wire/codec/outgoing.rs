@@ -26,6 +26,9 @@ impl Encode for Request {
         map.field("headers").headers(self.headers.len(), self.headers.iter());
         map.field("body").bytes(&self.body);
         after_body(&mut map, self.stream, &self.trailers, self.upgrade.as_ref());
+        if self.interim {
+            map.field("interim").flag(true);
+        }
         if let Some(window) = self.window {
             map.field("window").number(window);
         }

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::wire::message::Error;
 
-/// A map of at most 15 fields that is being written.
+/// A map of at most 31 fields that is being written.
 pub struct Writer {
     bytes: Vec<u8>,
 }
@@ -96,7 +96,11 @@ impl Writer {
     }
 
     /// The whole message.
-    pub fn finish(self) -> Bytes {
+    pub fn finish(mut self) -> Bytes {
+        let fields = self.bytes[0] - EMPTY_MAP;
+        if fields > SHORT_MAP {
+            self.bytes.splice(..1, [0xde, 0, fields]);
+        }
         self.bytes.into()
     }
 
@@ -114,7 +118,9 @@ pub fn room<'a>(headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>
 }
 
 const EMPTY_MAP: u8 = 0x80;
-const MOST_FIELDS: u8 = 15;
+/// Fields whose number fits in a map's first byte.
+const SHORT_MAP: u8 = 15;
+const MOST_FIELDS: u8 = 31;
 /// A list of two.
 const PAIR: u8 = 0x92;
 /// What a pair takes besides its name and value; large ones take a little more.
@@ -140,6 +146,19 @@ mod tests {
             let mut writer = Writer::with_room(0);
             writer.number(number);
             assert_eq!(writer.finish()[1..], rmp_serde::to_vec(&number).unwrap(), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_map_tells_how_many_fields_it_has() {
+        for (fields, start) in
+            [(0, &b"\x80"[..]), (15, b"\x8f\xa1a"), (16, b"\xde\0\x10\xa1a"), (31, b"\xde\0\x1f")]
+        {
+            let mut writer = Writer::with_room(0);
+            (0..fields).for_each(|_| writer.field("a").flag(true));
+            let written = writer.finish();
+            assert!(written.starts_with(start), "{written:?}");
+            assert_eq!(written.len(), start.len().min(if fields > 15 { 3 } else { 1 }) + 3 * fields);
         }
     }
 
