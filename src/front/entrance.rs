@@ -232,6 +232,15 @@ impl Socket {
         }
     }
 
+    /// Says how the connection ends when it is dropped: by a reset, also when the process is killed, or in order. What was
+    /// written and is not sent goes with a reset. A UNIX socket has no such thing.
+    pub fn resets_when_dropped(&self, resets: bool) {
+        let Kind::Tcp(stream) = &self.kind else { return };
+        let linger = resets.then_some(Duration::ZERO);
+        // A connection that is broken already can't be told.
+        socket2::SockRef::from(stream).set_linger(linger).ok();
+    }
+
     /// Puts `bytes` back: they are read again, before what comes next.
     pub fn put_back(&mut self, bytes: Bytes) {
         debug_assert!(self.first.is_empty(), "only what was read can be put back");

@@ -286,9 +286,17 @@ impl Connection {
         drop(headers);
         let mut sending = Sending { framing, cut: false, ended: length == Length::None, delivery };
         sending.ended |= sending.framing.is_done();
+        // A body that ends with its connection can be told from one that is cut by a reset alone.
+        let ends_by_close = sending.framing == Framing::UntilClose;
+        if ends_by_close {
+            self.link.lock().resets_when_dropped(true);
+        }
         let sent = poll_fn(|cx| self.poll_send(&mut sending, &mut body, cx)).await;
         stalled::drop_body(sent.as_ref().is_err_and(Over::is_stalled), (sending, body));
         sent?;
+        if ends_by_close {
+            self.link.lock().resets_when_dropped(false);
+        }
         let read = !self.has_body || poll_fn(|cx| self.poll_read(cx)).await;
         self.unread |= !read;
         if status == StatusCode::SWITCHING_PROTOCOLS && read {

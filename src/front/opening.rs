@@ -161,6 +161,16 @@ pub enum Stream {
     Tls(Box<TlsStream<Socket>>),
 }
 
+impl Stream {
+    /// Says how the connection ends when it is dropped: see [`Socket::resets_when_dropped`].
+    pub fn resets_when_dropped(&self, resets: bool) {
+        match self {
+            Stream::Plain(socket) => socket.resets_when_dropped(resets),
+            Stream::Tls(tls) => tls.get_ref().0.resets_when_dropped(resets),
+        }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {

@@ -66,7 +66,7 @@ impl Tls {
             .context("TLS has no protocol versions")?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&shown) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![HTTP_2.to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = [HTTP_2, b"http/1.1", b"http/1.0"].map(<[u8]>::to_vec).into();
         Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(config)), shown, files, provider })
     }
 

@@ -12,6 +12,7 @@ use tokio_rustls::{
 use crate::{
     curl::{VERSION_AND_STATUS, curl, try_curl},
     support::{
+        self,
         process::{self, run},
         *,
     },
@@ -55,6 +56,24 @@ async fn a_proxy_may_tell_the_caller_before_the_handshake() {
     let url = place.url(&relay).await;
     let without = try_curl(&["--cacert", &place.cert(), "-4", &url]).await;
     assert!(!without.status.success(), "{without:?}");
+}
+
+#[tokio::test]
+async fn a_body_that_ends_with_its_connection_is_cut_by_a_reset_below_tls() {
+    let place = Place::new();
+    let origin = Origin::tcp(|mut stream| async move {
+        support::origin::read_request(&mut stream).await;
+        // More than is gathered before the response begins.
+        let half = "half".repeat(0x1_0000);
+        let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40000\r\n{half}\r\n");
+        tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await.ok();
+    });
+    let relay = Relay::to(origin.await).client(&place.flags()).start().await;
+    let url = place.url(&relay).await;
+    let cut = try_curl(&["--cacert", &place.cert(), "--http1.0", &url]).await;
+    // 56: receiving failed.
+    assert_eq!(cut.status.code(), Some(56), "{cut:?}");
+    assert!(cut.err.to_lowercase().contains("reset"), "{cut:?}");
 }
 
 #[tokio::test]

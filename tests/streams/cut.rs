@@ -1,5 +1,7 @@
 //! Bodies that break off: nobody takes one for complete.
 
+use std::io;
+
 use crate::{
     seen::{get, h2_body, h2_get, nothing_is_left, put, put_chunks, relay},
     site::{self, Upload, is_right},
@@ -46,6 +48,42 @@ async fn a_download_with_a_length_that_is_cut_comes_short() {
     assert!(head.contains("content-length: 500000"), "{head}");
     assert!(answer.len() - end <= 300_000);
     assert!(is_right(0, &answer[end..]));
+}
+
+#[tokio::test]
+async fn a_body_that_ends_with_its_connection_is_cut_by_a_reset() {
+    let (relay, site) = relay().await;
+    for more in ["", "Connection: keep-alive\r\n"] {
+        let mut raw = relay.raw().await;
+        raw.send(format!("GET /cut/chunks/300000 HTTP/1.0\r\nHost: test\r\n{more}\r\n")).await;
+        let error = raw.until_end().await.expect_err("it is cut");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+    // One that is whole ends in order, with all of its bytes.
+    let mut raw = relay.raw().await;
+    raw.send("GET /chunks/300000 HTTP/1.0\r\nHost: test\r\n\r\n").await;
+    let answer = raw.until_end().await.unwrap();
+    assert!(answer.ends_with(&site::pattern(300_000 - 1000, 1000)), "{} bytes", answer.len());
+    // So is one whose process is killed.
+    let mut raw = relay.raw().await;
+    raw.send("GET /first/text+plain HTTP/1.0\r\nHost: test\r\n\r\n").await;
+    raw.says(b"first").await;
+    relay.client.kill9();
+    assert_eq!(raw.until_end().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    drop(site);
+}
+
+#[tokio::test]
+async fn a_connection_that_switched_protocols_is_cut_by_a_reset_and_ends_in_order() {
+    let (relay, _site) = relay().await;
+    let mut raw = relay.raw().await;
+    assert_eq!(raw.ask(crate::seen::upgrade("/half")).await.status, 101);
+    raw.says(b"bye").await;
+    raw.until_end().await.expect("the origin's half ends in order");
+    let mut raw = relay.raw().await;
+    assert_eq!(raw.ask(crate::seen::upgrade("/ws")).await.status, 101);
+    relay.agent.kill9();
+    assert_eq!(raw.until_end().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]

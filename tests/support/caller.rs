@@ -205,6 +205,21 @@ impl Raw {
         std::mem::take(&mut self.rest)
     }
 
+    /// Whatever else comes until the other side closes in order; otherwise how it broke.
+    pub async fn until_end(&mut self) -> io::Result<Vec<u8>> {
+        let read = async {
+            loop {
+                match self.fill().await {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, read).await.expect("the other side closes in time")?;
+        Ok(std::mem::take(&mut self.rest))
+    }
+
     async fn read(&mut self, head_only: bool) -> io::Result<RawAnswer> {
         let end = loop {
             match find(&self.rest, b"\r\n\r\n") {

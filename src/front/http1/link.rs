@@ -142,6 +142,11 @@ impl Shared {
         due
     }
 
+    /// Says how the connection ends when it is dropped.
+    pub fn resets_when_dropped(&self, resets: bool) {
+        self.stream.iter().for_each(|stream| stream.resets_when_dropped(resets));
+    }
+
     /// To be woken when the body has ended, is dropped, or is asked for.
     pub fn wake_when_read(&mut self, cx: &Context<'_>) {
         set(&mut self.connection, cx);

@@ -26,6 +26,8 @@ pub struct Switched {
 
 impl Switched {
     pub(super) fn new(early: Bytes, stream: Stream) -> Self {
+        // Nothing else tells an end of these bytes from one that comes too soon.
+        stream.resets_when_dropped(true);
         Switched { early, stream }
     }
 }
@@ -56,6 +58,8 @@ impl AsyncWrite for Switched {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let stream = &mut self.get_mut().stream;
+        stream.resets_when_dropped(false);
+        Pin::new(stream).poll_shutdown(cx)
     }
 }
