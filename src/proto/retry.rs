@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use crate::wire::{Code, Fault};
+use crate::wire::{Code, Fault, Side};
 
 /// What to do with a request that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum Verdict {
     Answer,
     /// Nothing can run twice by it: send it again.
     Again,
+    /// The agent could not reach its origin, and another may reach its own: send it to that one, if there is one.
+    Elsewhere,
 }
 
 /// Decides on a fault that a broker or an agent raised, for the `attempt`th try of a `method` request.
@@ -21,8 +23,20 @@ pub enum Verdict {
 /// running it once (RFC 9110 §9.2.2) *and* that agent is known to be gone or has not acknowledged it. An origin's own
 /// failures are its answer. A body that was streamed is gone with the agent that had it; of a request that was not
 /// acknowledged nothing was streamed. One more try is enough: a request that kills two agents would kill a third.
-pub fn after_fault(fault: &Fault, method: &Method, streamed: bool, attempt: u32) -> Verdict {
+///
+/// A request of any method goes on to another agent when the origin of the one that took it could not be connected to: none
+/// of it was written. `unreached` agents have said so before.
+pub fn after_fault(
+    fault: &Fault,
+    method: &Method,
+    streamed: bool,
+    attempt: u32,
+    unreached: usize,
+) -> Verdict {
     match fault.code {
+        code if code.is_unreached() && !fault.maybe_seen && fault.raised_by == Side::Upstream => {
+            if !streamed && unreached < MAX_UNREACHED { Verdict::Elsewhere } else { Verdict::Answer }
+        }
         Code::AgentGone if !streamed => after_silence(method, attempt),
         Code::AckTimeout => after_silence(method, attempt),
         _ => Verdict::Answer,
@@ -64,6 +78,7 @@ pub fn after_refusal(leaving: bool, elsewhere: bool, refusals: u32) -> AfterRefu
 }
 
 const MAX_ATTEMPTS: u32 = 2;
+const MAX_UNREACHED: usize = 2;
 const MAX_REFUSALS: u32 = 3;
 const MAX_REFUSALS_BY_LEAVING: u32 = 16;
 const MAX_REFUSALS_BY_SOME: u32 = 20;
@@ -73,7 +88,10 @@ const LAST_REFUSED_PAUSE: Duration = Duration::from_millis(50);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Side;
+
+    fn after_fault(fault: &Fault, method: &Method, streamed: bool, attempt: u32) -> Verdict {
+        super::after_fault(fault, method, streamed, attempt, 0)
+    }
 
     #[test]
     fn only_idempotent_methods_follow_a_dead_agent_and_only_once() {
@@ -125,9 +143,24 @@ mod tests {
     }
 
     #[test]
+    fn a_request_whose_origin_could_not_be_connected_to_goes_to_two_other_agents_at_most() {
+        let after = |fault: &Fault, streamed, unreached| {
+            super::after_fault(fault, &Method::POST, streamed, 1, unreached)
+        };
+        for code in Code::ALL.iter().copied().filter(|code| code.is_unreached()) {
+            let fault = Fault::new(code, Side::Upstream, "x");
+            assert_eq!(after(&fault, false, 0), Verdict::Elsewhere, "{code}");
+            assert_eq!(after(&fault, false, 2), Verdict::Answer, "{code}");
+            assert_eq!(after(&fault, true, 0), Verdict::Answer, "its body has gone to the first");
+            let seen = Fault { maybe_seen: true, ..fault };
+            assert_eq!(after(&seen, false, 0), Verdict::Answer, "{code}");
+        }
+    }
+
+    #[test]
     fn no_other_fault_is_tried_again() {
         for &code in Code::ALL {
-            if !matches!(code, Code::AgentGone | Code::AckTimeout) {
+            if !matches!(code, Code::AgentGone | Code::AckTimeout) && !code.is_unreached() {
                 let fault = Fault::new(code, Side::Upstream, "x");
                 assert_eq!(after_fault(&fault, &Method::GET, false, 1), Verdict::Answer, "{code}");
             }

@@ -48,13 +48,15 @@ struct Members {
 }
 
 /// An agent's last announcement.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Seen {
     at: Instant,
     accepting: bool,
     /// Whether it takes requests that are addressed to it alone.
     direct: bool,
-    variant: bool,
+    /// It accepts requests although its origin does not.
+    failing: bool,
+    variant: Option<Name>,
     /// Since when a probe is unanswered.
     probed: Option<Instant>,
     /// It left a probe unanswered.
@@ -86,7 +88,8 @@ impl Roster {
             at: now,
             accepting: here.accepting,
             direct: here.direct,
-            variant: here.variant.is_some(),
+            failing: here.failing,
+            variant: here.variant,
             probed: None,
             silent: false,
         };
@@ -147,6 +150,18 @@ impl Roster {
         let fits = |seen: &Seen| seen.direct && seen.accepting && !seen.silent && seen.at > since;
         let mut fit = members.seen.iter().filter(|(agent, seen)| Some(*agent) != lost && fits(seen));
         fit.next().map(|(agent, _)| agent.clone())
+    }
+
+    /// To whom a request goes on that `tried` members could not answer: to one that stands in for the last of them, if any
+    /// accepts requests.
+    pub fn beside(&self, upstream: &Name, tried: &[ProcessId]) -> Option<Recipient> {
+        let members = self.upstreams.get(upstream)?;
+        let variant = &members.seen.get(tried.last()?)?.variant;
+        let others = members.seen.iter().filter(|(agent, seen)| {
+            !tried.contains(agent) && seen.accepting && !seen.silent && seen.variant == *variant
+        });
+        let (agent, seen) = others.min_by_key(|(_, seen)| seen.failing)?;
+        Some(if seen.direct { Recipient::Member(agent.clone()) } else { Recipient::Group })
     }
 
     /// How the members of `upstream` stand that left a probe unanswered.
@@ -229,13 +244,13 @@ impl Roster {
 
 impl Members {
     fn insert(&mut self, agent: ProcessId, seen: Seen) {
-        let before = self.seen.insert(agent, seen);
         // A heartbeat that says what the one before said changes nothing.
-        let same = |before: Seen| {
-            (before.accepting, before.direct, before.variant, before.silent)
-                == (seen.accepting, seen.direct, seen.variant, false)
-        };
-        if !before.is_some_and(same) {
+        let same = self.seen.get(&agent).is_some_and(|before| {
+            (before.accepting, before.direct, before.silent) == (seen.accepting, seen.direct, false)
+                && before.variant == seen.variant
+        });
+        self.seen.insert(agent, seen);
+        if !same {
             self.count();
         }
     }
@@ -251,7 +266,7 @@ impl Members {
         let counts = (
             count(|seen| seen.accepting && !seen.silent),
             count(|seen| seen.silent),
-            count(|seen| seen.variant),
+            count(|seen| seen.variant.is_some()),
         );
         (self.accepting, self.silent, self.variants) = counts;
         self.addressed = None;

@@ -301,6 +301,18 @@ impl Code {
         )
     }
 
+    /// Whether no connection to the origin could be made, so that nothing of the request was written.
+    pub fn is_unreached(self) -> bool {
+        matches!(
+            self,
+            Code::OriginRefused
+                | Code::OriginUnreachable
+                | Code::OriginConnectTimeout
+                | Code::OriginDns
+                | Code::OriginTls
+        )
+    }
+
     /// The code called `text`; a code of a newer version reads as [`Code::Internal`].
     pub fn parse(text: &str) -> Code {
         let known = Code::ALL.iter().copied().find(|code| code.row().text == text);

@@ -16,8 +16,7 @@ async fn an_agent_that_can_not_connect_leaves_its_requests_to_another() {
     assert!(line.contains("WARN") && line.contains(&nowhere.to_string()), "{line}");
     eventually_async("it has left", || async { state(&relay, &agent).await == "unhealthy" }).await;
     let (_, failed) = load.end().await;
-    let seen = counted(&failed);
-    assert!(failed.iter().all(|failed| failed.what.contains("origin_refused")), "{seen:?}");
+    assert!(failed.is_empty(), "another agent got what this one could not pass on: {:?}", counted(&failed));
     assert_eq!(agent.metric("relay_ejections_total", "hello").await, 1.0);
 
     let load = Load::start(&relay.client, 4).await;

@@ -280,7 +280,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             return;
         }
         match exchange.before.clone() {
-            Some(fault) if fault.code == Code::AgentGone => self.answer(number, Answer::Fault(fault)),
+            Some(fault) if fault.code != Code::AckTimeout => self.answer(number, Answer::Fault(fault)),
             Some(_) | None => {
                 let refused = exchange.refusals > 0;
                 self.wait(number, refused, now);
@@ -358,8 +358,10 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             self.roster.leaks(&exchange.request.upstream_target, now);
         }
         let kept = &exchange.request;
-        match retry::after_fault(&fault, &kept.method, kept.streamed, exchange.attempt) {
+        let unreached = exchange.unreached.len();
+        match retry::after_fault(&fault, &kept.method, kept.streamed, exchange.attempt, unreached) {
             retry::Verdict::Answer => self.answer(number, Answer::Fault(fault)),
+            retry::Verdict::Elsewhere => self.ask_another(number, reply.upstream_id, fault, now),
             retry::Verdict::Again => {
                 exchange.attempt += 1;
                 exchange.before = Some(fault);
@@ -445,7 +447,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             }
             // A fault speaks of the last try; an agent that had an earlier one may have called the origin.
             if let Answer::Fault(fault) = &mut answer {
-                fault.maybe_seen |= exchange.before.is_some();
+                fault.maybe_seen |= exchange.before.is_some_and(|before| before.maybe_seen);
             }
             self.commands.push_back(Command::Answer { caller: exchange.caller, number, answer });
         }

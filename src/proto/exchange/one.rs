@@ -38,6 +38,8 @@ pub(super) struct Exchange<C> {
     pub deadline: Instant,
     /// The fault that let it be sent again; the answer if that reaches nobody.
     pub before: Option<Fault>,
+    /// Agents that could not reach their origin.
+    pub unreached: Vec<ProcessId>,
 }
 
 /// A request as it is kept until it is answered: the bytes that may be published again, and what decisions
@@ -125,6 +127,7 @@ impl<C> Exchange<C> {
             asked: None,
             deadline: until.min(ends),
             before: None,
+            unreached: Vec::new(),
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Command, Exchange, Exchanges, leases::sorted, one::Phase};
+use super::{Answer, Command, Exchange, Exchanges, leases::sorted, one::Phase};
 use crate::{
     proto::{
         retry::{self, Verdict},
@@ -55,6 +55,28 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         match self.roster.heard_since(upstream, exchange.since, lost) {
             Some(agent) if !self.members.forbidden => self.publish_to(number, Recipient::Member(agent), now),
             Some(_) | None => self.publish_again(number, now),
+        }
+    }
+
+    /// An agent could not reach its origin: another one of the same variant gets the request.
+    pub(super) fn ask_another(
+        &mut self,
+        number: u64,
+        unreached: Option<ProcessId>,
+        fault: Fault,
+        now: Instant,
+    ) {
+        let Some(exchange) = self.open.get_mut(&number) else { return };
+        exchange.unreached.extend(unreached);
+        match self.roster.beside(&exchange.request.upstream_target, &exchange.unreached) {
+            None => self.answer(number, Answer::Fault(fault)),
+            Some(another) => {
+                // That an earlier agent may have run it counts for more.
+                exchange.before.get_or_insert(fault);
+                let forbidden = self.members.forbidden;
+                self.publish_to(number, if forbidden { Recipient::Group } else { another }, now);
+                self.tell_broker(number, now);
+            }
         }
     }
 
@@ -161,7 +183,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
     fn rescue(&mut self, number: u64, now: Instant) {
         let Some(exchange) = self.open.get_mut(&number) else { return };
         match retry::after_silence(&exchange.request.method, exchange.attempt) {
-            Verdict::Answer => {}
+            Verdict::Answer | Verdict::Elsewhere => {}
             Verdict::Again => {
                 exchange.attempt += 1;
                 let detail = "the agent that may have the request does not answer";

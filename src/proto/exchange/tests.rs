@@ -431,6 +431,14 @@ impl Client {
         self.feed(Input::Ack { number: request.number(), ack: Ack::new(request.clone(), state) });
     }
 
+    /// This agent could not connect to its origin.
+    pub(super) fn unreached(&mut self, request: &RequestId, agent: &str) {
+        let fault = Fault::new(Code::OriginRefused, Side::Upstream, "refused");
+        let mut reply = Reply::error(request.clone(), &fault);
+        reply.upstream_id = Some(agent.parse().unwrap());
+        self.feed(Input::Reply { number: request.number(), reply: Box::new(reply) });
+    }
+
     /// This agent refuses the request.
     pub(super) fn refuse(&mut self, request: &RequestId, state: State, agent: &str) {
         let mut ack = Ack::new(request.clone(), state);

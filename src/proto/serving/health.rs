@@ -50,13 +50,7 @@ impl Sign {
     pub fn of(error: Option<Code>) -> Sign {
         match error {
             None | Some(Code::OriginBroken | Code::OriginSilent | Code::ResponseTooLarge) => Sign::Reached,
-            Some(
-                Code::OriginRefused
-                | Code::OriginUnreachable
-                | Code::OriginConnectTimeout
-                | Code::OriginDns
-                | Code::OriginTls,
-            ) => Sign::Unreached,
+            Some(code) if code.is_unreached() => Sign::Unreached,
             Some(_) => Sign::None,
         }
     }

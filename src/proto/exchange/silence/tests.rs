@@ -189,3 +189,38 @@ fn a_get_that_was_not_acknowledged_in_time_goes_to_an_agent_that_was_heard_meanw
     client.fault(&get, Code::AckTimeout, Some(&hold), None);
     assert_eq!(client.does(), ["publish to agent.b"]);
 }
+
+#[test]
+fn a_post_whose_agent_can_not_reach_its_origin_goes_to_another_agent() {
+    let mut client = Client::new();
+    client.here("agent.b");
+    client.here("agent.c");
+    client.here("agent.d");
+    let request = client.open(Method::POST);
+    client.unreached(&request, "agent.b");
+    assert_eq!(client.does(), ["publish", "publish to agent.a"]);
+    client.unreached(&request, "agent.a");
+    assert_eq!(client.does(), ["publish to agent.c"]);
+    client.unreached(&request, "agent.c");
+    assert_eq!(client.does(), ["answer: origin_refused, unseen"], "two others are enough");
+}
+
+#[test]
+fn where_no_other_agent_accepts_requests_the_origin_is_told_to_be_unreached_at_once() {
+    let mut client = Client::new();
+    client.full("agent.b");
+    let request = client.open(Method::POST);
+    client.unreached(&request, "agent.a");
+    assert_eq!(client.does(), ["publish", "answer: origin_refused, unseen"]);
+}
+
+#[test]
+fn an_agent_of_another_variant_does_not_stand_in() {
+    let mut client = Client::new();
+    let canary =
+        Here { variant: Some("canary".parse().unwrap()), ..Here::of("agent.b".parse().unwrap(), upstream()) };
+    client.feed(Input::Here(canary));
+    let request = client.open(Method::POST);
+    client.unreached(&request, "agent.a");
+    assert_eq!(client.does(), ["publish", "answer: origin_refused, unseen"]);
+}
