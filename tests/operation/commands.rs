@@ -81,6 +81,14 @@ async fn health_tells_by_its_exit_code() {
         assert!(health.status.success(), "{health:?}");
         assert_eq!(health.out, "ready\n");
     }
+    // As Docker sets it in a container; nothing listens there.
+    let proxy = format!("http://127.0.0.1:{}", origin::unused_port());
+    let mut health = process::relay(&["health", &admin]);
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        health.env(name, &proxy);
+    }
+    let health = run(health).await;
+    assert!(health.status.success(), "{health:?}");
     nats.process().kill9();
     eventually_async("the client agent notices", || async { client.page("/readyz").await.0 == 503 }).await;
     let health = run(process::relay(&["health", &admin])).await;
