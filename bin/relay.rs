@@ -4,7 +4,7 @@ use std::{future::Future, process::ExitCode};
 
 use anyhow::Context;
 use relay::{
-    config::{self, Command, LogFormat},
+    config::{self, Command, LogFormat, Process},
     output, panics,
     role::{broker, caches, client, dlq, jobs, ps, routes, socket, tools, up, upstream},
     telemetry,
@@ -26,21 +26,32 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
-    match config::parse(std::env::args_os())? {
+    let args: Vec<_> = std::env::args_os().collect();
+    let command = config::parse(args.clone())?;
+    let warnings = config::warnings(&args, &command);
+    let start_log = |process: &Process| {
+        telemetry::init_logs(&process.log, process.log_format)?;
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        anyhow::Ok(())
+    };
+    if !is_role(&command) {
+        warnings.iter().for_each(|warning| output::complain(&format!("relay: {warning}")));
+    }
+    match command {
         Command::Client(settings) => {
-            telemetry::init_logs(&settings.process.log, settings.process.log_format)?;
+            start_log(&settings.process)?;
             block_on(client::run(settings))
         }
         Command::Upstream(settings) => {
-            telemetry::init_logs(&settings.process.log, settings.process.log_format)?;
-            block_on(upstream::run(settings, std::env::args_os().collect()))
+            start_log(&settings.process)?;
+            block_on(upstream::run(settings, args))
         }
         Command::Broker(settings) => {
-            telemetry::init_logs(&settings.process.log, settings.process.log_format)?;
+            start_log(&settings.process)?;
             block_on(broker::run(settings))
         }
         Command::Socket(settings) => {
-            telemetry::init_logs(&settings.process.log, settings.process.log_format)?;
+            start_log(&settings.process)?;
             block_on(socket::run(settings))
         }
         Command::Up(settings) => {
@@ -57,6 +68,11 @@ fn run() -> anyhow::Result<()> {
         Command::Demo(settings) => block_on(tools::demo(settings)),
         Command::Decode(settings) => tools::decode(&settings),
     }
+}
+
+/// Whether it runs until it is told to stop, with a log.
+fn is_role(command: &Command) -> bool {
+    matches!(command, Command::Client(_) | Command::Upstream(_) | Command::Broker(_) | Command::Socket(_))
 }
 
 /// One thread: an agent's work is waiting, and two threads that hand each other wake-ups were measured

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use async_nats::{
     ClientError, ConnectErrorKind, ConnectOptions, Event as NatsEvent, ServerError, StatusCode, Subject,
     connection::State,
@@ -23,6 +23,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 
 mod batching;
+mod files;
 mod foreign;
 mod kv;
 mod outbox;
@@ -375,17 +376,14 @@ async fn options(credentials: &Credentials) -> anyhow::Result<ConnectOptions> {
         options = options.credentials_file(creds).await.with_context(named)?;
     }
     if let Some(nkey) = &credentials.nkey {
-        let seed = tokio::fs::read_to_string(nkey).await;
-        let seed = seed.with_context(|| format!("cannot read the NKey seed {}", nkey.display()))?;
-        options = options.nkey(seed.trim().to_owned());
+        options = options.nkey(files::seed(nkey).await?);
     }
     if let Some(ca) = &credentials.ca {
-        require_file(ca)?;
+        files::check_authorities(ca)?;
         options = options.add_root_certificates(ca.clone()).require_tls(true);
     }
     if let Some((cert, key)) = &credentials.client_cert {
-        require_file(cert)?;
-        require_file(key)?;
+        files::check_identity(cert, key)?;
         options = options.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
     }
     Ok(options)
@@ -393,15 +391,12 @@ async fn options(credentials: &Credentials) -> anyhow::Result<ConnectOptions> {
 
 fn servers(credentials: &Credentials) -> anyhow::Result<Vec<async_nats::ServerAddr>> {
     let urls = credentials.servers.split(',').map(str::trim);
-    urls.map(|url| url.parse().with_context(|| format!("'{url}' is not a NATS URL"))).collect()
-}
-
-fn require_file(path: &PathBuf) -> anyhow::Result<()> {
-    match std::fs::metadata(path) {
-        Ok(meta) if meta.is_file() => Ok(()),
-        Ok(_) => bail!("{} is not a file", path.display()),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
+    let parsed = urls.map(|url| match url.bytes().all(|byte| byte.is_ascii_digit()) {
+        // A number is a host to a parser of URLs.
+        true => Err(anyhow::anyhow!("'{url}' is no port: it is a number from 1 to 65535")),
+        false => url.parse().with_context(|| format!("'{url}' is not a NATS URL")),
+    });
+    parsed.collect()
 }
 
 fn reconnect_delay(attempts: usize) -> Duration {

@@ -73,8 +73,10 @@ fn every_flag_that_is_mentioned_exists() {
     let mut known: BTreeSet<String> = FOREIGN_FLAGS.iter().map(|flag| (*flag).to_owned()).collect();
     let mut commands: Vec<_> = Cli::command().get_subcommands().cloned().collect();
     while let Some(command) = commands.pop() {
-        known
-            .extend(command.get_arguments().filter_map(|arg| arg.get_long()).map(|long| format!("--{long}")));
+        for arg in command.get_arguments() {
+            let names = arg.get_long().into_iter().chain(arg.get_all_aliases().into_iter().flatten());
+            known.extend(names.map(|name| format!("--{name}")));
+        }
         commands.extend(command.get_subcommands().cloned());
     }
     for doc in docs() {

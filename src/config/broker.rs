@@ -5,7 +5,10 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::Args;
 
-use super::{Process, StoreAccess, Switch, values::parse_positive};
+use super::{
+    Process, StoreAccess, Switch,
+    values::{parse_positive, parse_time},
+};
 use crate::wire::Name;
 
 /// The broker.
@@ -27,15 +30,16 @@ pub struct Broker {
 
 /// The broker's three waits.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Waits")]
 pub struct Waits {
     /// How long a request may wait for an upstream agent to exist
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub wait: Duration,
     /// How long an upstream agent may take to acknowledge a request
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_time)]
     pub ack_wait: Duration,
     /// How long the response may take after the acknowledgement
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time)]
     pub response_wait: Duration,
     /// Requests held at most; more are refused
     #[arg(long, value_name = "N", default_value = "100000", value_parser = parse_positive)]
@@ -44,6 +48,7 @@ pub struct Waits {
 
 /// What outlives its caller: forward chains, and requests that are answered later.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Jobs")]
 pub struct Jobs {
     /// Whether this broker works on jobs: forward chains, and requests that are answered later
     #[arg(long = "jobs", value_name = "on|off", default_value = "on")]
@@ -67,10 +72,10 @@ pub struct Jobs {
     #[arg(long, value_name = "on|off", num_args = 0..=1, default_value = "off", default_missing_value = "on")]
     pub retry_unsafe: Switch,
     /// How long one request of a job may take until its response begins
-    #[arg(long = "job-timeout", value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long = "job-timeout", value_name = "TIME", default_value = "60s", value_parser = parse_time)]
     pub timeout: Duration,
     /// How long a job may take in all
-    #[arg(long = "job-lifetime", value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
+    #[arg(long = "job-lifetime", value_name = "TIME", default_value = "24h", value_parser = parse_time)]
     pub lifetime: Duration,
     /// How long a job that is over is kept
     #[arg(long = "job-keep", value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]

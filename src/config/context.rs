@@ -28,8 +28,8 @@ impl Nats {
         let password = self.password.as_ref().map(Secret::reveal).map(str::to_owned);
         let password = password.or(in_url.password).or(non_empty(context.password));
         let token = self.token.as_ref().map(Secret::reveal).map(str::to_owned);
-        let cert = self.tlscert.clone().or(context.cert.and_then(path));
-        let key = self.tlskey.clone().or(context.key.and_then(path));
+        let cert = self.nats_cert.clone().or(context.cert.and_then(path));
+        let key = self.nats_key.clone().or(context.key.and_then(path));
         Ok(Credentials {
             servers,
             name,
@@ -38,7 +38,7 @@ impl Nats {
             creds: self.creds.clone().or(context.creds.and_then(path)),
             nkey: self.nkey.clone().or(context.nkey.and_then(path)),
             client_cert: cert.zip(key),
-            ca: self.tlsca.clone().or(context.ca.and_then(path)),
+            ca: self.nats_ca.clone().or(context.ca.and_then(path)),
             inbox: None,
         })
     }
@@ -58,6 +58,10 @@ fn without_user(servers: &str) -> (String, InUrl) {
     let shown: Vec<String> = servers
         .split(',')
         .map(|url| {
+            let url = url.trim();
+            if let Ok(port) = url.strip_prefix(':').unwrap_or(url).parse::<u16>() {
+                return format!("nats://127.0.0.1:{port}");
+            }
             let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
             let Some((who, host)) = rest.rsplit_once('@') else { return url.to_owned() };
             if named == InUrl::default() {
@@ -160,6 +164,7 @@ mod tests {
         for (servers, shown, who) in [
             ("nats://h:1", "nats://h:1", InUrl::default()),
             ("h:1,i:2", "h:1,i:2", InUrl::default()),
+            ("4222, :4223", "nats://127.0.0.1:4222,nats://127.0.0.1:4223", InUrl::default()),
             ("nats://u:p%40%2f@h:1", "nats://h:1", named("u", "p@/")),
             ("tls://h,wss://u:p@i:2/x", "tls://h,wss://i:2/x", named("u", "p")),
             ("u:p@h", "h", named("u", "p")),

@@ -147,7 +147,7 @@ pub(super) fn joined(commands: Vec<Command>) -> Result<Command, Vec<String>> {
     if mistakes.is_empty() { Ok(first) } else { Err(mistakes) }
 }
 
-fn file_named_in(args: &[OsString]) -> Option<OsString> {
+pub(super) fn file_named_in(args: &[OsString]) -> Option<OsString> {
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.to_str() {
@@ -224,7 +224,7 @@ fn several(
         return Vec::new();
     }
     let process = Process::augment_args(clap::Command::new("process"));
-    let of_process = |key: &str| process.get_arguments().any(|arg| arg.get_long() == Some(key));
+    let of_process = |key: &str| process.get_arguments().any(|arg| is_called(arg, key));
     let mut lines = Vec::new();
     for (number, section) in sections.iter().enumerate() {
         let mut line = line.clone();
@@ -261,9 +261,9 @@ fn set<R: AsRef<str>>(
     let mut known = false;
     for role in roles.iter().map(AsRef::as_ref) {
         let Some(sub) = command.find_subcommand(role) else { continue };
-        let is_key = |arg: &&Arg| arg.get_long() == Some(key) && arg.get_id() != "config";
+        let is_key = |arg: &&Arg| is_called(arg, key) && arg.get_id() != "config";
         let Some(arg) = sub.get_arguments().find(is_key).cloned() else { continue };
-        if let (false, Some(why)) = (known, refused(&arg, &values)) {
+        if let (false, Some(why)) = (known, refused(sub, &arg, &values)) {
             mistakes.push(format!("{place}: {why}"));
         }
         known = true;
@@ -281,15 +281,23 @@ fn set<R: AsRef<str>>(
     }
 }
 
+/// Whether a key is a flag's name, or another that it has.
+fn is_called(arg: &Arg, key: &str) -> bool {
+    arg.get_long() == Some(key) || arg.get_all_aliases().is_some_and(|names| names.contains(&key))
+}
+
 /// What the flag's own parser says against the values.
-fn refused(arg: &Arg, values: &[String]) -> Option<String> {
+fn refused(role: &clap::Command, arg: &Arg, values: &[String]) -> Option<String> {
     let long = arg.get_long()?;
     let flags = values.iter().map(|value| format!("--{long}={value}"));
-    let alone = arg.clone().required(false).env(None::<&str>);
-    let probe = clap::Command::new("relay").no_binary_name(true).arg(alone);
+    // With the role's other flags, as it may name one of them.
+    let probe = role
+        .clone()
+        .no_binary_name(true)
+        .mut_args(|arg| arg.required(false).env(None::<&str>).default_values(Vec::<String>::new()));
     let error = probe.try_get_matches_from(flags).err()?;
     match error.kind() {
-        // The companion of `--tlscert` is judged with everything else, later.
+        // The companion of `--nats-cert` is judged with everything else, later.
         clap::error::ErrorKind::MissingRequiredArgument => None,
         _ => {
             let text = error.to_string();

@@ -18,17 +18,21 @@ pub struct JobsTool {
 pub enum JobsCommand {
     /// List the jobs that are kept, oldest first
     #[command(mut_arg("prefix", |arg| arg.env("RELAY_PREFIX")))]
+    #[command(after_help = "Example:\n  relay jobs ls --state failed")]
     Ls(JobsLs),
     /// Show one job: its hops, what became of each, and why it failed
     #[command(mut_arg("prefix", |arg| arg.env("RELAY_PREFIX")))]
+    #[command(after_help = "Example:\n  relay jobs show ID")]
     Show(JobsShow),
     /// Cancel jobs: what is under way may still run, nothing after it does
     #[command(mut_arg("prefix", |arg| arg.env("RELAY_PREFIX")))]
+    #[command(after_help = "Example:\n  relay jobs cancel ID")]
     Cancel(JobsCancel),
 }
 
 /// Which jobs are listed.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "What is shown")]
 pub struct JobsLs {
     /// Print JSON, one document
     #[arg(long)]
@@ -43,6 +47,7 @@ pub struct JobsLs {
 
 /// Which job is shown.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "What is shown")]
 pub struct JobsShow {
     /// The job, as `relay jobs ls` and the Location of its 202 have it
     #[arg(value_name = "ID")]
@@ -79,20 +84,25 @@ pub struct DlqTool {
 pub enum DlqCommand {
     /// List the dead letters, oldest first
     #[command(mut_arg("prefix", |arg| arg.env("RELAY_PREFIX")))]
+    #[command(after_help = "Example:\n  relay dlq ls --json")]
     Ls(DlqLs),
     /// Show one dead letter: its hops, which one failed and why
     #[command(mut_arg("prefix", |arg| arg.env("RELAY_PREFIX")))]
+    #[command(after_help = "Example:\n  relay dlq show ID --body")]
     Show(DlqShow),
     /// Let jobs go on from where they failed, with a new lifetime
     #[command(mut_arg("prefix", |arg| arg.env("RELAY_PREFIX")))]
+    #[command(after_help = "Example:\n  relay dlq replay ID")]
     Replay(DlqSome),
     /// Forget dead letters and their bodies
     #[command(mut_arg("prefix", |arg| arg.env("RELAY_PREFIX")))]
+    #[command(after_help = "Example:\n  relay dlq purge --all")]
     Purge(DlqSome),
 }
 
 /// How dead letters are listed.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "What is shown")]
 pub struct DlqLs {
     /// Print JSON, one document
     #[arg(long)]
@@ -104,6 +114,7 @@ pub struct DlqLs {
 
 /// Which dead letter is shown.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "What is shown")]
 pub struct DlqShow {
     /// The job, as `relay dlq ls` has it
     #[arg(value_name = "ID")]
@@ -122,6 +133,7 @@ pub struct DlqShow {
 /// Which dead letters are meant.
 #[derive(Debug, Clone, Args)]
 #[command(group = ArgGroup::new("which").required(true).args(["ids", "all"]))]
+#[command(next_help_heading = "Which dead letters")]
 pub struct DlqSome {
     /// The jobs
     #[arg(value_name = "ID")]

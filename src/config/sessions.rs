@@ -4,22 +4,23 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use clap::Args;
 
-use super::values::parse_positive;
+use super::values::{parse_positive, parse_time};
 
 /// Rendezvous sessions.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Rendezvous sessions")]
 pub struct Sessions {
     /// Path under which two callers meet in sessions that are kept in NATS, as /cama/session [default: no sessions]
     #[arg(long, value_name = "PATH")]
     pub sessions: Option<SessionsAt>,
     /// How long a session lasts when nobody uses it
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_time)]
     pub session_ttl: Duration,
     /// How long a request in a session waits for the other side when its X-Timeout does not say
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     pub session_timeout: Duration,
     /// How long a request in a session may wait, whatever its X-Timeout says
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_time)]
     pub max_session_timeout: Duration,
     /// Sessions at most, at all client agents together; more are answered 503
     #[arg(long, value_name = "N", default_value = "10000", value_parser = parse_positive)]

@@ -6,10 +6,14 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 use bytesize::ByteSize;
 use clap::Args;
 
-use super::{Listen, Mode, Process, Switch, values::parse_positive};
+use super::{
+    Listen, Mode, Process, Switch,
+    values::{parse_positive, parse_time},
+};
 
 /// The socket.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Lines and requests")]
 pub struct Socket {
     /// File with the requests that lines may name, in TOML; read again when it changes
     #[arg(long, value_name = "FILE")]
@@ -30,34 +34,34 @@ pub struct Socket {
     #[arg(long, value_name = "USER[:GROUP]")]
     pub unix_owner: Option<Owner>,
     /// Size of a line at most; a longer one is answered with an error
-    #[arg(long, value_name = "SIZE", default_value = "64KiB")]
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", help_heading = "Limits")]
     pub max_line: ByteSize,
     /// Size of a response's body at most, where its request says nothing else
-    #[arg(long, value_name = "SIZE", default_value = "8MiB")]
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", help_heading = "Limits")]
     pub max_response: ByteSize,
     /// Requests in flight at most; more are answered with an error
-    #[arg(long, value_name = "N", default_value = "10000", value_parser = parse_positive)]
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = parse_positive, help_heading = "Limits")]
     pub max_in_flight: usize,
     /// Requests in flight of one connection at most; more are answered with an error
-    #[arg(long, value_name = "N", default_value = "1000", value_parser = parse_positive)]
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = parse_positive, help_heading = "Limits")]
     pub max_in_flight_per_connection: usize,
     /// Connections at most; one more is told so and closed
-    #[arg(long, value_name = "N", default_value = "10000", value_parser = parse_positive)]
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = parse_positive, help_heading = "Limits")]
     pub max_connections: usize,
     /// Bytes of responses held in memory at most; what does not fit is answered with an error
-    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", help_heading = "Limits")]
     pub max_buffered: ByteSize,
     /// How long a connection may be silent while nothing is in flight on it
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_time, help_heading = "Times")]
     pub idle_timeout: Duration,
     /// How long a connection may take nothing of what is written to it
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time, help_heading = "Times")]
     pub slow_timeout: Duration,
     /// How long a response over NATS may take before a broker is asked to watch the request
-    #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = humantime::parse_duration, help_heading = "Times")]
     pub patience: Duration,
     /// Whether each request is logged
-    #[arg(long, value_name = "on|off", default_value = "on")]
+    #[arg(long, value_name = "on|off", default_value = "on", help_heading = "Process and log")]
     pub access_log: Switch,
     #[command(flatten)]
     #[allow(missing_docs)]

@@ -10,6 +10,7 @@ use crate::{bus::Credentials, wire::subjects};
 /// Where jobs and sessions are stored: JetStream of an account where nothing but brokers is, so that no other process
 /// can ask it for anything. Without any of these it is the account of the main connection.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Where jobs and sessions are stored")]
 pub struct StoreAccess {
     /// NATS servers that store jobs and sessions in JetStream [default: those of the main connection]
     #[arg(long, value_name = "URL")]

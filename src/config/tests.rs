@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::FromArgMatches;
+use clap::{CommandFactory, FromArgMatches};
 
 use super::*;
 
@@ -199,4 +199,69 @@ fn from_file(text: &str, args: &[&str]) -> Result<Command, clap::Error> {
 fn read(line: clap::Command, args: &[&str]) -> Result<Command, clap::Error> {
     let matches = line.try_get_matches_from(["relay"].iter().chain(args))?;
     Ok(Cli::from_arg_matches(&matches)?.command)
+}
+
+#[test]
+fn every_flag_of_a_role_has_a_heading_and_every_command_an_example_that_it_takes() {
+    let cli = Cli::command();
+    for role in ["client", "upstream", "broker", "socket"] {
+        let role = cli.find_subcommand(role).unwrap();
+        for arg in role.get_arguments().filter(|arg| arg.get_id() != "help") {
+            assert!(arg.get_help_heading().is_some(), "{} {}", role.get_name(), arg.get_id());
+        }
+    }
+    let mut commands: Vec<_> = cli.get_subcommands().collect();
+    while let Some(command) = commands.pop() {
+        let example =
+            command.get_after_help().unwrap_or_else(|| panic!("{}", command.get_name())).to_string();
+        let line = example.strip_prefix("Example:\n  ").unwrap();
+        let line = line.replace("ID", "5f0c4f3e-6f0e-4c0e-9d0a-0f6b1c2d3e4f");
+        if line.starts_with("relay ") {
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        commands.extend(command.get_subcommands());
+    }
+}
+
+#[test]
+fn what_people_type_first_is_what_they_mean() {
+    let listen = |text: &str| text.parse::<Listen>().map(|listen| listen.0.to_string());
+    assert_eq!(listen("localhost:8000"), Ok("127.0.0.1:8000".to_owned()));
+    assert_eq!(listen("LocalHost:8000"), Ok("127.0.0.1:8000".to_owned()));
+    assert!(listen("localhost").is_err() && listen("localhost:99999").is_err());
+    let route = |text: &str| values::parse_route(text).map(|route| route.to_string());
+    assert_eq!(route("http://shop.example.com/a/"), Ok("shop.example.com/a".to_owned()));
+    assert_eq!(route("HTTPS://*.example.com"), Ok("*.example.com".to_owned()));
+    assert_eq!(route("/a"), Ok("/a".to_owned()));
+    assert!(route("http://").is_err() && route("http://h:80/").is_err() && route("http://h/?q").is_err());
+}
+
+#[test]
+fn a_port_that_is_none_and_a_time_of_nothing_are_refused() {
+    for bad in ["http://h:99999", "http://h:0", "h:65536", "https://[::1]:70000/x", "99999"] {
+        assert!(bad.parse::<OriginUrl>().is_err(), "{bad}");
+    }
+    for good in ["http://h:65535", "http://[::1]:80", "h:1"] {
+        assert!(good.parse::<OriginUrl>().is_ok(), "{good}");
+    }
+    for zero in ["0s", "0ms", "0"] {
+        assert!(values::parse_time(zero).is_err(), "{zero}");
+    }
+    assert!(values::parse_time("1ms").is_ok());
+}
+
+#[test]
+fn a_file_may_use_the_names_that_flags_had() {
+    let lines =
+        file::apply("tlsca = \"/a\"\ntlscert = \"/b\"\ntlskey = \"/c\"\nupstream = \"hello\"", "client")
+            .unwrap();
+    let matches = lines[0].clone().try_get_matches_from(["relay", "client"]).unwrap();
+    let Command::Client(client) = Cli::from_arg_matches(&matches).unwrap().command else {
+        panic!("no client agent")
+    };
+    let nats = client.process.nats;
+    assert_eq!(
+        [nats.nats_ca, nats.nats_cert, nats.nats_key].map(|path| path.unwrap()),
+        ["/a", "/b", "/c"].map(std::path::PathBuf::from)
+    );
 }

@@ -5,11 +5,12 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Subcommand};
 use http::HeaderName;
 
-use super::{Entrance, HostHeader, Listen, Operator, OriginUrl};
+use super::{Entrance, HostHeader, Listen, Operator, OriginUrl, values::parse_time};
 use crate::{cache::key::Key, wire::Name};
 
 /// Everything in one process.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "What is started")]
 pub struct Up {
     /// Origin to put online; without one, a demo origin that answers with what it received
     #[arg(value_name = "URL")]
@@ -39,12 +40,13 @@ pub struct Up {
 
 /// A question to everybody.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "What is shown")]
 pub struct Inquiry {
     /// Print JSON, one document
     #[arg(long)]
     pub json: bool,
     /// How long to wait for answers
-    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = parse_time)]
     pub timeout: Duration,
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -63,9 +65,11 @@ pub struct Cache {
 #[derive(Debug, Clone, Subcommand)]
 pub enum CacheCommand {
     /// Let all client agents forget responses
+    #[command(after_help = "Example:\n  relay cache purge --tag prices")]
     Purge(Purge),
     /// Show what the caches have and have done since they started
     #[command(mut_arg("prefix", |arg| arg.env("RELAY_PREFIX")))]
+    #[command(after_help = "Example:\n  relay cache stats --json")]
     Stats(Inquiry),
 }
 
@@ -74,6 +78,7 @@ pub enum CacheCommand {
 #[command(group = clap::ArgGroup::new("what").required(true))]
 // Here a prefix is one of URLs.
 #[command(mut_arg("prefix", |arg| arg.long("subject-prefix").env("RELAY_PREFIX")))]
+#[command(next_help_heading = "What is to be forgotten")]
 pub struct Purge {
     /// The response of this URL, as http://HOST/PATH
     #[arg(long, value_name = "URL", group = "what", value_parser = parse_url)]
@@ -91,7 +96,7 @@ pub struct Purge {
     #[arg(long, group = "what")]
     pub all: bool,
     /// How long to wait for answers
-    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = parse_time)]
     pub timeout: Duration,
     #[command(flatten)]
     #[allow(missing_docs)]

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::{
     HostHeader, OriginPath, OriginUrl, Process, Switch,
-    values::{parse_network, parse_pause, parse_positive, parse_weight},
+    values::{parse_network, parse_pause, parse_positive, parse_route, parse_time, parse_weight},
 };
 use crate::wire::{Allow, Name, Route, allow::MAX_ALLOW};
 
@@ -35,6 +35,7 @@ impl Upstream {
 
 /// One upstream that an agent serves.
 #[derive(Debug, Clone, PartialEq, Args)]
+#[command(next_help_heading = "Requests")]
 pub struct Member {
     /// Upstream to serve; agents with the same name share its requests
     #[arg(long, value_name = "NAME")]
@@ -46,32 +47,32 @@ pub struct Member {
     #[allow(missing_docs)]
     pub egress: Egress,
     /// Requests it wants, as HOST, *.HOST, HOST/PATH or /PATH; a path covers all below it
-    #[arg(long, value_name = "ROUTE", value_delimiter = ',')]
+    #[arg(help_heading = "Requests", long, value_name = "ROUTE", value_delimiter = ',', value_parser = parse_route)]
     pub route: Vec<Route>,
     /// Whether a route's path is stripped from its requests before the origin sees them
-    #[arg(long, value_name = "on|off", num_args = 0..=1, default_value = "off", default_missing_value = "on")]
+    #[arg(help_heading = "Requests", long, value_name = "on|off", num_args = 0..=1, default_value = "off", default_missing_value = "on")]
     pub strip_prefix: Switch,
     /// How long the origin may take to answer
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time, help_heading = "Times")]
     pub ttl: Duration,
     /// How long a response may take before the request is acknowledged; 0s acknowledges always
-    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = humantime::parse_duration, help_heading = "Times")]
     pub ack_delay: Duration,
     /// Requests at the origin at most; more are refused before they start and go to another agent
-    #[arg(long, value_name = "N", default_value = "1000", value_parser = parse_positive)]
+    #[arg(help_heading = "Requests", long, value_name = "N", default_value = "1000", value_parser = parse_positive)]
     pub max_in_flight: usize,
     /// Share of the requests beside the other agents' shares, from 1 to 100: one with 3 gets three times those of one
     /// with 1
-    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_weight)]
+    #[arg(help_heading = "Requests", long, value_name = "N", default_value = "1", value_parser = parse_weight)]
     pub weight: usize,
     /// Take only those requests that NATS maps to this variant of the upstream
-    #[arg(long, value_name = "NAME")]
+    #[arg(help_heading = "Requests", long, value_name = "NAME")]
     pub variant: Option<Name>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub health: Health,
     /// Whether it leaves the work to its siblings while it is much slower than they are
-    #[arg(long, value_name = "on|off", default_value = "on")]
+    #[arg(help_heading = "Requests", long, value_name = "on|off", default_value = "on")]
     pub stand_by: Switch,
 }
 
@@ -122,6 +123,7 @@ impl Member {
 
 /// The outside hosts that an upstream agent calls instead of an origin.
 #[derive(Debug, Clone, PartialEq, Args)]
+#[command(next_help_heading = "Calls to outside hosts")]
 pub struct Egress {
     /// Whether it calls outside hosts, each request the one that its URL names, instead of one origin
     #[arg(long = "egress", value_name = "on|off", num_args = 0..=1, default_value = "off", default_missing_value = "on")]
@@ -136,6 +138,7 @@ pub struct Egress {
 
 /// When an origin is believed to work.
 #[derive(Debug, Clone, PartialEq, Args)]
+#[command(next_help_heading = "Health of the origin")]
 pub struct Health {
     /// Path to check on the origin, below its URL's path; an answer from 200 to 399 is healthy [default: no check]
     #[arg(long = "health", value_name = "PATH")]
@@ -144,7 +147,7 @@ pub struct Health {
     #[arg(long = "health-interval", value_name = "TIME", default_value = "5s", value_parser = parse_pause)]
     pub interval: Duration,
     /// How long a check may take
-    #[arg(long = "health-timeout", value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
+    #[arg(long = "health-timeout", value_name = "TIME", default_value = "2s", value_parser = parse_time)]
     pub timeout: Duration,
     /// Checks in a row that fail until the origin is unhealthy
     #[arg(long = "health-fall", value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..))]
@@ -168,6 +171,7 @@ impl Health {
 
 /// The origin an upstream agent calls, and how.
 #[derive(Debug, Clone, PartialEq, Args)]
+#[command(next_help_heading = "Origin")]
 pub struct Origin {
     /// Origin to call: `http://HOST[:PORT][/PATH]`, `https://…`, `h2c://…` for HTTP/2 without TLS, or `unix:/PATH` for
     /// a socket; a bare port is one on 127.0.0.1
@@ -177,7 +181,7 @@ pub struct Origin {
     #[arg(long, value_name = "keep|rewrite", default_value = "keep")]
     pub host_header: HostHeader,
     /// How long connecting to the origin may take, TLS included
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_time)]
     pub connect_timeout: Duration,
     /// How long an idle connection to the origin is kept
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
@@ -189,13 +193,13 @@ pub struct Origin {
     #[arg(long, value_name = "SIZE")]
     pub max_body: Option<ByteSize>,
     /// How long the origin may pause in the middle of a response
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
     pub idle_timeout: Duration,
     /// How long the origin may take nothing of a request's body, or of a connection that switched protocols
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
     pub send_timeout: Duration,
     /// How long event streams, gRPC and connections that switched protocols may be silent
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_time)]
     pub stream_idle: Duration,
     /// Certificate authorities for the origin, in PEM, besides the system's
     #[arg(long, value_name = "FILE")]

@@ -10,6 +10,8 @@ use std::{
 use clap::ValueEnum;
 use ipnet::IpNet;
 
+use crate::wire::{Route, route::InvalidRoute};
+
 /// An address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listen(pub SocketAddr);
@@ -19,6 +21,11 @@ impl FromStr for Listen {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
+            return Ok(Listen(SocketAddr::from(([127, 0, 0, 1], port))));
+        }
+        if let Some(("localhost", port)) = text.to_ascii_lowercase().split_once(':')
+            && let Ok(port) = port.parse()
+        {
             return Ok(Listen(SocketAddr::from(([127, 0, 0, 1], port))));
         }
         let hint = "write PORT, IP:PORT or [IP6]:PORT; 0.0.0.0:PORT listens on every address";
@@ -77,7 +84,7 @@ impl FromStr for OriginUrl {
         }
         // A bare port or host:port is what people type first.
         let url = match text {
-            _ if text.parse::<u16>().is_ok() => format!("http://127.0.0.1:{text}"),
+            _ if text.bytes().all(|byte| byte.is_ascii_digit()) => format!("http://127.0.0.1:{text}"),
             _ if !text.contains("://") => format!("http://{text}"),
             _ => text.to_owned(),
         };
@@ -90,6 +97,15 @@ impl FromStr for OriginUrl {
         let authority = uri.authority().map_or("", |a| a.as_str());
         if uri.host().is_none_or(str::is_empty) || authority.contains('@') {
             return Err("write http://HOST[:PORT][/PATH], without a user name".into());
+        }
+        // The http crate takes any digits for a port, and then has none.
+        let port = authority.get(uri.host().map_or(0, str::len)..).unwrap_or_default();
+        let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+        if !port.is_empty() && !port.strip_prefix(':').is_some_and(is_port) {
+            return Err(format!(
+                "'{}' is no port: it is a number from 1 to 65535",
+                port.trim_start_matches(':')
+            ));
         }
         if uri.query().is_some() {
             return Err("an origin has no query".into());
@@ -161,6 +177,29 @@ pub(super) fn parse_weight(text: &str) -> Result<usize, String> {
         Ok(weight @ 1..=100) => Ok(weight),
         Ok(_) | Err(_) => Err("must be a whole number from 1 to 100".into()),
     }
+}
+
+/// A time that something may take.
+///
+/// # Errors
+/// When it is something else, or no time at all.
+pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("must be longer than 0s".into()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(format!("{error}; write a time as 500ms, 30s or 1h")),
+    }
+}
+
+/// A route, also written as a URL.
+///
+/// # Errors
+/// When it is something else.
+pub(super) fn parse_route(text: &str) -> Result<Route, InvalidRoute> {
+    let scheme = ["http://", "https://"]
+        .into_iter()
+        .find(|scheme| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
+    text[scheme.map_or(0, str::len)..].parse()
 }
 
 /// A time that is long enough to wait between two of something.

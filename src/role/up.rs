@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     broker::Broker,
     client::{self, Client},
+    service::Service,
     signals::Signals,
     upstream::Agent,
 };
@@ -64,7 +65,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         Some(url) => url.to_string(),
         None => start_demo()?,
     };
-    let parts = start_parts(&settings, &server, &origin, listener).await?;
+    let mut parts = start_parts(&settings, &server, &origin, listener).await?;
     announce(&settings, &server, &origin, &address);
     tokio::select! {
         () = signals.stop() => {}
@@ -78,6 +79,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         () = parts.stop(panics::grace(settings.grace)) => {}
         () = signals.stop() => {}
     }
+    // What goes away now is no trouble to any of them.
+    for process in [parts.client.process(), parts.upstream.process(), parts.broker.process()] {
+        process.tell_to_stop();
+    }
     if let Some(nats) = nats {
         nats.stop().await;
     }
@@ -85,6 +90,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 struct Parts {
+    broker: std::sync::Arc<Broker>,
     client: std::sync::Arc<Client>,
     upstream: std::sync::Arc<Agent>,
     serving: JoinSet<anyhow::Result<()>>,
@@ -128,7 +134,7 @@ async fn start_parts(
     let handle = std::sync::Arc::clone(&asking);
     serving.spawn(async move { handle.serve(listener, opening, &client_settings, events).await });
     ready(&running, &asking, &agent, server).await?;
-    Ok(Parts { client: asking, upstream: agent, serving })
+    Ok(Parts { broker: running, client: asking, upstream: agent, serving })
 }
 
 /// Settings as a role's own flags would make them.
@@ -149,12 +155,12 @@ async fn ready(broker: &Broker, client: &Client, upstream: &Agent, server: &str)
         }
         Ok(())
     };
-    let late = || anyhow!("NATS could not be reached; is --server right?");
+    let late = || anyhow!("NATS at {} can't be reached; is --server right?", config::shown(server));
     tokio::time::timeout(START, all).await.map_err(|_| late())?
 }
 
 impl Parts {
-    async fn stop(mut self, grace: Duration) {
+    async fn stop(&mut self, grace: Duration) {
         let finish = async {
             self.client.process().tell_to_stop();
             while self.serving.join_next().await.is_some() {}

@@ -1,8 +1,9 @@
 //! Log lines on standard error. What others wrote is in them, so no line has a character that a terminal obeys.
 
 use std::{
+    ffi::OsStr,
     fmt::{self, Write as _},
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
 };
 
 use anyhow::Context;
@@ -32,12 +33,17 @@ pub fn init_logs(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let installed = match format {
         LogFormat::Human => logs
             .with_writer(output::log)
-            .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+            .with_ansi(is_coloured(io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref()))
             .fmt_fields(debug_fn(field).delimited(" "))
             .try_init(),
         LogFormat::Json => logs.with_writer(|| Escaped(output::log())).json().flatten_event(true).try_init(),
     };
     installed.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+}
+
+/// Whether lines have colours: on a terminal, unless NO_COLOR says something (no-color.org).
+fn is_coloured(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(OsStr::is_empty)
 }
 
 /// What else to leave out. async-nats says at `info` what happens to a connection, and at `error` what became of each attempt to
@@ -122,6 +128,13 @@ mod tests {
             }
         }
         String::from_utf8(std::mem::take(&mut *LINES.lock())).unwrap()
+    }
+
+    #[test]
+    fn a_terminal_has_colours_unless_no_color_is_set() {
+        let coloured = |terminal, no_color: Option<&str>| is_coloured(terminal, no_color.map(OsStr::new));
+        assert!(coloured(true, None) && coloured(true, Some("")));
+        assert!(!coloured(true, Some("1")) && !coloured(true, Some("0")) && !coloured(false, None));
     }
 
     #[test]

@@ -25,6 +25,9 @@ async fn a_wrong_flag_is_named() {
             &["--max-in-flight", "at least 1"],
         ),
         (&["broker", "--admin", "everywhere"], &["--admin"]),
+        (&["client", "--upstream", "hello", "--ttl", "0s"], &["--ttl", "0s"]),
+        (&["upstream", "--name", "hello", "--to", "http://h:99999"], &["--to", "99999", "65535"]),
+        (&["broker", "--ack-wait", "0ms"], &["--ack-wait"]),
         (&["brocker"], &["brocker", "broker"]),
     ] {
         let ended = fails(args).await;
@@ -118,6 +121,63 @@ async fn files_that_cannot_be_read_are_named() {
     assert!(ended.err.contains("/nowhere"), "{ended:?}");
     let ended = fails(&["broker", "--server", "::::"]).await;
     assert!(!ended.err.contains("panicked"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn files_that_say_nothing_are_named_at_the_start() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (file("cert", &pair.cert.pem()), file("key", &pair.signing_key.serialize_pem()));
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let other_key = file("other-key", &other.signing_key.serialize_pem());
+    let junk = file("junk", "SUBSECRETSECRET\n");
+    let empty = file("empty", "");
+    let broken = file("broken", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    for (flags, named) in [
+        (&["--nkey", &junk][..], &junk),
+        (&["--nkey", &empty], &empty),
+        (&["--store-nkey", &junk], &junk),
+        (&["--creds", &junk], &junk),
+        (&["--nats-ca", &junk], &junk),
+        (&["--tlsca", &empty], &empty),
+        (&["--nats-ca", &broken], &broken),
+        (&["--nats-cert", &junk, "--nats-key", &key], &junk),
+        (&["--nats-cert", &cert, "--nats-key", &junk], &junk),
+        (&["--tlscert", &cert, "--tlskey", &other_key], &other_key),
+    ] {
+        let ended = fails(&[&["broker", "--admin", "127.0.0.1:0"], flags].concat()).await;
+        assert!(ended.err.contains(named.as_str()) && !ended.err.contains("SECRET"), "{flags:?}: {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_probably_not_meant_is_warned_about() {
+    let nats = Nats::start().await;
+    let directory = tempfile::TempDir::new().unwrap();
+    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (directory.path().join("cert"), directory.path().join("key"));
+    std::fs::write(&cert, pair.cert.pem()).unwrap();
+    std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
+    let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
+    let variables = [("RELAY_LISTEM", "8000"), ("RELAY_NATS_TLS_CA", "x")];
+    let flags = ["--upstream", "hello", "--tlscert", cert, "--tlskey", key];
+    let client = Role::spawn(&nats.url(), "client", &flags, &variables);
+    client.says("callers are served without TLS").await;
+    let warned = client.says("RELAY_LISTEM").await;
+    assert!(warned.contains("WARN") && client.lines("RELAY_NATS_TLS_CA").is_empty(), "{}", client.log());
+    let flags = ["--upstream", "hello", "--nats-cert", cert, "--nats-key", key];
+    let client = Role::spawn(&nats.url(), "client", &flags, &[]);
+    client.says("client agent listens").await;
+    assert!(client.lines("without TLS").is_empty(), "{}", client.log());
+    let mut ps = process::relay(&["ps", "--server", &nats.address().port().to_string()]);
+    ps.env("RELAY_LISTEM", "8000");
+    let ps = run(ps).await;
+    assert!(ps.status.success() && ps.err.contains("RELAY_LISTEM"), "{ps:?}");
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ async fn up_prints_a_line_that_works_and_stops_with_all_it_started() {
     }
     up.interrupt();
     assert!(up.ended().await.success());
+    assert!(up.lines("WARN").is_empty(), "{}", up.log());
     eventually("its nats-server has ended too", || std::net::TcpStream::connect(server).is_err()).await;
 }
 
