@@ -64,6 +64,9 @@ pub struct Client {
     /// How long a caller may take to send a request's headers
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time, help_heading = "Times")]
     pub header_timeout: Duration,
+    /// How long a caller's connection may be idle between two requests; more than the same time of a proxy in front
+    #[arg(long, value_name = "TIME", default_value = "75s", value_parser = humantime::parse_duration)]
+    pub keep_alive: Duration,
     /// How long a caller may pause while it sends a request's body
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time, help_heading = "Times")]
     pub body_timeout: Duration,

@@ -96,6 +96,7 @@ impl<A: Ask> Front<A> {
             // What is a little over the limit is read, so that it can be answered.
             max_head: self.settings.max_header_bytes.saturating_mul(2).max(MIN_HEAD),
             head_timeout: self.settings.header_timeout,
+            keep_alive: self.settings.keep_alive,
             // As the original wrote them: what talks to sessions may be older than HTTP's indifference.
             title_case: self.ask.sessions().is_some(),
         };
@@ -109,7 +110,7 @@ impl<A: Ask> Front<A> {
                     connection.send(response, false).await?;
                     return connection.close().await;
                 }
-                Next::Over(Over::Closed | Over::Drained) => return connection.close().await,
+                Next::Over(Over::Closed | Over::Drained | Over::Idle) => return connection.close().await,
                 Next::Over(over) => return Err(over),
             };
             let response = {

@@ -16,8 +16,10 @@ use std::{
 
 use anyhow::{Context, bail};
 use bytes::{Buf, Bytes, BytesMut};
+use futures_util::FutureExt;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready},
     net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream},
 };
 
@@ -238,7 +240,25 @@ impl Socket {
         let Kind::Tcp(stream) = &self.kind else { return };
         let linger = resets.then_some(Duration::ZERO);
         // A connection that is broken already can't be told.
-        socket2::SockRef::from(stream).set_linger(linger).ok();
+        SockRef::from(stream).set_linger(linger).ok();
+    }
+
+    /// Has the system send a probe each `pause` in which nothing else is sent. To do without it is no harm.
+    pub fn probe(&self, pause: Duration) {
+        if let Kind::Tcp(stream) = &self.kind {
+            let probes = TcpKeepalive::new().with_time(pause).with_interval(pause);
+            SockRef::from(stream).set_tcp_keepalive(&probes).ok();
+        }
+    }
+
+    /// Whether the other end has reset the connection, or is gone, which reading does not tell behind its end.
+    pub fn is_reset(&self) -> bool {
+        let (error, ready) = match &self.kind {
+            Kind::Tcp(stream) => (stream.take_error(), stream.ready(Interest::WRITABLE).now_or_never()),
+            Kind::Unix(stream) => (stream.take_error(), stream.ready(Interest::WRITABLE).now_or_never()),
+        };
+        let is_closed = ready.is_some_and(|ready| ready.is_ok_and(Ready::is_write_closed));
+        is_closed || !matches!(error, Ok(None))
     }
 
     /// Puts `bytes` back: they are read again, before what comes next.

@@ -40,6 +40,8 @@ pub struct Settings {
     pub send_timeout: Duration,
     /// How long a request's headers may take.
     pub header_timeout: Duration,
+    /// How long a connection may be idle between two requests.
+    pub keep_alive: Duration,
     /// The shared cache, when there is one.
     pub cache: Option<Arc<Shared>>,
     /// Where jobs are taken, when they are.

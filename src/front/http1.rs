@@ -1,7 +1,7 @@
 //! HTTP/1 to callers (RFC 9112). A connection, its requests and their responses are driven by one task.
 //!
 //! `head` reads what a request says, `link` are the bytes that the connection shares with whoever reads a request's
-//! body, `writing` and `lines` are how a response is written and `output` what of it is not out; `switched` is
+//! body, `awaited` is how long a request is waited for, `half_closed` is for callers that have ended their side, `writing` and `lines` are how a response is written and `output` what of it is not out; `switched` is
 //! for those that go on with another protocol. While an answer is waited for,
 //! and while a connection is idle, it holds no buffer.
 
@@ -23,11 +23,12 @@ use super::{
     interim,
     message::{Request, Response},
     opening::Stream,
-    patience::Patience,
     rendezvous::delivery::Delivery,
     stalled,
 };
 
+mod awaited;
+mod half_closed;
 pub mod head;
 mod lines;
 mod link;
@@ -41,6 +42,7 @@ pub use head::{MAX_HEADERS, MAX_OPTIONS, Refusal};
 pub use link::{Body, Broken};
 pub use switched::OnUpgrade;
 
+use awaited::Awaited;
 use head::{Asked, Heads};
 use link::{Link, Reading};
 use output::Output;
@@ -52,8 +54,10 @@ use writing::{CONTINUE, Exchange, Framing, Length};
 pub struct Rules {
     /// What is read of a head at most, in bytes.
     pub max_head: usize,
-    /// How long a head may take from when it is waited for.
+    /// How long a head may take from its first byte, and the first one from the beginning of the connection.
     pub head_timeout: Duration,
+    /// How long the next request may take to begin.
+    pub keep_alive: Duration,
     /// Whether names of headers are written as `Content-Length`, and not as `content-length`.
     pub title_case: bool,
 }
@@ -62,7 +66,7 @@ pub struct Rules {
 pub struct Connection {
     link: Arc<Link>,
     heads: Heads,
-    patience: Patience,
+    awaited: Awaited,
     output: Output,
     exchange: Exchange,
     /// Whether the request has a body that somebody may read.
@@ -92,6 +96,9 @@ pub enum Over {
     /// It has been drained.
     #[error("the agent is stopping")]
     Drained,
+    /// No further request began in time.
+    #[error("no further request came in time (--keep-alive)")]
+    Idle,
     /// Its head did not come in time.
     #[error("no request came in time (--header-timeout)")]
     Slow,
@@ -119,7 +126,7 @@ impl Connection {
         Connection {
             link: Link::new(stream),
             heads: Heads::new(rules.max_head),
-            patience: Patience::new(rules.head_timeout),
+            awaited: Awaited::new(&rules),
             output: Output::default(),
             exchange: Exchange {
                 version: Version::HTTP_11,
@@ -170,9 +177,11 @@ impl Connection {
                 Poll::Ready(Ok(0)) if shared.input.buffer.is_empty() => Over::Closed,
                 Poll::Ready(Ok(0)) => Over::Gone,
                 Poll::Ready(Err(error)) => Over::Broke(error),
-                Poll::Pending if self.patience.poll(cx).is_ready() => Over::Slow,
-                Poll::Pending if drain(cx) && shared.input.buffer.is_empty() => Over::Drained,
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => match self.awaited.poll(shared.input.buffer.is_empty(), cx) {
+                    Poll::Ready(over) => over,
+                    Poll::Pending if drain(cx) && shared.input.buffer.is_empty() => Over::Drained,
+                    Poll::Pending => return Poll::Pending,
+                },
             };
             return Poll::Ready(Next::Over(over));
         }
@@ -180,7 +189,7 @@ impl Connection {
 
     fn begin(&mut self, asked: Asked) -> Request {
         let Asked { head, body, expects, keeps, upgrades, takes_trailers } = asked;
-        self.patience.rest();
+        self.awaited.is_here();
         self.exchange = Exchange {
             version: head.version,
             to_head: head.method == Method::HEAD,
@@ -205,7 +214,7 @@ impl Connection {
     /// Waits for the answer to the request that came last.
     ///
     /// # Errors
-    /// When the caller goes away first; then nobody wants the answer.
+    /// When the caller goes away first; then nobody wants the answer. One that has only ended its side waits for it.
     pub fn answered<F: Future>(
         &mut self,
         mut answer: Pin<&mut F>,
@@ -272,7 +281,8 @@ impl Connection {
         if let Some(delivery) = &delivery {
             delivery.attach();
         }
-        self.exchange.keeps &= keeps;
+        // A caller that has ended its side asks nothing more (RFC 9112 section 9.6).
+        self.exchange.keeps &= keeps && !self.link.lock().is_half_closed();
         if self.has_body {
             self.exchange.keeps &= poll_fn(|cx| Poll::Ready(self.is_read(cx))).await;
         }

@@ -169,6 +169,14 @@ impl Stream {
             Stream::Tls(tls) => tls.get_ref().0.resets_when_dropped(resets),
         }
     }
+
+    /// What it is on.
+    pub fn socket(&self) -> &Socket {
+        match self {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(tls) => tls.get_ref().0,
+        }
+    }
 }
 
 impl AsyncRead for Stream {

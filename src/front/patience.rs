@@ -31,10 +31,19 @@ impl Patience {
         self.since = None;
     }
 
+    /// Waits for something else from now on, which may take `limit`.
+    pub fn wait_anew(&mut self, limit: Duration) {
+        (self.limit, self.since) = (limit, None);
+    }
+
     /// Is ready when it has taken too long.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let until = *self.since.get_or_insert_with(Instant::now) + self.limit;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if until < timer.deadline() {
+            timer.as_mut().reset(until);
+            self.wakes = None;
+        }
         if !timer.is_elapsed() && self.wakes.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             return Poll::Pending;
         }

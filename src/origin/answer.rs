@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use http::{StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, timeout};
 
 use super::{http1, http2, pool::Pool, switched::Switched};
 use crate::wire::{Code, Fault, Headers, Side};
@@ -65,6 +65,22 @@ pub(super) enum Source {
     Http2(http2::Body),
     /// No frames: another protocol, after 101.
     Switched(Switched),
+}
+
+impl Source {
+    /// Nothing more comes from it. An answer before the end of the request does not end that: the origin may still read
+    /// (RFC 9112 section 9.3).
+    pub(super) fn end(self) {
+        match self {
+            Source::Http1 { connection, pool } if connection.is_sending() => {
+                let sent = timeout(MOST_AFTER, connection.sent());
+                tokio::spawn(async move { sent.await.map(|connection| pool.checkin(connection)) });
+            }
+            Source::Http1 { connection, pool } => pool.checkin(connection),
+            Source::Http2(body) if body.is_sending() => drop(tokio::spawn(timeout(MOST_AFTER, body.sent()))),
+            Source::Http2(_) | Source::Ended | Source::Switched(_) => {}
+        }
+    }
 }
 
 impl Answer {
@@ -135,10 +151,7 @@ impl AnswerBody {
     }
 
     fn end(&mut self) {
-        let source = std::mem::replace(&mut self.source, Source::Ended);
-        if let Source::Http1 { connection, pool } = source {
-            pool.checkin(connection);
-        }
+        std::mem::replace(&mut self.source, Source::Ended).end();
     }
 
     /// Nothing is here: how long has that been so?
@@ -175,3 +188,6 @@ impl Body for AnswerBody {
         AnswerBody::size_hint(self)
     }
 }
+
+/// How long the rest of a request may take after its response, at most. One that streams ends before if it stands still.
+const MOST_AFTER: Duration = Duration::from_secs(60 * 60);

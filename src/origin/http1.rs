@@ -72,6 +72,21 @@ impl Connection {
         Pin::new(&mut self.stream).poll_read(&mut now, &mut ReadBuf::new(&mut byte)).is_pending()
     }
 
+    /// Whether some of the request is still to be sent.
+    pub fn is_sending(&self) -> bool {
+        self.sending.is_some()
+    }
+
+    /// Sends what is left of the request, as far as the origin takes it.
+    pub async fn sent(mut self) -> Self {
+        poll_fn(|cx| match self.poll_send(cx) {
+            Ok(()) if self.sending.is_some() => Poll::Pending,
+            Ok(()) | Err(_) => Poll::Ready(()),
+        })
+        .await;
+        self
+    }
+
     /// Sends `request` and waits for the head of its response. Its body may still be on its way then.
     ///
     /// # Errors

@@ -300,6 +300,19 @@ impl Body {
     }
 }
 
+impl Body {
+    /// Whether some of the request's body is still to be sent.
+    pub fn is_sending(&self) -> bool {
+        self.upload.is_some()
+    }
+
+    /// Sends what is left of the request's body, as far as the origin takes it.
+    pub async fn sent(mut self) {
+        // What goes wrong is the origin's matter: it has answered.
+        poll_fn(|cx| send(&mut self.upload, cx)).await.ok();
+    }
+}
+
 impl Upload {
     /// Sends as much as is here and as the origin has room for; ready when that was all.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {

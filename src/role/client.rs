@@ -183,6 +183,7 @@ impl Client {
             stream_idle: settings.stream_idle,
             send_timeout: settings.send_timeout,
             header_timeout: settings.header_timeout,
+            keep_alive: settings.keep_alive,
             cache: self.cache.clone(),
             jobs: self.desk.clone(),
         };

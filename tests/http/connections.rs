@@ -1,5 +1,7 @@
 //! Connections: kept, pipelined, old, and closed behind the agent's back.
 
+use std::time::Duration;
+
 use crate::support::{origin::serve, *};
 
 #[tokio::test]
@@ -191,4 +193,58 @@ async fn no_more_idle_connections_are_kept_than_allowed() {
     let (answers, ()) = tokio::join!(requests, opening);
     assert!(answers.iter().all(|answer| answer.status() == 200));
     eventually("the others are closed", || relay.origin.connected() == 2).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_ends_its_side_gets_its_answer() {
+    let gate = tokio::sync::watch::Sender::new(false);
+    let relay = Relay::to(Origin::gated(&gate).await).start().await;
+    for request in [
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody".to_owned(),
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n".to_owned(),
+        format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n{}", "x".repeat(300_000)),
+    ] {
+        let body = request.split("\r\n\r\n").nth(1).unwrap_or_default().len();
+        let mut raw = relay.raw().await;
+        raw.send(request).await;
+        raw.end().await;
+        eventually("the origin has the request", || relay.origin.open() == 1).await;
+        // The pause is what this is about: the connection is looked at meanwhile.
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        gate.send_replace(true);
+        let answer = raw.answer().await;
+        assert_eq!((answer.status, answer.value("connection").as_str()), (200, "close"), "{}", answer.head);
+        assert!(body == 0 || !answer.body.is_empty());
+        assert_eq!(raw.until_closed().await, b"");
+        gate.send_replace(false);
+    }
+    assert_eq!(relay.client.metric("relay_requests_abandoned_total", "").await, 0.0);
+
+    // One that is gone behind its end is noticed.
+    let mut raw = relay.raw().await;
+    raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    raw.end().await;
+    eventually("the origin has the request", || relay.origin.open() == 1).await;
+    drop(raw);
+    eventually("the origin's caller hangs up", || relay.origin.cancelled() == 1).await;
+}
+
+#[tokio::test]
+async fn a_connection_may_be_idle_for_longer_than_a_head_may_take() {
+    let flags = ["--header-timeout", "300ms", "--keep-alive", "2s"];
+    let relay = Relay::to(Origin::echo().await).client(&flags).start().await;
+    let mut raw = relay.raw().await;
+    for pause in [0, 1000, 1000] {
+        // The pause is what this is about.
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        assert_eq!(raw.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.status, 200);
+    }
+    // A head that has begun must go on.
+    raw.send("GET / HT").await;
+    within(Duration::from_millis(1700), "the end after --header-timeout", raw.until_closed()).await;
+    // And an idle connection ends in its time, in order.
+    let mut raw = relay.raw().await;
+    assert_eq!(raw.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.status, 200);
+    assert_eq!(raw.until_closed().await, b"");
 }

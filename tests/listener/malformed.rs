@@ -7,8 +7,6 @@ async fn what_is_not_http_is_told_so_as_a_problem() {
     let relay = Relay::to(Origin::echo().await).client(&["--log", "debug"]).start().await;
     for request in [
         &b"hello there\r\n\r\n"[..],
-        b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
-        b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nno colon here\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
         b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -18,9 +16,30 @@ async fn what_is_not_http_is_told_so_as_a_problem() {
         answer.problem().is(400, "bad_request", "client").names("malformed");
         assert!(answer.has("date") && answer.value("connection") == "close", "{}", answer.head);
     }
-    relay.client.counts("relay_faults_total", "code=\"bad_request\"", 7.0).await;
+    relay.client.counts("relay_faults_total", "code=\"bad_request\"", 5.0).await;
     relay.client.says("request refused unread").await;
     assert_eq!(relay.origin.hits(), 0);
+}
+
+#[tokio::test]
+async fn a_later_minor_version_is_read_and_another_major_version_is_505() {
+    let relay = Relay::start().await;
+    for version in ["HTTP/2.0", "HTTP/0.9", "HTTP/9.9", "HTTP/3.0"] {
+        let answer = refused(&relay, format!("GET / {version}\r\nHost: a\r\n\r\n").as_bytes()).await;
+        answer.problem().is(505, "version_unsupported", "client");
+    }
+    refused(&relay, b"PRI * HTTP/2.0\r\n\r\nno, it is not").await.problem().is(
+        505,
+        "version_unsupported",
+        "client",
+    );
+    assert_eq!(relay.origin.hits(), 0);
+    let mut raw = relay.raw().await;
+    for version in ["HTTP/1.2", "HTTP/1.9", "HTTP/1.1"] {
+        let answer = raw.ask(format!("GET / {version}\r\nHost: a\r\n\r\n")).await;
+        assert!(answer.head.starts_with("HTTP/1.1 200"), "{}", answer.head);
+        assert_eq!(relay.origin.last().value("via"), "1.1 relay");
+    }
 }
 
 #[tokio::test]

@@ -30,6 +30,29 @@ async fn an_answer_before_the_body_reaches_a_caller_that_sends_on() {
 }
 
 #[tokio::test]
+async fn an_early_answer_does_not_end_an_upload_that_the_origin_still_reads() {
+    let (relay, site) = relay().await;
+    for (turn, chunked) in [false, true].into_iter().enumerate() {
+        let mut raw = relay.raw().await;
+        let size: u64 = 8 << 20;
+        raw.send(if chunked { put_chunks("/early-upload") } else { put("/early-upload", size) }).await;
+        let answer = raw.answer().await;
+        assert_eq!((answer.text().as_str(), answer.value("connection").as_str()), ("early", ""));
+        for at in (0..size).step_by(1 << 17) {
+            raw.send(if chunked { chunk(at, 1 << 17) } else { site::pattern(at, 1 << 17) }).await;
+        }
+        if chunked {
+            raw.send("0\r\n\r\n").await;
+        }
+        eventually("the upload ends", || site.uploads().len() == turn + 1).await;
+        assert_eq!(site.uploads()[turn], Upload::Whole(size), "chunked: {chunked}");
+        // The connection is in step.
+        assert_eq!(raw.ask("GET /next HTTP/1.1\r\nHost: test\r\n\r\n").await.text(), "hello");
+    }
+    nothing_is_left(&[&relay.client, &relay.agent]).await;
+}
+
+#[tokio::test]
 async fn a_connection_goes_on_after_an_early_answer_or_is_closed() {
     let (relay, site) = relay().await;
     let mut raw = relay.raw().await;

@@ -177,6 +177,17 @@ impl Site {
                 Ok(false)
             }
             ["upload"] => self.upload(stream, head).await,
+            // An answer at once, and all the same every byte is read.
+            ["early-upload"] => {
+                say(stream, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly").await?;
+                let mut at = 0;
+                let whole = match head.chunked {
+                    true => self.read_chunks(stream, &mut at).await?,
+                    false => self.read_sized(stream, head.length.unwrap_or(0), &mut at).await?,
+                };
+                self.0.uploads.lock().unwrap().push(if whole { Upload::Whole(at) } else { Upload::Wrong });
+                Ok(true)
+            }
             ["gated-upload"] => {
                 self.0.gate.subscribe().wait_for(|open| *open).await.ok();
                 self.upload(stream, head).await

@@ -76,7 +76,7 @@ async fn streams_break_off_when_the_upstream_agents_grace_ends() {
     let answer = within(soon, "the upload is answered", writing.try_answer()).await.expect("an answer");
     answer.problem().is(502, "stream_cut", "upstream");
     within(soon, "the tunnel ends", tunnel.until_closed()).await;
-    assert_eq!(relay.client.lines("decision=stream_cut").len(), 3, "{}", relay.client.log());
+    eventually("all are told", || relay.client.lines("decision=stream_cut").len() == 3).await;
     eventually("the origin is left", || relay.origin.connected() == 0).await;
     assert_eq!(site.uploads(), [Upload::Cut(300_000)]);
     nothing_is_left(&[&relay.client]).await;

@@ -103,7 +103,8 @@ impl Problem {
     }
 }
 
-/// A connection on which a test writes what it likes.
+/// A connection on which a test writes what it likes. It is reset when it is dropped: its caller is gone, and does not
+/// only say nothing more.
 pub struct Raw {
     stream: TcpStream,
     rest: Vec<u8>,
@@ -120,7 +121,18 @@ pub struct RawAnswer {
     pub body: Vec<u8>,
 }
 
+impl Drop for Raw {
+    fn drop(&mut self) {
+        self.stream.set_zero_linger().ok();
+    }
+}
+
 impl Raw {
+    /// Says nothing more, and still reads.
+    pub async fn end(&mut self) {
+        self.stream.shutdown().await.expect("the connection can be ended");
+    }
+
     /// Connects.
     pub async fn connect(address: SocketAddr) -> Raw {
         Raw { stream: TcpStream::connect(address).await.expect("something listens there"), rest: Vec::new() }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::half_closed::HalfClosed;
 use crate::{
     framing::{
         body::{Body as Rest, Malformed},
@@ -38,6 +39,8 @@ pub struct Shared {
     held: bool,
     /// Whether what is left can't be read.
     broken: bool,
+    /// Looks for a reset, once the caller has ended its side.
+    half_closed: Option<Box<HalfClosed>>,
     go: Go,
     /// The task of whoever reads the body and waits for more.
     reader: Option<Waker>,
@@ -94,6 +97,7 @@ impl Link {
             body: Rest::Ended,
             held: false,
             broken: false,
+            half_closed: None,
             go: Go::Given,
             reader: None,
             connection: None,
@@ -187,15 +191,27 @@ impl Shared {
         }
     }
 
-    /// Is ready when the caller is gone. What he says meanwhile is read once, and then no more.
+    /// Is ready when the caller is gone: its connection is reset. One that has only ended its side still waits for its
+    /// answer (RFC 9112 section 9.6). What it says meanwhile is read once, and then no more.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.input.buffer.is_empty() {
+        if !self.input.buffer.is_empty() && self.half_closed.is_none() {
             return Poll::Pending;
         }
-        match ready!(self.poll_fill(cx)) {
-            Ok(1..) => Poll::Pending,
-            Ok(0) | Err(_) => Poll::Ready(()),
+        if self.half_closed.is_none() {
+            match ready!(self.poll_fill(cx)) {
+                Ok(1..) => return Poll::Pending,
+                Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Poll::Ready(()),
+                // TLS may end without a word of its own.
+                Ok(0) | Err(_) => {}
+            }
         }
+        let Some(stream) = &self.stream else { return Poll::Ready(()) };
+        self.half_closed.get_or_insert_with(|| Box::new(HalfClosed::new(stream))).poll_reset(stream, cx)
+    }
+
+    /// Whether the caller has ended its side, as far as has been seen.
+    pub fn is_half_closed(&self) -> bool {
+        self.half_closed.is_some()
     }
 
     /// Reads and forgets; tells how much, nothing at the end.

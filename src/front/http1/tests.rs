@@ -217,11 +217,11 @@ async fn a_large_response_arrives_whole_at_a_caller_who_takes_his_time() {
 
 #[tokio::test]
 async fn a_head_must_come_in_time_and_a_connection_may_not_be_idle_for_longer() {
-    for sent in ["", "GET / HTT", "GET / HTTP/1.1\r\n\r\n"] {
+    for (sent, is_idle) in [("", false), ("GET / HTT", false), ("GET / HTTP/1.1\r\n\r\n", true)] {
         let (connection, mut far) = connected();
         far.write_all(sent.as_bytes()).await.unwrap();
-        let serving = serve(connection);
-        assert!(matches!(serving.await.1, Over::Slow), "{sent}");
+        let over = serve(connection).await.1;
+        assert!(matches!((over, is_idle), (Over::Slow, false) | (Over::Idle, true)), "{sent}");
         drop(far);
     }
 }
@@ -404,7 +404,7 @@ async fn serve(mut connection: Connection) -> (Vec<String>, Over) {
 
 fn connected() -> (Connection, UnixStream) {
     let (near, far) = UnixStream::pair().unwrap();
-    let rules = Rules { max_head: 8192, head_timeout: PATIENCE, title_case: false };
+    let rules = Rules { max_head: 8192, head_timeout: PATIENCE, keep_alive: PATIENCE, title_case: false };
     (Connection::new(Stream::Plain(near.into()), rules), far)
 }
 
