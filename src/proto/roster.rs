@@ -2,13 +2,13 @@
 //! NATS's "no responders"; the roster says when it is worth trying and what to tell.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
 use crate::{
     proto::deadlines::Deadlines,
-    wire::{Here, Name, ProcessId},
+    wire::{Here, Name, ProcessId, ids::ByName},
 };
 
 /// How often an agent announces itself.
@@ -21,7 +21,7 @@ pub const MAX_AGENTS: usize = 100_000;
 /// The agents that announced themselves.
 #[derive(Debug, Default)]
 pub struct Roster {
-    upstreams: HashMap<Name, Members>,
+    upstreams: ByName<Members>,
     agents: usize,
     /// When the next probes of an upstream's members count as unanswered.
     verdicts: Deadlines<Name>,

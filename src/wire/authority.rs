@@ -7,9 +7,16 @@
 
 use std::net::Ipv6Addr;
 
+use super::recent::Recent;
+
 /// Whether `text` is a host, perhaps with a port: a name or an IPv4 address, or an IPv6 address in brackets. There is
 /// no user info, no zone of an address and no empty name.
 pub fn is_authority(text: &[u8]) -> bool {
+    thread_local!(static RECENT: Recent = const { Recent::new() });
+    RECENT.with(|recent| recent.is_valid(text, || is_host_and_port(text)))
+}
+
+fn is_host_and_port(text: &[u8]) -> bool {
     let host = match text.first() {
         Some(b'[') => literal(text),
         _ => name(text),

@@ -11,6 +11,8 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
+use super::recent::Recent;
+
 /// One subject token, `[A-Za-z0-9_-]{1,64}`: the name of an upstream or of a realm.
 ///
 /// The alphabet is the one ADR-32 allows for service names.
@@ -72,9 +74,12 @@ impl FromStr for ProcessId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        match after_tokens(text, 1) {
-            Some(process) if is_token(process) => Ok(ProcessId(text.into())),
-            _ => Err(InvalidId::Process),
+        thread_local!(static RECENT: Recent = const { Recent::new() });
+        let valid = || after_tokens(text, 1).is_some_and(is_token);
+        if RECENT.with(|recent| recent.is_valid(text.as_bytes(), valid)) {
+            Ok(ProcessId(text.into()))
+        } else {
+            Err(InvalidId::Process)
         }
     }
 }
@@ -141,8 +146,15 @@ impl FromStr for RequestId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let number = after_tokens(text, 3).and_then(parse_number).ok_or(InvalidId::Request)?;
-        Ok(RequestId { text: text.into(), number })
+        thread_local!(static RECENT: Recent = const { Recent::new() });
+        let (process, number) = cut_last(text).ok_or(InvalidId::Request)?;
+        let valid = || after_tokens(process, 2).is_some_and(is_token);
+        let number = parse_number(number).ok_or(InvalidId::Request)?;
+        if RECENT.with(|recent| recent.is_valid(process.as_bytes(), valid)) {
+            Ok(RequestId { text: text.into(), number })
+        } else {
+            Err(InvalidId::Request)
+        }
     }
 }
 
@@ -210,6 +222,10 @@ impl<H: std::hash::BuildHasher> Numbers<H> {
 /// Things by the number that [`Numbers`] gave them. Nobody else chooses a key, and the numbers are as good as a
 /// hash of themselves.
 pub type ByNumber<T> = HashMap<u64, T, BuildHasherDefault<ItselfHash>>;
+
+/// Things by the name of an upstream. It is looked up several times for each request, and a map of names that strangers
+/// choose is bounded, so that its hash is quick rather than one that no names collide in.
+pub type ByName<T> = HashMap<Name, T, foldhash::fast::RandomState>;
 
 /// The hash of a number: itself.
 #[derive(Debug, Clone, Copy, Default)]

@@ -17,6 +17,7 @@ pub mod interim;
 pub mod job;
 pub mod message;
 pub mod printable;
+mod recent;
 pub mod request_target;
 pub mod route;
 pub mod session;

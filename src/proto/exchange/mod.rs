@@ -9,7 +9,7 @@
 //! do not answer, `streaming` what a body on its way changes.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     hash::{BuildHasher, RandomState},
     time::Instant,
 };
@@ -24,7 +24,7 @@ use crate::{
     },
     wire::{
         Ack, Code, Fault, Here, Name, ProcessId, Reply, Request, RequestId, Side, State,
-        ids::{ByNumber, Numbers},
+        ids::{ByName, ByNumber, Numbers},
         message::millis,
     },
 };
@@ -52,7 +52,7 @@ pub struct Exchanges<C, H = RandomState> {
     open: ByNumber<Exchange<C>>,
     /// Responses that are answered and still arriving.
     streaming: usize,
-    per_upstream: HashMap<Name, PerUpstream>,
+    per_upstream: ByName<PerUpstream>,
     deadlines: Deadlines,
     leases: Leases,
     /// Which agents there are. Where none is known, nothing is published until a broker, or NATS in its place,
@@ -89,7 +89,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             numbers,
             open: ByNumber::default(),
             streaming: 0,
-            per_upstream: HashMap::new(),
+            per_upstream: ByName::default(),
             deadlines: Deadlines::default(),
             leases: Leases::default(),
             roster: Roster::default(),

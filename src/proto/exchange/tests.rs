@@ -1,4 +1,4 @@
-use std::{hash::RandomState, time::Duration};
+use std::{collections::HashMap, hash::RandomState, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};

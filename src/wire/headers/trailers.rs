@@ -12,25 +12,29 @@ pub fn may_trail(name: &HeaderName) -> bool {
 }
 
 /// Leaves out what may not come after a body.
-pub fn sift(trailers: HeaderMap) -> HeaderMap {
-    retain(trailers, may_trail)
+#[inline]
+pub fn sift(mut trailers: HeaderMap) -> HeaderMap {
+    // Nearly all messages have none.
+    if !trailers.is_empty() {
+        retain(&mut trailers, may_trail);
+    }
+    trailers
 }
 
 /// Leaves out what may not come after a request's body, from a caller that is believed so much.
-pub fn of_caller(trailers: HeaderMap, rules: FieldRules) -> HeaderMap {
-    retain(trailers, |name| may_trail(name) && rules.pass(name))
+#[inline]
+pub fn of_caller(mut trailers: HeaderMap, rules: FieldRules) -> HeaderMap {
+    if !trailers.is_empty() {
+        retain(&mut trailers, |name| may_trail(name) && rules.pass(name));
+    }
+    trailers
 }
 
-fn retain(mut trailers: HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
-    // Nearly all messages have none.
-    if trailers.is_empty() {
-        return trailers;
-    }
+fn retain(trailers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
     let gone: Vec<HeaderName> = trailers.keys().filter(|name| !keep(name)).cloned().collect();
     for name in gone {
         trailers.remove(name);
     }
-    trailers
 }
 
 /// Announces those of the trailers that are announced and that `keep` says yes to.
