@@ -303,16 +303,23 @@ impl Flow {
     }
 }
 
-/// Bytes of a streamed response that may come before any credit, those in the reply included, when `open` requests may
-/// each bring as many; none when that is [`INLINE`] and [`FIRST_WINDOW`], as usual. A NATS server cuts off a client that
-/// it has 64 MiB for, and all of this may be on its way at once.
-pub fn first_window(open: usize) -> Option<u64> {
-    let each = AT_ONCE / (open.max(1) as u64);
-    (each < INLINE as u64 + FIRST_WINDOW).then(|| each.max(LEAST_WINDOW))
+/// Bytes of a response that may come before any credit, those in the reply included, when so many are promised to the
+/// requests that have no answer yet; none when that is [`USUAL_FIRST`]. A NATS server cuts off a client that it has 64 MiB
+/// for, and all of this may be on its way at once: each may have a quarter of what is free, so that all together have no
+/// more than [`AT_ONCE`] and the least of each (dynamic thresholds, Choudhury and Hahne 1998).
+pub fn first_window(promised: u64) -> Option<u64> {
+    let window = (AT_ONCE.saturating_sub(promised) / 4).max(LEAST_FIRST);
+    (window < USUAL_FIRST).then_some(window)
 }
 
-/// Bytes of streamed responses that may come before any credit, over all requests that are open.
-const AT_ONCE: u64 = 32 * 1024 * 1024;
+/// Bytes of responses that may come before any credit, over all requests that have no answer yet.
+const AT_ONCE: u64 = 16 * 1024 * 1024;
+/// Bytes of a response that may always come before any credit.
+const LEAST_FIRST: u64 = 4 * 1024;
+/// Bytes of a response that may come before any credit as long as few requests are open.
+pub const USUAL_FIRST: u64 = INLINE as u64 + FIRST_WINDOW;
+/// Bytes of a body that ride in one message with the head however many requests are open.
+pub const SMALL: usize = 16 * 1024;
 /// Bytes of a body that ride in the message itself at most; half of the server's `max_payload` where that is less.
 pub const INLINE: usize = 128 * 1024;
 /// Bytes of a body that may be sent before any credit is given. (Not of a request that expects `100 Continue`.)

@@ -1,7 +1,7 @@
 //! Callers that do not read what they asked for, and origins that do not read what is sent to them.
 
 use bytes::Bytes;
-use tokio::io::AsyncWriteExt;
+use tokio::{io::AsyncWriteExt, sync::watch};
 
 use crate::support::{origin::read_request, *};
 
@@ -58,6 +58,47 @@ async fn nothing_is_left(role: &Role) {
         eventually_async(&format!("{name} is 0 again"), || async { role.metric(name, "").await == 0.0 })
             .await;
     }
+}
+
+/// A NATS server cuts off a client that it has 64 MiB for (`max_pending`).
+#[tokio::test]
+async fn answers_that_arrive_all_at_once_do_not_cost_a_busy_client_agent_its_connection() {
+    const ALL: u32 = 1600;
+    let (gate, whole, streamed) = (watch::Sender::new(false), 120_000, 1 << 20);
+    let opens = gate.subscribe();
+    let origin = Origin::start(move |seen| {
+        let mut opens = opens.clone();
+        async move {
+            opens.wait_for(|open| *open).await.ok();
+            answer(200, vec![b'x'; if seen.target == "/whole" { whole } else { streamed }])
+        }
+    });
+    let relay = Relay::to(origin.await)
+        .nats("write_deadline: \"60s\"")
+        .agent(&["--max-in-flight", "2000"])
+        .start()
+        .await;
+    let mut waiting = Vec::new();
+    for at in 0..ALL {
+        let (path, length) = if at % 2 == 0 { ("/whole", whole) } else { ("/streamed", streamed) };
+        waiting.push((asks(&relay, path).await, length));
+    }
+    eventually("the origin has all requests", || relay.origin.hits() == waiting.len()).await;
+    let agent = &relay.agent;
+    relay.client.stop();
+    gate.send_replace(true);
+    // Each response has begun or ended: what may come without credit is with the NATS server.
+    eventually_async("the agent has all responses", || async {
+        let ended = agent.metric("relay_origin_calls_total", "outcome=\"answered\"").await;
+        agent.metric("relay_streams", "").await + ended >= f64::from(ALL)
+    })
+    .await;
+    relay.client.cont();
+    for (mut raw, length) in waiting {
+        let answer = raw.answer().await;
+        assert_eq!((answer.status, answer.body.len()), (200, length));
+    }
+    assert_eq!(relay.client.metric("relay_nats_reconnects_total", "").await, 0.0);
 }
 
 #[tokio::test]

@@ -50,6 +50,8 @@ pub struct Exchanges<C, H = RandomState> {
     own: ProcessId,
     numbers: Numbers<H>,
     open: ByNumber<Exchange<C>>,
+    /// Bytes of responses that may come without credit, over all requests in `open`.
+    promised: u64,
     /// Responses that are answered and still arriving.
     streaming: usize,
     per_upstream: ByName<PerUpstream>,
@@ -88,6 +90,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             own,
             numbers,
             open: ByNumber::default(),
+            promised: 0,
             streaming: 0,
             per_upstream: ByName::default(),
             deadlines: Deadlines::default(),
@@ -122,6 +125,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             && self.deadlines.next().is_none()
             && self.leases.is_idle()
             && self.commands.is_empty()
+            && self.promised == 0
     }
 
     fn open(&mut self, mut request: Box<Request>, caller: C, now: Instant) {
@@ -130,7 +134,8 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             self.commands.push_back(Command::Answer { caller, number, answer: Answer::Fault(fault) });
             return;
         }
-        request.window = flow::first_window(self.in_flight() + 1);
+        request.window = flow::first_window(self.promised);
+        self.promised += request.window.unwrap_or(flow::USUAL_FIRST);
         let recipient = self.recipient(&request.upstream_target);
         let known = recipient != Recipient::Absent;
         let mut exchange =
@@ -456,6 +461,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
     fn forget(&mut self, number: u64, failed: bool) -> Option<Exchange<C>> {
         self.release(number);
         let exchange = self.open.remove(&number)?;
+        self.promised -= exchange.request.window;
         self.deadlines.drop(exchange.deadline, number);
         self.members.heard |= exchange.to.is_some() && !failed;
         let upstream = &exchange.request.upstream_target;

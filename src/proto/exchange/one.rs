@@ -7,7 +7,7 @@ use http::Method;
 
 use super::Command;
 use crate::{
-    proto::roster::Recipient,
+    proto::{flow::USUAL_FIRST, roster::Recipient},
     wire::{
         Code, Fault, Hold, Known, Name, ProcessId, Request, RequestId, Side, codec,
         message::{VERSION, millis},
@@ -50,6 +50,8 @@ pub(super) struct Kept {
     pub method: Method,
     /// Whether the rest of its body is streamed: then it can't be sent again once an agent has it.
     pub streamed: bool,
+    /// Bytes of its response that may come without credit.
+    pub window: u64,
     pub payload: Bytes,
 }
 
@@ -57,8 +59,9 @@ impl Kept {
     /// Keeps `request`.
     pub fn new(request: Box<Request>) -> Self {
         let payload = codec::encode(&*request);
-        let Request { client_req_id, upstream_target, method, stream: streamed, .. } = *request;
-        Kept { client_req_id, upstream_target, method, streamed, payload }
+        let Request { client_req_id, upstream_target, method, stream: streamed, window, .. } = *request;
+        let window = window.unwrap_or(USUAL_FIRST);
+        Kept { client_req_id, upstream_target, method, streamed, window, payload }
     }
 
     /// Changes what is different when it is published again.

@@ -142,3 +142,18 @@ fn a_position_gives_a_slow_reader_all_the_credit_that_is_due() {
     receiver.stop_receiving();
     assert_eq!(receiver.ahead(), 9, "what was granted beyond the end does not come");
 }
+
+#[test]
+fn what_may_come_without_credit_is_bounded_however_many_requests_are_open() {
+    for requests in [10, 100, 2000, 10_000] {
+        let (mut promised, mut smallest) = (0, USUAL_FIRST);
+        for _ in 0..requests {
+            let window = first_window(promised).unwrap_or(USUAL_FIRST);
+            smallest = smallest.min(window);
+            promised += window;
+        }
+        assert!(promised <= AT_ONCE + requests * LEAST_FIRST, "{requests} requests: {promised} bytes");
+        assert!(requests > 10 || smallest == USUAL_FIRST, "a few have all they need");
+        assert!(smallest >= LEAST_FIRST);
+    }
+}

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     origin::{Answer, AnswerBody, BodyCut, Call, Hear, OnContinue, Outgoing},
     proto::{
-        flow::{FIRST_WINDOW, FRAME, INLINE},
+        flow::{FIRST_WINDOW, FRAME, INLINE, SMALL},
         serving::Input,
     },
     role::shell::Shell,
@@ -134,7 +134,9 @@ impl Member {
         }
         let inline = self.inline();
         let first = window.map_or(inline, |window| inline.min(usize::try_from(window).unwrap_or(inline)));
-        let mut begun = self.gather(setup, &mut answer.body, first).await?;
+        // Many replies may be on their way at once.
+        let inline = inline.min(first.max(SMALL));
+        let mut begun = self.gather(setup, &mut answer.body, first, inline).await?;
         // The last part may be more than goes into the reply.
         let whole = begun.ended && begun.body.len() <= inline;
         let ahead = if whole { Bytes::new() } else { begun.body.split_off(begun.body.len().min(first)) };
@@ -158,13 +160,19 @@ impl Member {
         Ok(None)
     }
 
-    /// What goes into the reply: a small response whole, otherwise what is here already, so that the first byte
-    /// of an event stream is on its way as soon as the origin wrote it. Of one that is too large to be whole, `first`
-    /// bytes.
-    async fn gather(&self, setup: &Setup, body: &mut AnswerBody, first: usize) -> Result<Begun, Fault> {
+    /// What goes into the reply: a response of up to `inline` bytes whole, otherwise what is here already, so that the
+    /// first byte of an event stream is on its way as soon as the origin wrote it. Of one that is too large to be whole,
+    /// `first` bytes.
+    async fn gather(
+        &self,
+        setup: &Setup,
+        body: &mut AnswerBody,
+        first: usize,
+        inline: usize,
+    ) -> Result<Begun, Fault> {
         let announced = body.size_hint();
-        let is_large = announced.lower() > self.inline() as u64;
-        let inline = if is_large { first } else { self.inline() };
+        let is_large = announced.lower() > inline as u64;
+        let inline = if is_large { first } else { inline };
         if announced.lower() > setup.max_body as u64 {
             return Err(setup.too_large());
         }
