@@ -90,6 +90,8 @@ pub enum Event {
     /// No connection can be made, in the client library's few words: [`Bus::why_unreachable`] finds more. It
     /// keeps trying.
     Unreachable(String),
+    /// The server is about to end its connections.
+    LameDuck,
     /// Anything else worth a log line.
     Trouble(String),
 }
@@ -269,6 +271,18 @@ impl Bus {
         tokio::time::timeout(FLUSH, self.outbox.flush()).await.ok();
     }
 
+    /// Connects anew, to another server where one is known: what was not sent yet is sent then.
+    pub async fn reconnect(&self) {
+        self.flush().await;
+        // It can only fail when the connection is closed for good.
+        self.client.force_reconnect().await.ok();
+    }
+
+    /// Whether it knows of more than one server.
+    pub async fn has_other_servers(&self) -> bool {
+        self.client.server_pool().await.is_ok_and(|servers| servers.len() > 1)
+    }
+
     /// The largest payload the server takes, in bytes; 1 MiB until it has said so.
     pub fn max_payload(&self) -> usize {
         self.client.max_payload()
@@ -358,6 +372,7 @@ async fn options(credentials: &Credentials) -> anyhow::Result<ConnectOptions> {
     let mut options = ConnectOptions::new()
         .name(&credentials.name)
         .ping_interval(PING)
+        .connection_timeout(CONNECT)
         .client_capacity(COMMAND_QUEUE)
         .subscription_capacity(MESSAGE_QUEUE)
         .skip_subject_validation(true)
@@ -412,7 +427,7 @@ fn translate(event: NatsEvent) -> Option<Event> {
         NatsEvent::Connected => Some(Event::Connected),
         NatsEvent::Disconnected | NatsEvent::Closed => Some(Event::Disconnected),
         NatsEvent::SlowConsumer(_) => Some(Event::Dropped),
-        NatsEvent::LameDuckMode => Some(Event::Trouble("the NATS server is shutting down".into())),
+        NatsEvent::LameDuckMode => Some(Event::LameDuck),
         NatsEvent::Draining => None,
         NatsEvent::ServerError(ServerError::Other(text)) => {
             Some(denied(&text).unwrap_or(Event::Trouble(text)))
@@ -446,6 +461,8 @@ const VIOLATION: &str = "permissions violation for ";
 /// What the subjects begin with on which services are asked what they are (ADR-32).
 const SERVICES: &str = "$SRV.";
 const QUEUE_GROUP: &str = "relay";
+/// How long a server may take to let this process in; then another one is tried.
+const CONNECT: Duration = Duration::from_secs(3);
 const PING: Duration = Duration::from_secs(20);
 /// Commands that wait for the server at most, besides what waits in the outbox.
 const COMMAND_QUEUE: usize = 1024;

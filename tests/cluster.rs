@@ -6,6 +6,7 @@ use std::{
     collections::BTreeSet,
     fs,
     net::{SocketAddr, TcpListener},
+    time::Duration,
 };
 
 use support::{
@@ -43,6 +44,52 @@ async fn requests_cross_the_cluster_and_go_on_when_the_agents_server_stops() {
     assert_eq!(agent.metric("relay_nats_reconnects_total", "").await, 1.0);
     agent.term();
     assert!(agent.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_any_more_is_left_for_another() {
+    let cluster = Cluster::start().await;
+    let origin = Origin::saying("elsewhere").await;
+    let agent_flags = ["--name", "hello", "--to", &origin.url()];
+    let (client, _agent, broker) = tokio::join!(
+        Role::spawn(&cluster.url("a"), "client", &["--upstream", "hello"], &[]).ready(),
+        Role::spawn(&cluster.url("b"), "upstream", &agent_flags, &[]).ready(),
+        Role::spawn(&cluster.url("c"), "broker", &[], &[]).ready(),
+    );
+    broker.counts("relay_agents", "", 1.0).await;
+    cluster.has_heard_of("a", "relay.req.hello").await;
+    assert_eq!(client.get("/").await.status(), 200);
+    cluster.server("a").stop();
+    let noticed = client.says("does not answer; connecting anew");
+    within(Duration::from_secs(8), "it is noticed, far before TCP does", noticed).await;
+    client.says("connected to NATS again").await;
+    eventually_async("requests go on", || async { client.get("/").await.status() == 200 }).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_shutting_down_is_left_before_it_ends_connections_and_no_request_fails() {
+    let cluster = Cluster::start().await;
+    let origin = Origin::saying("elsewhere").await;
+    let agent_flags = ["--name", "hello", "--to", &origin.url()];
+    let (client, agent, other, broker) = tokio::join!(
+        Role::spawn(&cluster.url("a"), "client", &["--upstream", "hello"], &[]).ready(),
+        Role::spawn(&cluster.url("b"), "upstream", &agent_flags, &[]).ready(),
+        Role::spawn(&cluster.url("c"), "upstream", &agent_flags, &[]).ready(),
+        Role::spawn(&cluster.url("c"), "broker", &[], &[]).ready(),
+    );
+    broker.counts("relay_agents", "", 2.0).await;
+    cluster.has_heard_of("a", "relay.req.hello").await;
+    let load = Load::start(&client, 4).await;
+    load.goes_on(100).await;
+    // It would end them after ten seconds, one by one.
+    cluster.server("b").usr2();
+    agent.says("moving to another").await;
+    agent.says("connected to NATS again").await;
+    load.goes_on(100).await;
+    let (_, failed) = load.end().await;
+    assert!(failed.is_empty(), "{:?}", load::counted(&failed));
+    assert_eq!(client.metric("relay_nats_reconnects_total", "").await, 0.0);
+    drop(other);
 }
 
 #[tokio::test]

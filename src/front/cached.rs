@@ -6,7 +6,7 @@
 
 use std::{
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use http::{HeaderName, Method, StatusCode, header};
@@ -165,7 +165,12 @@ impl<A: Ask> Front<A> {
             checked: checked.is_some(),
             sent: Instant::now(),
         };
-        let mut outcome = self.pass(asked, told).await;
+        let survives =
+            stored.as_ref().is_some_and(|s| s.head.fresh.survives(&question.wants, Instant::now()));
+        let mut outcome = match survives {
+            true => Box::pin(self.pass_now(asked, told)).await,
+            false => self.pass(asked, told).await,
+        };
         let status = outcome.as_ref().map_or_else(Fault::status, |outcome| outcome.status().as_u16());
         let gone = matches!(&outcome, Err(fault) if fault.code == Code::NoRoute);
         if (is_error(status) || gone)
@@ -202,6 +207,24 @@ impl<A: Ask> Front<A> {
             Err(fault) => {
                 keep.right.give_up(Resolution::Failed);
                 Err(fault)
+            }
+        }
+    }
+
+    /// Passes on what a stale response would answer too: nothing is gained by waiting for an agent to come.
+    async fn pass_now(self: &Arc<Self>, asked: Box<Asked>, told: &mut Told<A>) -> Result<Outcome, Fault> {
+        let (id, upstream) = (told.served.id.clone(), told.served.upstream.clone());
+        let nobody = async {
+            while !self.ask.waits(&id) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            outcome = self.pass(asked, told) => outcome,
+            () = nobody => {
+                let detail = format!("no upstream agent is there for '{upstream}'");
+                Err(Fault::new(Code::NoAgent, Side::Client, detail))
             }
         }
     }
@@ -416,6 +439,8 @@ fn length(headers: &Headers) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// How often a request is looked at that a stale response would answer.
+const LOOK: Duration = Duration::from_millis(20);
 /// RFC 9211.
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// How often one waits for somebody else before it fetches its own.

@@ -65,6 +65,8 @@ pub trait Ask: Send + Sync + 'static {
     fn seek(&self, host: &str, path: &[u8]) -> Sought;
     /// Whether any route is for this host, whatever its path.
     fn has_route(&self, host: &str) -> bool;
+    /// Whether this request waits for an agent to come: none has it.
+    fn waits(&self, request: &RequestId) -> bool;
     /// Gets `request` answered. Dropping the future abandons it.
     fn ask(&self, request: Request) -> impl Future<Output = Answered> + Send;
     /// The streams of the process.

@@ -10,7 +10,7 @@
 //! | `rendezvous` | a client agent | request that waits in a session |
 //!
 //! `flow` is one stream, at either agent, `claims` the routes of an upstream agent, `forward` what a caller's
-//! headers say of a chain, `outside` who calls outside hosts. `roster` is what announcements say about agents, `retry` whether a request may be sent again,
+//! headers say of a chain, `outside` who calls outside hosts, `pulse` whether the NATS server answers. `roster` is what announcements say about agents, `retry` whether a request may be sent again,
 //! `deadlines` the timers of one machine. `tests/simulation.rs` joins all three machines through a bus
 //! that loses, delays and reorders.
 
@@ -23,6 +23,7 @@ pub mod flow;
 pub mod forward;
 pub mod jobs;
 pub mod outside;
+pub mod pulse;
 pub mod rendezvous;
 pub mod retry;
 pub mod roster;

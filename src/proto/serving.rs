@@ -66,6 +66,8 @@ pub struct Serving<H = RandomState> {
     /// Whether it said last that it accepts, and that it fails.
     said: (bool, bool),
     link_up: bool,
+    /// Since when the connection is gone.
+    down: Option<Instant>,
     heartbeat: Option<Instant>,
     /// When it looks at the clock next.
     look: Option<Instant>,
@@ -131,6 +133,7 @@ impl<H: BuildHasher> Serving<H> {
             able: Able::default(),
             said: (false, false),
             link_up: false,
+            down: None,
             heartbeat: None,
             look: None,
             woken: false,
@@ -361,8 +364,10 @@ impl<H: BuildHasher> Serving<H> {
     fn link(&mut self, up: bool, now: Instant) {
         self.link_up = up;
         if !up {
+            self.down.get_or_insert(now);
             return;
         }
+        self.doubt_recent(now);
         self.heartbeat = Some(now + HEARTBEAT);
         self.look = Some(now + woken::LOOK);
         self.begin(now);

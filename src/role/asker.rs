@@ -187,6 +187,11 @@ impl Asker {
         self.driver.with(|exchanges| exchanges.knows(upstream))
     }
 
+    /// Whether a request waits for an agent to come.
+    pub fn waits(&self, number: u64) -> bool {
+        self.driver.with(|exchanges| exchanges.waits(number))
+    }
+
     /// Requests that are not answered, and how many of them a broker holds.
     pub fn open(&self) -> (usize, usize) {
         self.driver.with(|exchanges| (exchanges.in_flight(), exchanges.held()))

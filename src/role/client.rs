@@ -313,6 +313,10 @@ impl Role for Client {
         self.asker.on_link(up);
     }
 
+    fn is_busy(&self) -> bool {
+        self.asker.open().0 > 0
+    }
+
     fn on_publish_denied(&self, subject: &str) {
         self.asker.on_publish_denied(subject);
         if let Some(store) = &self.store {

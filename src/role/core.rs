@@ -24,7 +24,7 @@ use crate::{
     front::{admin, listen},
     panics,
     role::{
-        discovery, ps,
+        discovery, link, ps,
         service::{self, Service},
     },
     telemetry::{Metrics, Throttle},
@@ -93,6 +93,14 @@ pub trait Role: Send + Sync + 'static {
     }
     /// The connection came (after a round trip) or went.
     fn on_link(&self, up: bool);
+    /// Whether somebody waits for something that comes over NATS.
+    fn is_busy(&self) -> bool {
+        false
+    }
+    /// It is about to connect to another server: nothing may be on its way here that would be lost.
+    fn before_moving(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
     /// NATS refused a publication.
     fn on_publish_denied(&self, subject: &str);
     /// Brings the gauges up to date.
@@ -220,12 +228,33 @@ impl Core {
         let mut heard = self.heard.subscribe();
         loop {
             // Numbered, as several may be on their way: the message of an earlier one proves less.
-            let trip = self.trips.fetch_add(1, Ordering::Relaxed) + 1;
-            self.publish(self.subjects.ready(&self.id), Bytes::copy_from_slice(&trip.to_be_bytes()));
+            let trip = self.begin_trip();
             if timeout(ROUND_TRIP, heard.wait_for(|heard| *heard >= trip)).await.is_ok() {
                 return;
             }
         }
+    }
+
+    /// Begins a round trip: which one it is.
+    pub fn begin_trip(&self) -> u64 {
+        let trip = self.trips.fetch_add(1, Ordering::Relaxed) + 1;
+        self.publish(self.subjects.ready(&self.id), Bytes::copy_from_slice(&trip.to_be_bytes()));
+        trip
+    }
+
+    /// The last round trip that has ended.
+    pub fn last_trip(&self) -> u64 {
+        *self.heard.borrow()
+    }
+
+    /// Whether there is a connection, over which round trips should end.
+    pub fn is_watched(&self) -> bool {
+        self.bus.is_connected() && self.state.load(Ordering::Relaxed) != REFUSED
+    }
+
+    /// The connection is of no use any more.
+    pub fn lost(&self) {
+        self.set_state(AWAY);
     }
 
     fn hear_itself(&self, payload: &[u8]) {
@@ -310,6 +339,7 @@ pub async fn run<R: Role>(
     let inbox = core.bus.subscribe(core.subjects.inbox(&core.id)).await?;
     tokio::spawn(read_inbox(Arc::clone(role), inbox));
     tokio::spawn(follow_link(Arc::clone(role), events));
+    tokio::spawn(link::watch(Arc::clone(role)));
     Ok(())
 }
 
@@ -399,6 +429,7 @@ async fn follow_link<R: Role>(role: Arc<R>, mut events: mpsc::Receiver<Event>) {
                 role.on_link(false);
                 tracing::error!(%subject, "NATS permissions refuse a subscription this process needs; is --realm right?");
             }
+            Some(Event::LameDuck) => drop(tokio::spawn(link::move_away(Arc::clone(&role)))),
             Some(Event::Dropped) => {
                 core.metrics.drop_message("slow_reader");
                 if let Some(held_back) = SLOW.pass(Instant::now()) {

@@ -15,6 +15,7 @@ pub mod discovery;
 pub mod dlq;
 pub mod inquiry;
 pub mod jobs;
+mod link;
 pub mod ps;
 pub mod routes;
 pub mod service;

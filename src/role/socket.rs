@@ -221,6 +221,10 @@ impl Role for Socket {
         self.asker.on_link(up);
     }
 
+    fn is_busy(&self) -> bool {
+        self.asker.open().0 > 0
+    }
+
     fn on_publish_denied(&self, subject: &str) {
         self.asker.on_publish_denied(subject);
     }

@@ -176,6 +176,14 @@ impl Role for Agent {
         }
     }
 
+    fn is_busy(&self) -> bool {
+        self.members().iter().any(|member| member.in_flight() > 0)
+    }
+
+    async fn before_moving(&self) {
+        join_all(self.members().iter().map(|member| member.step_aside())).await;
+    }
+
     fn on_publish_denied(&self, _: &str) {}
 
     fn refresh_metrics(&self) {

@@ -44,6 +44,25 @@ async fn a_stale_page_survives_its_route() {
 }
 
 #[tokio::test]
+async fn a_stale_page_does_not_wait_for_an_agent_that_is_not_there() {
+    let page = "/page?cache-control=max-age=60,stale-if-error=1000&age=100";
+    for killed in [false, true] {
+        let waits = ["--wait", "50s"];
+        let relay = Relay::to(told().await).client(&["--cache", "64MB"]).broker(&waits).start().await;
+        get(&relay.client, page, &[]).await.is("1", "fwd=uri-miss");
+        if killed {
+            relay.agent.kill9();
+        } else {
+            relay.agent.term();
+            relay.agent.ended().await;
+        }
+        let stale = get(&relay.client, page, &[]);
+        let stale = within(std::time::Duration::from_secs(10), "it does not wait for --wait", stale).await;
+        stale.is("1", "fwd=stale; fwd-status=503");
+    }
+}
+
+#[tokio::test]
 async fn a_stale_page_stands_in_for_an_origins_error() {
     let broken = std::sync::Arc::new(std::sync::atomic::AtomicU16::new(200));
     let status = std::sync::Arc::clone(&broken);

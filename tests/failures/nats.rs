@@ -25,6 +25,21 @@ async fn without_nats_the_answer_is_503_at_once() {
 }
 
 #[tokio::test]
+async fn a_frozen_nats_server_is_noticed_within_seconds_and_answered_for_with_503() {
+    let relay = Relay::start().await;
+    assert_eq!(relay.get("/").await.status(), 200);
+    relay.nats.process().stop();
+    for role in [&relay.client, &relay.agent, relay.broker.as_ref().unwrap()] {
+        let noticed =
+            eventually_async("every process notices", || async { role.page("/readyz").await.0 == 503 });
+        within(Duration::from_secs(8), "far before TCP does", noticed).await;
+    }
+    problem(relay.get("/").await).await.is(503, "nats_unreachable", "client");
+    relay.nats.process().cont();
+    eventually_async("all is well again", || async { relay.get("/").await.status() == 200 }).await;
+}
+
+#[tokio::test]
 async fn a_client_agent_that_never_found_nats_answers_503() {
     let nowhere = origin::unused_port();
     let client = Role::spawn(&format!("nats://127.0.0.1:{nowhere}"), "client", &["--upstream", "hello"], &[]);

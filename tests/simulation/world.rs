@@ -446,5 +446,6 @@ const TOO_MANY: u64 = 200_000;
 const FORGOTTEN_BY_CLIENTS: Micros = 1_100 * MS;
 /// a hold when its lease ends, an agent's probing a second later,
 const FORGOTTEN_BY_BROKERS: Micros = 5_500 * MS;
-/// and a reply two seconds after its request's TTL, or at the heartbeat a second after that.
-const FORGOTTEN_BY_AGENTS: Micros = 8_500 * MS;
+/// and a reply two seconds after its request's TTL, or at the heartbeat fifteen seconds after that, when the connection went
+/// meanwhile and did not come back.
+const FORGOTTEN_BY_AGENTS: Micros = 22_500 * MS;

@@ -93,6 +93,11 @@ impl Process {
         self.signal("USR1");
     }
 
+    /// Tells a nats-server to send its clients away.
+    pub fn usr2(&self) {
+        self.signal("USR2");
+    }
+
     /// Freezes it.
     pub fn stop(&self) {
         self.signal("STOP");

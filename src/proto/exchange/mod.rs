@@ -79,7 +79,7 @@ struct PerUpstream {
 enum Link {
     NeverUp,
     Up { settled: Instant },
-    Down,
+    Down { since: Instant },
 }
 
 impl<C, H: BuildHasher> Exchanges<C, H> {
@@ -130,7 +130,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
 
     fn open(&mut self, mut request: Box<Request>, caller: C, now: Instant) {
         let number = request.client_req_id.number();
-        if let Err(fault) = self.admit(&request.upstream_target) {
+        if let Err(fault) = self.admit(&request.upstream_target, now) {
             self.commands.push_back(Command::Answer { caller, number, answer: Answer::Fault(fault) });
             return;
         }
@@ -145,7 +145,9 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         let publish = exchange.publish();
         self.deadlines.add(exchange.deadline, number);
         self.open.insert(number, exchange);
-        if known {
+        if let Some(until) = self.back_by(now) {
+            self.park(number, until);
+        } else if known {
             self.commands.push_back(publish);
         } else {
             self.wait(number, false, now);
@@ -170,17 +172,13 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         }
     }
 
-    fn admit(&mut self, upstream: &Name) -> Result<(), Fault> {
+    fn admit(&mut self, upstream: &Name, now: Instant) -> Result<(), Fault> {
         let full = |limit: usize, name: &str| {
             let detail = format!("{limit} requests are in flight, the limit of {name}");
             Err(Fault::new(Code::ClientFull, Side::Client, detail))
         };
-        if !self.up() {
-            return Err(Fault::new(
-                Code::NatsUnreachable,
-                Side::Client,
-                "the client agent has no connection to NATS; it keeps trying",
-            ));
+        if !self.up() && self.back_by(now).is_none() {
+            return Err(watching::no_nats());
         }
         if self.in_flight() >= self.settings.max_in_flight {
             return full(self.settings.max_in_flight, "--max-in-flight");
@@ -328,7 +326,9 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         let left = millis(exchange.ends.saturating_duration_since(now));
         let held = match &exchange.watch {
             Watch::Held { broker, hold, waits, .. } => Some((broker.clone(), hold.clone(), *waits)),
-            Watch::Patience { .. } | Watch::Asked { .. } | Watch::NoBroker { .. } => None,
+            Watch::Parked { .. } | Watch::Patience { .. } | Watch::Asked { .. } | Watch::NoBroker { .. } => {
+                None
+            }
         };
         exchange.request.rewrite(|request| {
             request.client_req_ttl = left;
@@ -424,6 +424,9 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
             Watch::Asked { until } if until <= now && exchange.asks >= MAX_ASKS => {
                 self.nobody_holds(number, now)
             }
+            Watch::Parked { until } if until <= now => {
+                self.answer(number, Answer::Fault(watching::no_nats()))
+            }
             Watch::Patience { until } if until <= now => {
                 self.ask_broker(number, now);
                 self.suspect(number, now);
@@ -484,6 +487,11 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         }
     }
 
+    /// Whether request `number` waits for an agent: none has it.
+    pub fn waits(&self, number: u64) -> bool {
+        self.open.get(&number).is_some_and(|exchange| matches!(exchange.phase, Phase::Waiting { .. }))
+    }
+
     /// Whether any agent of `upstream` is known.
     pub fn knows(&self, upstream: &Name) -> bool {
         self.roster.presence(upstream) != Presence::Absent
@@ -492,7 +500,7 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
     fn schedule(&mut self, number: u64) {
         let Some(exchange) = self.open.get_mut(&number) else { return };
         let next = match exchange.watch {
-            Watch::Patience { until } | Watch::Asked { until } => until,
+            Watch::Parked { until } | Watch::Patience { until } | Watch::Asked { until } => until,
             Watch::NoBroker { retry } => retry,
             Watch::Held { .. } => exchange.ends,
         };

@@ -88,6 +88,8 @@ pub(super) enum Phase {
 
 /// Who watches the request.
 pub(super) enum Watch {
+    /// It waits for the connection to be there again.
+    Parked { until: Instant },
     /// Nobody but us, until the patience ends.
     Patience { until: Instant },
     /// A broker was asked and has not said yes.

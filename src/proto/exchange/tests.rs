@@ -233,8 +233,30 @@ fn the_ttl_ends_a_request_whatever_is_known_of_it() {
 fn without_a_connection_the_answer_comes_at_once() {
     let mut client = Client::new();
     client.feed(Input::Link { up: false });
+    client.pass(500);
     client.open(Method::GET);
     assert_eq!(client.does(), ["answer: nats_unreachable, unseen"]);
+}
+
+#[test]
+fn a_request_waits_half_a_second_for_a_connection_that_has_just_gone() {
+    let mut client = Client::new();
+    client.feed(Input::Link { up: false });
+    client.pass(100);
+    let first = client.open(Method::POST);
+    client.pass(300);
+    assert_eq!(client.does(), [""; 0]);
+    client.feed(Input::Link { up: true });
+    assert_eq!(client.does(), ["publish"]);
+    client.respond(&first);
+    assert_eq!(client.does(), ["answer: response"]);
+    client.feed(Input::Link { up: false });
+    client.open(Method::POST);
+    client.pass(499);
+    assert_eq!(client.does(), [""; 0]);
+    client.pass(1);
+    assert_eq!(client.does(), ["answer: nats_unreachable, unseen"]);
+    assert!(client.machine.is_idle());
 }
 
 #[test]

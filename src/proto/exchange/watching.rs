@@ -24,7 +24,9 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         exchange.since = now;
         match exchange.watch {
             Watch::Held { .. } => self.tell_broker(number, now),
-            Watch::Patience { .. } | Watch::NoBroker { .. } => self.ask_broker(number, now),
+            Watch::Parked { .. } | Watch::Patience { .. } | Watch::NoBroker { .. } => {
+                self.ask_broker(number, now);
+            }
             Watch::Asked { .. } => {}
         }
     }
@@ -122,21 +124,57 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
 
     pub(super) fn link(&mut self, up: bool, now: Instant) {
         if !up {
-            self.link = Link::Down;
+            if let Link::Up { .. } = self.link {
+                self.link = Link::Down { since: now };
+            }
             return;
         }
         let settled = match self.link {
             Link::NeverUp => now,
             Link::Up { settled } => settled,
-            Link::Down => now + SETTLE,
+            Link::Down { .. } => now + SETTLE,
         };
         self.link = Link::Up { settled };
         self.trust_members();
         // What brokers were told during the outage is lost, and they may have forgotten: start over.
         self.leases.clear();
+        self.unpark(now);
         let escalated = self.open.iter().filter(|(_, e)| !matches!(e.watch, Watch::Patience { .. }));
         for number in sorted(escalated.map(|(number, _)| *number)) {
             self.ask_broker(number, now);
+        }
+    }
+
+    /// Until when a request waits for a connection that has just gone: most are there again at once, with another server.
+    pub(super) fn back_by(&self, now: Instant) -> Option<Instant> {
+        match self.link {
+            Link::NeverUp | Link::Up { .. } => None,
+            Link::Down { since } => Some(since + MOVING).filter(|until| *until > now),
+        }
+    }
+
+    pub(super) fn park(&mut self, number: u64, until: Instant) {
+        let Some(exchange) = self.open.get_mut(&number) else { return };
+        (exchange.published, exchange.to) = (false, None);
+        exchange.phase = Phase::Waiting { refused: false };
+        exchange.watch = Watch::Parked { until };
+        self.schedule(number);
+    }
+
+    /// What waited for the connection goes on as if it had come now.
+    fn unpark(&mut self, now: Instant) {
+        let parked = self.open.iter().filter(|(_, e)| matches!(e.watch, Watch::Parked { .. }));
+        for number in sorted(parked.map(|(number, _)| *number)) {
+            let patience = self.settings.patience;
+            let Some(exchange) = self.open.get_mut(&number) else { continue };
+            exchange.watch = Watch::Patience { until: now + patience };
+            let upstream = exchange.request.upstream_target.clone();
+            if self.knows(&upstream) {
+                self.publish_again(number, now);
+                self.schedule(number);
+            } else {
+                self.wait(number, false, now);
+            }
         }
     }
 
@@ -173,6 +211,14 @@ pub(super) fn until(left: Option<u64>, now: Instant) -> Option<Instant> {
     left.and_then(|left| now.checked_add(Duration::from_millis(left)))
 }
 
+/// The fault of a request that comes while there is no connection.
+pub(super) fn no_nats() -> Fault {
+    let detail = "the client agent has no connection to NATS; it keeps trying";
+    Fault::new(Code::NatsUnreachable, Side::Client, detail)
+}
+
+/// How long requests wait for a connection that has gone.
+const MOVING: Duration = Duration::from_millis(500);
 /// How long a broker may take to say that it holds a request before another is asked.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How often brokers are asked before the silence means that there is none: NATS says so at once, unless

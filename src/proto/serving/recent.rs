@@ -27,11 +27,38 @@ impl<H: BuildHasher> Serving<H> {
     /// Drops replies that were published long enough ago: "no responders" would have come by now.
     pub(super) fn forget_recent(&mut self, now: Instant) {
         while let Some(&(_, at, _)) = self.recent.front() {
+            let at = self.down.map_or(at, |_| now.min(at + RECONNECTED));
             let fits = self.recent_bytes <= MAX_RECENT_BYTES && self.recent.len() <= MAX_RECENT;
             if fits && now.duration_since(at) < HEARD {
                 break;
             }
             self.drop_oldest();
+        }
+    }
+
+    /// The connection is there again: what was published just before it went may have been lost with it, and is published
+    /// again. Who has heard it drops it.
+    pub(super) fn doubt_recent(&mut self, now: Instant) {
+        let Some(down) = self.down.take() else { return };
+        self.recent_bytes = 0;
+        for (number, at, _) in std::mem::take(&mut self.recent) {
+            let Some(job) = self.jobs.get_mut(&number) else { continue };
+            match &job.stage {
+                Stage::Published { reply, pause, at: last } if *last == at => {
+                    if at + HEARD < down || now > down + RECONNECTED {
+                        self.jobs.remove(&number);
+                        continue;
+                    }
+                    job.stage = Stage::Unheard { reply: reply.clone(), pause: *pause };
+                    job.ends = job.ends.max(now);
+                    self.unheard += 1;
+                    self.schedule(number, now);
+                }
+                Stage::Calling { .. }
+                | Stage::Streaming
+                | Stage::Unheard { .. }
+                | Stage::Published { .. } => {}
+            }
         }
     }
 
@@ -49,7 +76,9 @@ impl<H: BuildHasher> Serving<H> {
 }
 
 /// How long a published reply is kept in case nobody hears it, and how much of them.
-const HEARD: Duration = Duration::from_secs(1);
+const HEARD: Duration = Duration::from_secs(5);
+/// How long the connection may be gone for what was published before to be published again.
+const RECONNECTED: Duration = Duration::from_secs(10);
 pub(super) const MAX_RECENT: usize = 1024;
 /// So many of them are worth a round trip that tells whether they were heard.
 pub(super) const MANY_RECENT: usize = 64;

@@ -192,8 +192,36 @@ fn a_reply_is_forgotten_soon_after_it_was_published() {
     let mut agent = Agent::new(4);
     let number = agent.request();
     agent.done(number);
-    agent.pass(6000);
+    agent.pass(11_000);
     agent.does();
+    assert!(agent.machine.is_idle());
+}
+
+#[test]
+fn a_reply_that_was_published_just_before_the_connection_went_is_published_again() {
+    let mut agent = Agent::new(4);
+    let number = agent.request();
+    agent.done(number);
+    agent.pass(2_000);
+    agent.does();
+    agent.feed(Input::Link { up: false });
+    agent.pass(1_500);
+    agent.feed(Input::Link { up: true });
+    assert_eq!(agent.does(), ["join", "reply", "announce 0"], "it may have gone with the connection");
+    agent.pass(12_000);
+    assert!(agent.machine.is_idle());
+}
+
+#[test]
+fn a_reply_that_was_published_long_before_is_not() {
+    let mut agent = Agent::new(4);
+    let number = agent.request();
+    agent.done(number);
+    agent.pass(5_100);
+    agent.does();
+    agent.feed(Input::Link { up: false });
+    agent.feed(Input::Link { up: true });
+    assert_eq!(agent.does(), ["join", "announce 0"]);
     assert!(agent.machine.is_idle());
 }
 

@@ -101,6 +101,9 @@ impl StoreLink {
                     }
                     self.on_publish_denied(&subject);
                 }
+                Event::LameDuck => {
+                    tracing::info!("the NATS server where jobs and sessions are stored is shutting down");
+                }
                 Event::Dropped => {
                     if let Some(held_back) = SLOW.pass(Instant::now()) {
                         tracing::warn!(

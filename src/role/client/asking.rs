@@ -37,6 +37,10 @@ impl Ask for Asking {
         self.0.asker.mint(upstream)
     }
 
+    fn waits(&self, request: &RequestId) -> bool {
+        self.0.asker.waits(request.number())
+    }
+
     fn seek(&self, host: &str, path: &[u8]) -> Sought {
         self.0.asker.routing().seek(host, path)
     }

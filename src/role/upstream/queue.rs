@@ -85,6 +85,12 @@ impl Member {
         });
     }
 
+    /// Leaves its place for a moment: it takes one again when the connection is there anew.
+    pub(super) async fn step_aside(&self) {
+        self.queue.want(false);
+        timeout(LONGEST_ROUND_TRIP, self.queue.is_left()).await.ok();
+    }
+
     /// Takes what the queue group has for it, while it is to be there. `first` are the subscriptions that it
     /// has already.
     pub(super) async fn attend(self: Arc<Self>, first: Option<Vec<Subscription>>) {
