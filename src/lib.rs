@@ -4,7 +4,7 @@
 //!
 //! A caller's connection comes in at [`front::entrance`]. [`front::opening`] finds out whose it is
 //! ([`front::proxy`]), speaks TLS ([`front::tls`]) and sees which HTTP it is; [`front::connection`] serves it, by
-//! [`front::http1`] or by hyper, which speaks HTTP/2.
+//! [`front::http1`] or [`front::http2`].
 //! Each request is [`front::relay`]'s, which checks what a caller may say (method, target, header block), reads
 //! the body as far as it fits in a message ([`front::body`]) and applies the header rules ([`wire::headers`]).
 //! The result is a [`wire::Request`].

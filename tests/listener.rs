@@ -2,6 +2,8 @@
 
 mod support;
 
+#[path = "listener/connect.rs"]
+mod connect;
 #[path = "listener/curl.rs"]
 mod curl;
 #[path = "listener/http2.rs"]

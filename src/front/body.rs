@@ -277,7 +277,7 @@ impl<A: Ask> Streamed<A> {
             }
             Some(Err(fault)) => {
                 self.told.cut(fault);
-                // At an error hyper drops what it has not written of HTTP/2, the head included; when it has to
+                // A reset drops what is not written yet of HTTP/2, the head included; when it has to
                 // wait, it writes first.
                 self.broken = Some(fault.clone());
                 cx.waker().wake_by_ref();

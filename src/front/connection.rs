@@ -1,32 +1,23 @@
 //! A caller's connection from its first byte to its last: opened, then served as HTTP/1 or HTTP/2.
 
 use std::{
-    convert::Infallible,
     future::Future,
-    io,
     pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Waker},
-    time::Duration,
 };
 
 use http::{HeaderValue, Method, Version, header};
-use hyper::{
-    body::Incoming,
-    server::conn::http2::{Builder, Connection as Http2},
-    service::service_fn,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::{
-    body::Held,
+    body::{Held, Outgoing},
     entrance::Socket,
     http::{Ask, Front},
     http1::{self, Connection, MAX_HEADERS, MAX_OPTIONS, Next, Over, Refusal},
-    http2::{self, Parts, Requests},
+    http2::{self, Ended, Exchange},
     message::{Request, Response},
     opening::{Opened, Stream},
     problem,
@@ -69,7 +60,7 @@ impl<A: Ask> Front<A> {
         let why = match caller.version {
             Version::HTTP_2 => {
                 let end = Box::pin(self.serve_http2(stream, caller.clone(), over, drain)).await;
-                end.err().map(|error| (error.to_string(), has_timed_out(&error)))
+                end.err().map(|error| (error.to_string(), http2::has_timed_out(&error)))
             }
             _ => {
                 let end = self.serve_http1(stream, &caller, over, drain).await;
@@ -190,63 +181,38 @@ impl<A: Ask> Front<A> {
         stream: Stream,
         caller: Caller,
         over: bool,
-        drain: impl Future<Output = ()>,
-    ) -> hyper::Result<()> {
-        let service = service_fn(|request: http::Request<Incoming>| {
-            let (front, caller) = (Arc::clone(self), caller.clone());
-            let request = Request::from(request);
-            let method = request.head.method.clone();
-            async move {
-                let response = http2::awaited(front.answer(request, caller, over)).await;
-                Ok::<_, Infallible>(response.into_http2(&method).map(Parts::new))
-            }
-        });
-        let front = Arc::clone(self);
-        let requests = Requests::new(self.settings.send_timeout, move || front.stalled(caller.peer));
+        drain: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), h2::Error> {
         // As for HTTP/1: what is a little over the limit is read, so that it can be answered.
         let header_bytes = self.settings.max_header_bytes.saturating_mul(2);
-        let connection = Builder::new(requests)
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
-            .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-            .keep_alive_interval(PING)
-            .keep_alive_timeout(PING)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection);
+        let mut connection = http2::Connection::open(stream, header_bytes).await?;
         if over {
             // What was sent already is answered, by a refusal; more is not taken.
-            connection.as_mut().graceful_shutdown();
-            return connection.await;
+            connection.close();
         }
-        until_drained(connection, drain, Http2::graceful_shutdown).await
+        let begin = |request, respond| {
+            let (request, exchange) = Exchange::begin(request, respond);
+            tokio::spawn(Arc::clone(self).answer_by_http2(request, exchange, caller.clone(), over));
+        };
+        connection.run(drain, begin).await
     }
-}
 
-/// Whether a write took too long.
-fn has_timed_out(error: &hyper::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-            return true;
+    async fn answer_by_http2(
+        self: Arc<Self>,
+        request: Request,
+        mut exchange: Exchange,
+        caller: Caller,
+        over: bool,
+    ) {
+        let (peer, method) = (caller.peer, request.head.method.clone());
+        let Some(mut response) = exchange.answered(self.answer(request, caller, over)).await else { return };
+        if let Err(fault) = exchange.settle(&mut response) {
+            self.ask.refused(&fault);
+            response =
+                problem::response(&fault, None, &method, self.settings.fault_details).map(Outgoing::Whole);
         }
-        cause = error.source();
-    }
-    false
-}
-
-/// Serves `connection` to its end, and once `drain` is done no more than what it has begun.
-async fn until_drained<C: Future>(
-    mut connection: Pin<&mut C>,
-    drain: impl Future<Output = ()>,
-    finish: fn(Pin<&mut C>),
-) -> C::Output {
-    tokio::select! {
-        biased;
-        end = connection.as_mut() => end,
-        () = drain => {
-            finish(connection.as_mut());
-            connection.await
+        if exchange.send(response, self.settings.send_timeout).await == Ended::Stalled {
+            self.stalled(peer);
         }
     }
 }
@@ -282,11 +248,3 @@ impl Drop for Open<'_> {
 
 /// What is read of a head in any case, in bytes.
 const MIN_HEAD: usize = 8192;
-/// Requests open on one HTTP/2 connection at most.
-const MAX_STREAMS: u32 = 256;
-/// Streams that a caller opened and took back before they were looked at, at most; a flood of them ends the
-/// connection (CVE-2023-44487).
-const MAX_PENDING_RESETS: usize = 20;
-/// How long an HTTP/2 connection may be silent before it is asked whether it lives, and how long it may
-/// take to say so.
-const PING: Duration = Duration::from_secs(20);

@@ -25,6 +25,7 @@ use super::{
     opening::Stream,
     rendezvous::delivery::Delivery,
     stalled,
+    upgrade::Upgraded,
 };
 
 mod awaited;
@@ -39,14 +40,14 @@ mod tests;
 mod writing;
 
 pub use head::{MAX_HEADERS, MAX_OPTIONS, Refusal};
+pub use lines::date;
 pub use link::{Body, Broken};
-pub use switched::OnUpgrade;
+pub use switched::Switched;
 
 use awaited::Awaited;
 use head::{Asked, Heads};
 use link::{Link, Reading};
 use output::Output;
-use switched::Switched;
 use writing::{CONTINUE, Exchange, Framing, Length};
 
 /// What a connection is held to.
@@ -74,7 +75,7 @@ pub struct Connection {
     /// Whether the caller may still be sending what nobody reads.
     unread: bool,
     /// Whom to give the bytes to after a change of protocols.
-    switch: Option<oneshot::Sender<Switched>>,
+    switch: Option<oneshot::Sender<Upgraded>>,
 }
 
 /// What comes next on a connection.
@@ -381,7 +382,7 @@ impl Connection {
         if let (Some(switch), Some(stream)) = (self.switch.take(), shared.stream.take()) {
             let early = std::mem::take(&mut shared.input.buffer).freeze();
             // Should nobody wait for it any more, it ends here.
-            switch.send(Switched::new(early, stream)).ok();
+            switch.send(Upgraded::Http1(Switched::new(early, stream))).ok();
         }
     }
 

@@ -1,11 +1,11 @@
 //! Requests and responses at the listener, whichever version of HTTP the caller speaks.
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, Uri, Version, header, request, uri::Scheme};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request, uri::Scheme};
 use http_body_util::{Either, Empty};
-use hyper::body::{Body, Incoming as Http2Body};
+use hyper::body::Body;
 
-use super::{http1::OnUpgrade, incoming::Incoming, rendezvous::delivery::Delivery};
+use super::{http1::date, incoming::Incoming, rendezvous::delivery::Delivery, upgrade::OnUpgrade};
 use crate::{
     framing::{digits, is_bodiless},
     wire::{Headers, RequestTarget},
@@ -69,24 +69,16 @@ pub struct Request {
     pub upgrade: Option<OnUpgrade>,
 }
 
-/// From HTTP/2.
-impl From<http::Request<Http2Body>> for Request {
-    fn from(request: http::Request<Http2Body>) -> Self {
-        let (parts, body) = request.into_parts();
-        let mut head = Head::from(parts);
-        join_cookies(&mut head.headers);
-        Request { head, body: body.into(), upgrade: None }
-    }
-}
-
-/// HTTP/2 may send cookies apart; to HTTP/1 they pass as one field (RFC 9113 §8.2.3).
-fn join_cookies(headers: &mut Headers) {
-    let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).map(HeaderValue::as_bytes).collect();
-    if cookies.len() < 2 {
-        return;
-    }
-    if let Ok(cookie) = HeaderValue::from_bytes(&cookies.join(&b"; "[..])) {
-        headers.insert(header::COOKIE, cookie);
+impl Head {
+    /// HTTP/2 may send cookies apart; to HTTP/1 they pass as one field (RFC 9113 §8.2.3).
+    pub fn join_cookies(&mut self) {
+        let cookies: Vec<&[u8]> = self.headers.get_all(header::COOKIE).map(HeaderValue::as_bytes).collect();
+        if cookies.len() < 2 {
+            return;
+        }
+        if let Ok(cookie) = HeaderValue::from_bytes(&cookies.join(&b"; "[..])) {
+            self.headers.insert(header::COOKIE, cookie);
+        }
     }
 }
 
@@ -135,7 +127,18 @@ impl<B: Body<Data = Bytes>> Response<B> {
         if bodiless || resets || !is_clear {
             headers.remove(header::CONTENT_LENGTH);
         }
+        headers.retain(|name, _| {
+            !OF_HTTP1.contains(name) && *name != "keep-alive" && *name != "proxy-connection"
+        });
         let nothing = bodiless || resets || *method == Method::HEAD;
+        if !nothing && let Some(length) = body.size_hint().exact() {
+            headers.set_default(header::CONTENT_LENGTH, length.into());
+        }
+        if !headers.contains_key(header::DATE)
+            && let Some(date) = date()
+        {
+            headers.append(header::DATE, date);
+        }
         let body = if nothing { Either::Right(Empty::new()) } else { Either::Left(body) };
         let mut http = http::Response::new(body);
         *http.status_mut() = status;
@@ -143,3 +146,6 @@ impl<B: Body<Data = Bytes>> Response<B> {
         http
     }
 }
+
+/// What concerns a connection of HTTP/1, and is malformed in HTTP/2 (RFC 9113 section 8.2.2).
+const OF_HTTP1: [HeaderName; 3] = [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE];

@@ -1,5 +1,5 @@
 //! Where people come in. `entrance` to `connection` are the client agent's listener and its connections, `http1` and
-//! hyper speak HTTP there, and what they say is a `message` with an `incoming` body; `relay` is one request there,
+//! `http2` speak HTTP there, `upgrade` is what follows a change of protocols, and what they say is a `message` with an `incoming` body; `relay` is one request there,
 //! `destination` where it goes, `upload` and `body` its body and its response's, `interim` what an origin says before it,
 //! `served` what is told of it, `cached` and `jobs` what may answer it
 //! instead; `rendezvous` is what two callers do in a session; `lines` is the socket that speaks JSON; `admin` is the
@@ -30,4 +30,5 @@ pub mod rendezvous;
 pub mod served;
 pub mod stalled;
 pub mod tls;
+pub mod upgrade;
 pub mod upload;

@@ -16,13 +16,14 @@ use super::{
     cached,
     destination::settle_host,
     http::{Answered, Ask, Front},
-    http1::{MAX_HEADERS, OnUpgrade},
+    http1::MAX_HEADERS,
     incoming::Incoming,
     jobs,
     message::{self, Head, Response, Target},
     problem,
     rendezvous::Rendezvous,
     served::{Decision, Told},
+    upgrade::OnUpgrade,
     upload::Upload,
 };
 use crate::{

@@ -5,7 +5,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use http::{HeaderName, StatusCode, Version, header};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 
 use crate::framing::LINE_END;
 
@@ -92,6 +93,13 @@ pub fn write_hexadecimal(number: usize, into: &mut Vec<u8>) {
     }
 }
 
+/// The date, for a field.
+pub fn date() -> Option<HeaderValue> {
+    let mut text = Vec::with_capacity(DATE_LENGTH);
+    write_date(&mut text);
+    HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
+}
+
 /// Writes the date (RFC 9110 section 6.6.1), which is made once a second.
 fn write_date(into: &mut Vec<u8>) {
     thread_local! {
@@ -106,6 +114,9 @@ fn write_date(into: &mut Vec<u8>) {
         into.extend_from_slice(date.as_bytes());
     });
 }
+
+/// Bytes of a date.
+const DATE_LENGTH: usize = 29;
 
 #[cfg(test)]
 mod tests {

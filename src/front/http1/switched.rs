@@ -7,15 +7,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::oneshot,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::front::opening::Stream;
-
-/// Comes to the bytes once the head of the response is out; fails when the caller went away before.
-pub type OnUpgrade = oneshot::Receiver<Switched>;
 
 /// The bytes of a connection.
 pub struct Switched {
