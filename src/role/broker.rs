@@ -70,11 +70,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     broker.start(&settings, events).await?;
     signals.stop().await;
     tracing::info!("stopping: client agents find another broker");
-    broker.core.tell_to_stop();
+    broker.tell_to_stop();
+    let grace = panics::grace(settings.process.grace);
     tokio::select! {
-        () = broker.finish() => {}
-        () = tokio::time::sleep(panics::grace(settings.process.grace)) => tracing::warn!("the grace period is over: others go on with its jobs"),
-        () = signals.stop() => tracing::warn!("stopping at once"),
+        () = broker.finish_within(grace) => {}
+        () = signals.stop() => {
+            tracing::warn!("stopping at once");
+            broker.give_up(AT_ONCE).await;
+        }
     }
     broker.core.bus.flush().await;
     Ok(())
@@ -102,6 +105,10 @@ fn asking(settings: &Settings) -> asker::Settings {
 const IDLE: Duration = Duration::from_secs(3600);
 /// How long a response to a job may take before a broker is asked to watch it.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// How much of the grace period is for storing what jobs say that did not end within it; and how long that may take when
+/// there is no grace.
+const LAST_WORD: Duration = Duration::from_secs(3);
+const AT_ONCE: Duration = Duration::from_secs(1);
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
 
 impl Broker {
@@ -160,6 +167,30 @@ impl Broker {
     /// Whether it knows if it can have jobs, or has nothing to do with them.
     pub fn knows_of_jobs(&self) -> bool {
         self.jobs.as_ref().is_none_or(|jobs| *jobs.runner.tried().borrow())
+    }
+
+    /// Lets it take nothing more.
+    pub fn tell_to_stop(&self) {
+        self.core.tell_to_stop();
+    }
+
+    /// Waits for what it has to be done. Before `grace` is over, it waits no more for servers, and stores of what it has
+    /// sent that it does not know what came of it.
+    pub async fn finish_within(&self, grace: Duration) {
+        let last_word = LAST_WORD.min(grace / 4);
+        if tokio::time::timeout(grace - last_word, self.finish()).await.is_err() {
+            tracing::warn!(
+                "the grace period is over: what may run twice goes on at other brokers, and what may not fails"
+            );
+            self.give_up(last_word).await;
+        }
+    }
+
+    async fn give_up(&self, time: Duration) {
+        if let Some(jobs) = &self.jobs {
+            jobs.runner.give_up();
+        }
+        tokio::time::timeout(time, self.finish()).await.ok();
     }
 
     /// Waits for the jobs that it works on to have their next revision stored, and for what it was asked to be answered.

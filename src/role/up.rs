@@ -4,7 +4,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, anyhow, bail};
@@ -166,8 +166,11 @@ impl Parts {
             while self.serving.join_next().await.is_some() {}
             self.upstream.finish().await;
         };
+        let started = Instant::now();
         // What does not finish in time ends with the process.
-        tokio::time::timeout(grace, finish).await.ok();
+        tokio::time::timeout(grace / 4 * 3, finish).await.ok();
+        self.broker.tell_to_stop();
+        self.broker.finish_within(grace.saturating_sub(started.elapsed())).await;
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use crate::{
     stage::{JETSTREAM, Stage, location, says, value},
-    support::{Nats, Origin, Seen, eventually, http},
+    support::{Nats, Origin, Seen, eventually, http, problem},
 };
 
 /// A server that waits for the gate before it answers with what it got.
@@ -57,6 +57,37 @@ async fn a_broker_that_is_stopped_finishes_what_it_has() {
     let _other = at.nats.broker(&[]).await;
     assert_eq!(value(&at.over(&accepted).await, "x-relay-job"), "done");
     assert_eq!(slow.hits(), 1);
+}
+
+#[tokio::test]
+async fn a_broker_whose_grace_is_over_leaves_nothing_to_others_that_may_not_run_twice() {
+    let gate = watch::Sender::new(false);
+    for grace in ["1s", "60s"] {
+        let at = Stage::with(gated(&gate).await, &["--grace", grace], &[]).await;
+        let post = at.later("/post").await.body("x").send().await.unwrap();
+        let get =
+            http().get(at.client.url("/get").await).header("prefer", "respond-async").send().await.unwrap();
+        let keyed = at.later("/keyed").await.header("idempotency-key", "k").send().await.unwrap();
+        eventually("all are under way", || at.one.hits() == 3).await;
+        let other = at.nats.broker(&["--wait", "300ms"]).await;
+        at.broker.term();
+        if grace == "60s" {
+            at.broker.says("stopping").await;
+            at.broker.term();
+        }
+        assert!(at.broker.ended().await.success());
+        eventually("what may run twice is asked again", || at.one.hits() == 5).await;
+        gate.send_replace(true);
+        assert_eq!(value(&at.over(&get).await, "x-relay-job"), "done");
+        assert_eq!(value(&at.over(&keyed).await, "x-relay-job"), "done");
+        let failed = at.over(&post).await;
+        assert_eq!(value(&failed, "x-relay-job"), "failed");
+        problem(failed).await.is(504, "response_timeout", "broker").names("not known what came of it");
+        other.counts("relay_dead_letters_total", "", 1.0).await;
+        let posts = at.one.seen().iter().filter(|seen| seen.target == "/post").count();
+        assert_eq!(posts, 1, "it may have run");
+        gate.send_replace(false);
+    }
 }
 
 #[tokio::test]

@@ -50,6 +50,8 @@ pub struct Runner {
     running: AtomicUsize,
     /// Whether it is known if jobs can be taken.
     tried: watch::Sender<bool>,
+    /// Whether what is not answered by now is given up.
+    given_up: watch::Sender<bool>,
 }
 
 /// A job as it is worked on.
@@ -87,6 +89,7 @@ impl Runner {
             answers: Reserve::new(memory.max(config::bytes(settings.max_body))),
             running: AtomicUsize::new(0),
             tried: watch::Sender::new(false),
+            given_up: watch::Sender::new(false),
             settings: settings.clone(),
         })
     }
@@ -99,6 +102,22 @@ impl Runner {
     /// Jobs that it works on.
     pub fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
+    }
+
+    /// Waits for no more answers: what each job says then is stored, so that no other broker does again what may have run.
+    pub fn give_up(&self) {
+        self.given_up.send_replace(true);
+    }
+
+    /// What `work` comes to, unless it is given up first.
+    async fn unless_given_up<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut given_up = self.given_up.subscribe();
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            // The sender lives as long as this.
+            _ = given_up.wait_for(|given_up| *given_up) => None,
+        }
     }
 
     /// Works until the process is told to stop. While JetStream is not there, tries again.

@@ -131,14 +131,7 @@ impl Runner {
         mut headers: Headers,
         content: &Content,
     ) -> Result<Answer, Fault> {
-        let size = usize::try_from(content.size).unwrap_or(usize::MAX);
-        // What waits here is heard of meanwhile.
-        let room = self.inputs.take(size.min(LARGEST)).await;
-        let body = self.body_of(content).await.map_err(|trouble| {
-            let fault = Fault::new(Code::JobsUnavailable, Side::Broker, trouble.to_string());
-            Fault { maybe_seen: false, ..fault }
-        })?;
-        let body = owned(body, room);
+        let body = self.unless_given_up(self.body_to_send(content)).await.ok_or_else(stopped_before)??;
         // A caller of HTTP/1.0 may have sent none.
         if !way.host.is_empty() {
             set(&mut headers, header::HOST, &way.host);
@@ -147,12 +140,24 @@ impl Runner {
         tracing::debug!(job = %job.job_id, request = %id, %method, "a request of a job");
         let request = Request::new(self.core.id.clone(), id, way.upstream, self.settings.timeout);
         let request = Request { method, url: way.url, headers, body, ..request };
-        let (reply, body) =
-            self.asker.ask_whole(request, config::bytes(self.settings.max_body), &self.answers).await?;
+        let answer = self.asker.ask_whole(request, config::bytes(self.settings.max_body), &self.answers);
+        let (reply, body) = self.unless_given_up(answer).await.ok_or_else(stopped_meanwhile)??;
         let status = reply.status_code.ok_or_else(|| internal("a response without a status"))?.as_u16();
         let headers = headers::end_to_end(reply.headers);
         let retry_after = headers.get(header::RETRY_AFTER).and_then(retry_after);
         Ok(Answer { status, headers, body, retry_after })
+    }
+
+    /// The body of a request, when there is memory for it.
+    async fn body_to_send(&self, content: &Content) -> Result<Bytes, Fault> {
+        let size = usize::try_from(content.size).unwrap_or(usize::MAX);
+        // What waits here is heard of meanwhile.
+        let room = self.inputs.take(size.min(LARGEST)).await;
+        let body = self.body_of(content).await.map_err(|trouble| {
+            let fault = Fault::new(Code::JobsUnavailable, Side::Broker, trouble.to_string());
+            Fault { maybe_seen: false, ..fault }
+        })?;
+        Ok(owned(body, room))
     }
 
     /// Stores what a hop was answered, however long JetStream is away: the request has run.
@@ -229,6 +234,16 @@ fn retry_after(value: &HeaderValue) -> Option<Duration> {
 fn one_line(text: &str) -> String {
     let printable = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
     text.chars().map(printable).take(LONGEST_MESSAGE).collect()
+}
+
+fn stopped_before() -> Fault {
+    let detail = "the broker was stopped before it sent the request";
+    Fault::new(Code::BrokerFull, Side::Broker, detail)
+}
+
+fn stopped_meanwhile() -> Fault {
+    let detail = "the broker was stopped before the request was answered: it is not known what came of it";
+    Fault::new(Code::ResponseTimeout, Side::Broker, detail)
 }
 
 fn internal(what: &'static str) -> Fault {
