@@ -293,6 +293,11 @@ impl Bus {
         self.client.connection_state() == State::Connected
     }
 
+    /// How often it was made so far.
+    pub fn connects(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
+    }
+
     /// The server's version.
     pub fn server_version(&self) -> String {
         self.client.server_info().version

@@ -89,7 +89,9 @@ impl StoreError {
     pub fn is_unknown(&self) -> bool {
         match self {
             StoreError::Late => true,
-            StoreError::Refused(fault) => fault.code == Code::JobUnconfirmed,
+            StoreError::Refused(fault) => {
+                matches!(fault.code, Code::JobUnconfirmed | Code::SessionUnconfirmed)
+            }
             StoreError::NoBroker | StoreError::Denied(_) | StoreError::NotSent(_) => false,
         }
     }

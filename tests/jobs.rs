@@ -11,6 +11,8 @@ mod chains;
 mod durable;
 #[path = "jobs/failing.rs"]
 mod failing;
+#[path = "jobs/keeping.rs"]
+mod keeping;
 #[path = "jobs/later.rs"]
 mod later;
 #[path = "jobs/memory.rs"]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{
     self, Context, ErrorCode,
-    context::{CreateStreamErrorKind, GetStreamErrorKind},
+    context::{CreateStreamErrorKind, GetStreamErrorKind, PublishErrorKind},
     message::PublishMessage,
     stream::{Config, DiscardPolicy, LastRawMessageErrorKind, StorageType, Stream as AnyStream},
 };
@@ -48,6 +48,9 @@ pub enum KvError {
     /// JetStream is not there, or not for us.
     #[error("{0}")]
     Away(String),
+    /// It is not known whether it was written.
+    #[error("{0}")]
+    Unknown(String),
 }
 
 impl Bus {
@@ -65,9 +68,13 @@ impl Kv {
     /// When JetStream can't be asked.
     pub async fn get(&self, key: &str) -> Result<Option<Entry>, KvError> {
         let subject = subjects::record(&self.bucket, key);
-        self.bounded(async {
+        self.bounded(KvError::Away, async {
             let stream = self.stream().await?;
-            match stream.get_last_raw_message_by_subject(&subject).await {
+            let mut found = stream.get_last_raw_message_by_subject(&subject).await;
+            if found.as_ref().is_err_and(|error| is_no_stream(&error.kind())) {
+                found = self.made_again().await?.get_last_raw_message_by_subject(&subject).await;
+            }
+            match found {
                 Ok(message) => {
                     let deleted = message.headers.get(OPERATION).is_some()
                         || message.headers.get(async_nats::header::NATS_MARKER_REASON).is_some();
@@ -113,7 +120,7 @@ impl Kv {
     /// # Errors
     /// When JetStream can't be asked.
     pub async fn count(&self) -> Result<u64, KvError> {
-        self.bounded(async {
+        self.bounded(KvError::Away, async {
             let stream = self.stream().await?;
             match stream.get_info().await {
                 Ok(info) => Ok(info.state.messages),
@@ -135,25 +142,42 @@ impl Kv {
 
     async fn write(&self, key: &str, message: PublishMessage) -> Result<u64, KvError> {
         let subject = subjects::record(&self.bucket, key);
-        self.bounded(async {
-            // What is not there takes nothing.
-            self.stream().await?;
-            let written = async { self.context.send_publish(subject, message).await?.await };
-            match written.await {
+        // What is not there takes nothing.
+        self.bounded(KvError::Away, self.stream()).await?;
+        self.bounded(KvError::Unknown, async {
+            let write = async |message| self.context.send_publish(subject.clone(), message).await?.await;
+            let mut written = write(message.clone()).await;
+            if written.as_ref().is_err_and(|error| error.kind() == PublishErrorKind::StreamNotFound) {
+                self.made_again().await?;
+                written = write(message).await;
+            }
+            match written {
                 Ok(ack) => Ok(ack.sequence),
                 Err(error) if is_conflict(&error) => Err(KvError::Conflict),
-                Err(error) => Err(self.lost(error).await),
+                Err(error) => {
+                    let is_late =
+                        matches!(error.kind(), PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe);
+                    match self.lost(error).await {
+                        KvError::Away(why) if is_late => Err(KvError::Unknown(why)),
+                        away => Err(away),
+                    }
+                }
             }
         })
         .await
     }
 
-    async fn bounded<T>(&self, call: impl Future<Output = Result<T, KvError>>) -> Result<T, KvError> {
+    /// What `call` comes to in time; if it does not, that is what `late` says.
+    async fn bounded<T>(
+        &self,
+        late: fn(String) -> KvError,
+        call: impl Future<Output = Result<T, KvError>>,
+    ) -> Result<T, KvError> {
         // What is none of the bucket's is not noted.
         match self.refused.unless(CALLS, |_| true, call).await {
             Ok(done) => done,
             Err(Unanswered::Late) => {
-                Err(KvError::Away(format!("JetStream did not answer within {} s", CALLS.as_secs())))
+                Err(late(format!("JetStream did not answer within {} s", CALLS.as_secs())))
             }
             Err(Unanswered::Refused(subject)) => {
                 let why =
@@ -163,23 +187,52 @@ impl Kv {
         }
     }
 
+    /// The stream behind the bucket, after somebody deleted it.
+    async fn made_again(&self) -> Result<Stream, KvError> {
+        *self.stream.lock().await = None;
+        self.stream().await
+    }
+
     /// The stream behind the bucket, made when it is not there.
     async fn stream(&self) -> Result<Stream, KvError> {
         let mut known = self.stream.lock().await;
         if let Some(stream) = &*known {
             return Ok(stream.clone());
         }
+        let version = self.context.client().server_info().version;
+        if is_before(&version, OLDEST_SERVER) {
+            return Err(KvError::Away(format!(
+                "sessions need NATS 2.11 or later, and this server is {version}: they would never expire"
+            )));
+        }
         let name = format!("KV_{}", self.bucket);
         let found = match self.context.get_stream(&name).await {
-            Ok(_) => self.context.get_stream_no_info(&name).await,
+            Ok(found) => Ok(found.cached_info().config.clone()),
             Err(error) if is_missing(&error.kind()) => {
                 self.create(name.clone()).await?;
-                self.context.get_stream_no_info(&name).await
+                self.context.get_stream(&name).await.map(|found| found.cached_info().config.clone())
             }
             Err(error) => Err(error),
         };
-        let stream = found.map_err(|error| self.away(&error))?;
+        self.let_records_expire(found.map_err(|error| self.away(&error))?).await?;
+        let stream = self.context.get_stream_no_info(&name).await.map_err(|error| self.away(&error))?;
         Ok(known.insert(stream).clone())
+    }
+
+    /// A bucket that an older server made, or another program, may keep records for ever.
+    async fn let_records_expire(&self, config: Config) -> Result<(), KvError> {
+        if config.allow_message_ttl {
+            return Ok(());
+        }
+        let wanted = Config { allow_message_ttl: true, ..config };
+        let updated = self.context.update_stream(wanted).await.map_err(|error| self.away(&error))?;
+        if updated.config.allow_message_ttl {
+            return Ok(());
+        }
+        Err(KvError::Away(format!(
+            "the server that keeps the bucket {} lets no record expire: sessions need NATS 2.11 or later",
+            self.bucket
+        )))
     }
 
     /// Makes the bucket on three servers, or on one where there are no three.
@@ -234,6 +287,19 @@ fn is_taken(kind: &CreateStreamErrorKind) -> bool {
     matches!(kind, CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST)
 }
 
+/// Whether a server's version is below `oldest`. One that is none that we know is not.
+fn is_before(version: &str, oldest: (u64, u64)) -> bool {
+    let mut parts = version.split(['.', '-']).map(str::parse);
+    let (Some(Ok(major)), Some(Ok(minor))) = (parts.next(), parts.next()) else { return false };
+    (major, minor) < oldest
+}
+
+fn is_no_stream(kind: &LastRawMessageErrorKind) -> bool {
+    matches!(kind, LastRawMessageErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// Records expire by themselves from this version on.
+const OLDEST_SERVER: (u64, u64) = (2, 11);
 const OPERATION: &str = "KV-Operation";
 /// How long one question to JetStream may take, and all that one use of a record needs.
 const CALL: Duration = Duration::from_secs(2);
@@ -243,3 +309,18 @@ const DELETED: Duration = Duration::from_secs(2);
 /// What a record lasts at most, when it does not say itself.
 const OLDEST: Duration = Duration::from_secs(30 * 24 * 3600);
 const LARGEST: i32 = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_before_2_11_is_known_by_its_version() {
+        for old in ["2.10.29", "2.9.0-beta.1", "1.4.1", "2.10"] {
+            assert!(is_before(old, OLDEST_SERVER), "{old}");
+        }
+        for new in ["2.11.0", "2.11.0-RC.1", "2.15.2", "3.0.0", "", "dev"] {
+            assert!(!is_before(new, OLDEST_SERVER), "{new}");
+        }
+    }
+}

@@ -12,7 +12,9 @@ use std::{
 use async_nats::jetstream::{
     self, AckKind, ErrorCode,
     consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
-    context::{CreateStreamErrorKind, PublishError, PublishErrorKind},
+    context::{
+        ConsumerInfoErrorKind, CreateStreamErrorKind, GetStreamErrorKind, PublishError, PublishErrorKind,
+    },
     message::PublishMessage,
     stream::{Config, DirectGetErrorKind, DiscardPolicy, PurgeErrorKind, StorageType},
 };
@@ -129,6 +131,35 @@ impl Store {
         self.bus.max_payload()
     }
 
+    /// How often the connection was made so far.
+    pub fn connects(&self) -> u64 {
+        self.bus.connects()
+    }
+
+    /// Whether one of these streams is not there, or the list called `list` of the first of them.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn is_missing(&self, streams: &[String], list: &str) -> Result<bool, Trouble> {
+        for (at, name) in streams.iter().enumerate() {
+            let asked = format!("$JS.API.STREAM.INFO.{name}");
+            match self.unless_denied(&asked, self.context.get_stream(name)).await? {
+                Ok(stream) if at == 0 => {
+                    let asked = format!("$JS.API.CONSUMER.INFO.{name}");
+                    match self.unless_denied(&asked, stream.consumer_info(list)).await? {
+                        Ok(_) => {}
+                        Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => return Ok(true),
+                        Err(error) => return Err(other(error)),
+                    }
+                }
+                Ok(_) => {}
+                Err(error) if is_no_stream(&error.kind()) => return Ok(true),
+                Err(error) => return Err(other(error)),
+            }
+        }
+        Ok(false)
+    }
+
     /// Creates what is to be there, or changes what is there to be so.
     ///
     /// # Errors
@@ -229,6 +260,17 @@ impl Store {
             PurgeErrorKind::Request => self.absent(),
             PurgeErrorKind::JetStream(_) => other(error),
         })
+    }
+
+    /// Removes a record, unless it is a later revision than `revision` by then.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn remove_revision(&self, stream: &str, subject: &str, revision: u64) -> Result<(), Trouble> {
+        let handle = self.context.get_stream_no_info(stream).await.map_err(other)?;
+        let asked = format!("$JS.API.STREAM.PURGE.{stream}");
+        let removed = async { handle.purge().filter(subject).sequence(revision + 1).await };
+        self.unless_denied(&asked, removed).await?.map(drop).map_err(other)
     }
 
     /// Records of a stream on these subjects, oldest first, from after revision `after` on: no more than `limit`, and
@@ -423,6 +465,10 @@ fn record_of(message: &jetstream::Message) -> Option<Record> {
 
 fn system_time(nanos: i128) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
+}
+
+fn is_no_stream(kind: &GetStreamErrorKind) -> bool {
+    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
 fn not_created(kind: CreateStreamErrorKind) -> Trouble {

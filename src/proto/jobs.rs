@@ -11,7 +11,7 @@ use http::{HeaderName, StatusCode, header};
 
 use super::forward;
 use crate::wire::{
-    Code, Error, Fault, Side,
+    Code, Error, Fault, ProcessId, Side,
     job::{Content, Job, JobState, Logged, Outcome},
     message::millis,
 };
@@ -34,6 +34,8 @@ pub struct Policy {
     pub retry_status: Vec<u16>,
     /// Whether a request that may have run, and is not known to be harmless twice, is sent again.
     pub retry_unsafe: bool,
+    /// How long a broker that says that it works on a job may take to say so again.
+    pub unheard: Duration,
 }
 
 /// What is to be done with a revision.
@@ -71,12 +73,14 @@ pub enum Came {
 /// accepted.
 pub fn todo(job: &Job, age: Duration, delivered: u64, policy: &Policy) -> Todo {
     let pause = Duration::from_millis(job.pause);
+    let since = age.saturating_sub(Duration::from_millis(job.age));
     match job.state {
         // The record says first that it failed: a letter of what another broker brought to a good end would be wrong.
         JobState::Done | JobState::Failed | JobState::Cancelled if is_dead(job) => Todo::Bury,
         JobState::Done | JobState::Failed | JobState::Cancelled => Todo::Nothing,
         JobState::Begun if age < ACCEPTING + pause => Todo::Wait(ACCEPTING + pause - age),
         JobState::Begun => Todo::Store(Box::new(abandoned(job.clone(), age))),
+        _ if job.held_by.is_some() && since < policy.unheard => Todo::Wait(policy.unheard - since),
         JobState::Running | JobState::Telling | JobState::Failing if delivered <= 1 && !pause.is_zero() => {
             Todo::Wait(pause)
         }
@@ -219,6 +223,11 @@ pub fn is_dead(job: &Job) -> bool {
             false
         }
     }
+}
+
+/// The same revision of a job, as that of the broker `own`, which works on it.
+pub fn held(job: Job, age: Duration, own: &ProcessId) -> Job {
+    Job { held_by: Some(own.clone()), ..at(job, age) }
 }
 
 /// The `Idempotency-Key` of what comes next: the same for every attempt and every broker.
@@ -364,6 +373,7 @@ fn abandoned(mut job: Job, age: Duration) -> Job {
 
 fn at(mut job: Job, age: Duration) -> Job {
     job.age = millis(age);
+    job.held_by = None;
     job
 }
 

@@ -17,6 +17,9 @@ pub enum RecordError {
     /// Brokers can't be asked, or can't use JetStream.
     #[error("{0}")]
     Away(String),
+    /// It is not known whether it was written.
+    #[error("{0}")]
+    Unknown(String),
 }
 
 impl SessionRecords {
@@ -71,7 +74,13 @@ impl SessionRecords {
         verb: StoreVerb,
         fill: impl FnOnce(&mut StoreRequest),
     ) -> Result<StoreReply, RecordError> {
-        checked(self.0.ask(StoreScope::Session(id.clone()), verb, fill).await)
+        let reply = self.0.ask(StoreScope::Session(id.clone()), verb, fill).await;
+        match reply {
+            Err(error) if error.is_unknown() && verb != StoreVerb::Get => {
+                Err(RecordError::Unknown(error.to_string()))
+            }
+            reply => checked(reply),
+        }
     }
 }
 

@@ -252,6 +252,8 @@ codes! {
         "there are as many sessions, or requests waiting in them, as there may be";
     SessionsAway = "sessions_away" 503 "destination_unavailable" unseen Some(5),
         "the records of sessions in NATS can't be used";
+    SessionUnconfirmed = "session_unconfirmed" 504 "http_response_timeout" seen None,
+        "it is not known whether the session was changed or deleted";
     SessionTimeout = "session_timeout" 504 "http_response_timeout" unseen None,
         "nobody came to the session in time";
     SessionCut = "session_cut" 502 "connection_terminated" seen None,

@@ -99,6 +99,9 @@ pub struct Job {
     pub attempts: u32,
     /// Milliseconds to wait before what comes next.
     pub pause: u64,
+    /// The broker that works on what comes next, where JetStream may not know: no other is to begin it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<ProcessId>,
     /// What the next hop's request carries.
     pub input: Content,
     /// The path of hops that name none; chains only.
@@ -268,6 +271,7 @@ impl Job {
             done: 0,
             attempts: 0,
             pause: 0,
+            held_by: None,
             input,
             path: String::new(),
             referer: String::new(),

@@ -146,6 +146,7 @@ impl World {
             lifetime: Duration::from_secs(chance.pick(&[60, 600])),
             retry_status: vec![429, 503],
             retry_unsafe: chance.per_mille(200),
+            unheard: Duration::from_secs(70),
         };
         let brokers = chance.count(1, 3);
         let mut world = World {

@@ -41,6 +41,20 @@ impl Nats {
         Nats::launch(directory, config, Some(port)).await
     }
 
+    /// The same, when `meanwhile` was done with its directory.
+    pub async fn restart_after(self, meanwhile: impl FnOnce(&std::path::Path)) -> Nats {
+        let Nats { process, directory, config, port } = self;
+        drop(process);
+        meanwhile(directory.path());
+        Nats::launch(directory, config, Some(port)).await
+    }
+
+    /// Lets it write no file further than to `bytes`, as on a disk that is full.
+    pub fn limit_files(&self, bytes: u64) {
+        let limit = [format!("--pid={}", self.process.id()), format!("--fsize={bytes}")];
+        assert!(Command::new("prlimit").args(limit).status().is_ok_and(|status| status.success()));
+    }
+
     async fn launch(directory: TempDir, config: Option<String>, port: Option<u16>) -> Nats {
         let path = directory.path();
         let ports = path.join("ports");

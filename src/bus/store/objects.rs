@@ -2,18 +2,22 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::{
-    ErrorCode,
-    object_store::{self, ObjectStore},
-    stream::StorageType,
+use async_nats::{
+    header::NATS_ROLLUP,
+    jetstream::{
+        message::PublishMessage,
+        object_store::{self, ObjectStore},
+        stream::StorageType,
+    },
 };
 use bytes::Bytes;
+use data_encoding::BASE64URL;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     time::timeout,
 };
 
-use super::{Keep, Store, Trouble, chain, is_full, other};
+use super::{Keep, Store, Trouble, other};
 
 impl Store {
     /// Creates the object store that is to be there.
@@ -37,16 +41,50 @@ impl Store {
         self.unless_denied(&subject, kept).await?.map(drop).map_err(other)
     }
 
-    /// Stores an object.
+    /// Stores an object that is new. Of one that can't be stored whole nothing is left.
     ///
     /// # Errors
     /// What is in the way.
     pub async fn put_object(&self, bucket: &str, name: &str, bytes: &Bytes) -> Result<(), Trouble> {
-        let objects = self.objects(bucket).await?;
-        let mut bytes = &bytes[..];
-        let denied = format!("$O.{bucket}.");
-        let put = self.unless_denied_for(OBJECT, &denied, objects.put(name, &mut bytes)).await?;
-        put.map(drop).map_err(|error| not_put(&error))
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let chunks = format!("$O.{bucket}.C.{id}");
+        let put = timeout(OBJECT, self.put_parts(bucket, (name, &id), &chunks, bytes)).await;
+        let put = put.unwrap_or(Err(Trouble::Late));
+        if put.is_err() {
+            // Its parts would take the room of others for as long as jobs are kept.
+            self.remove(&format!("OBJ_{bucket}"), &chunks).await.ok();
+        }
+        put
+    }
+
+    async fn put_parts(
+        &self,
+        bucket: &str,
+        (name, id): (&str, &str),
+        subject: &str,
+        bytes: &Bytes,
+    ) -> Result<(), Trouble> {
+        let mut rest = bytes.clone();
+        let mut chunks = 0;
+        while !rest.is_empty() {
+            let chunk = rest.split_to(rest.len().min(CHUNK));
+            self.put(subject, chunk).await?;
+            chunks += 1;
+        }
+        let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+        let info = serde_json::json!({
+            "name": name,
+            "bucket": bucket,
+            "nuid": id,
+            "size": bytes.len(),
+            "chunks": chunks,
+            "digest": format!("SHA-256={}", BASE64URL.encode(digest.as_ref())),
+            "options": { "max_chunk_size": CHUNK },
+        });
+        let message = PublishMessage::build().header(NATS_ROLLUP, "sub");
+        let message = message.payload(info.to_string().into());
+        let subject = format!("$O.{bucket}.M.{}", BASE64URL.encode(name.as_bytes()));
+        self.store(&subject, message).await.map(drop)
     }
 
     /// Reads an object of no more than `most` bytes from the first of `buckets` that has it; `None` when none has.
@@ -125,16 +163,7 @@ impl Store {
     }
 }
 
-/// Why an object was not stored. What JetStream said is in a text there.
-fn not_put(error: &object_store::PutError) -> Trouble {
-    let why = chain(error);
-    let code = why.split("error code ").nth(1).and_then(|rest| rest.split(')').next()?.parse().ok());
-    match code {
-        Some(code) if is_full(ErrorCode(code)) => Trouble::Full(why),
-        None if why.contains("timed out") => Trouble::Late,
-        Some(_) | None => Trouble::Other(why),
-    }
-}
-
+/// Bytes of a part of an object, as other programs have it (ADR-20).
+const CHUNK: usize = 128 * 1024;
 /// How long an object may take to be stored or read.
 const OBJECT: Duration = Duration::from_secs(60);

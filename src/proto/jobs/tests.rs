@@ -429,6 +429,7 @@ fn policy() -> Policy {
         lifetime: Duration::from_secs(3_600),
         retry_status: vec![429, 503],
         retry_unsafe: false,
+        unheard: Duration::from_secs(70),
     }
 }
 

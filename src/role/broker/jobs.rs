@@ -1,7 +1,8 @@
 //! The broker's work on jobs: takes revisions from JetStream, does what each says, stores the next in its place.
 //!
 //! What is decided is in [`crate::proto::jobs`]. Here is how a revision is had; `asking` does what it
-//! says, `reaching` finds where a URL leads, `ending` stores what came of it. A broker that ends in the middle leaves its revisions to the others:
+//! says, `reaching` finds where a URL leads, `ending` stores what came of it, `hands` knows what is under way, `upkeep` looks after
+//! the streams. A broker that ends in the middle leaves its revisions to the others:
 //! they get them once nothing was heard of it for [`crate::bus::store::WORK_UNHEARD`].
 
 use std::{
@@ -13,10 +14,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::{
-    bus::store::{Keep, Store, Trouble, Work, Worklist},
+    bus::store::{Keep, Store, Trouble, WORK_UNHEARD, Work, Worklist},
     config::{self, Jobs as Settings, Switch},
     proto::jobs::{self, Policy, Todo},
     role::{asker::Asker, core::Core},
@@ -30,7 +31,11 @@ use crate::{
 
 mod asking;
 mod ending;
+mod hands;
 mod reaching;
+mod upkeep;
+
+use hands::{Hands, Held, Returns};
 
 /// What a broker needs to work on jobs.
 pub struct Runner {
@@ -50,6 +55,11 @@ pub struct Runner {
     running: AtomicUsize,
     /// Whether it is known if jobs can be taken.
     tried: watch::Sender<bool>,
+    /// Which they are.
+    hands: Arc<Hands>,
+    returns: Returns,
+    /// Streams were deleted, and are there again.
+    made_again: Notify,
     /// Whether what is not answered by now is given up.
     given_up: watch::Sender<bool>,
 }
@@ -58,6 +68,7 @@ pub struct Runner {
 struct Run {
     work: Work,
     job: Job,
+    held: Held,
 }
 
 /// How long ago a job was accepted.
@@ -81,6 +92,7 @@ impl Runner {
                 lifetime: settings.lifetime,
                 retry_status: settings.retry_status.clone(),
                 retry_unsafe: settings.retry_unsafe == Switch::On,
+                unheard: settings.timeout + WORK_UNHEARD,
             },
             runs: Arc::new(Semaphore::new(settings.max_runs)),
             unstored: Arc::new(Semaphore::new(MAX_UNSTORED)),
@@ -89,6 +101,9 @@ impl Runner {
             answers: Reserve::new(memory.max(config::bytes(settings.max_body))),
             running: AtomicUsize::new(0),
             tried: watch::Sender::new(false),
+            hands: Arc::default(),
+            returns: Returns::default(),
+            made_again: Notify::new(),
             given_up: watch::Sender::new(false),
             settings: settings.clone(),
         })
@@ -122,6 +137,7 @@ impl Runner {
 
     /// Works until the process is told to stop. While JetStream is not there, tries again.
     pub async fn run(self: Arc<Self>) {
+        tokio::spawn(Arc::clone(&self).look_after());
         let mut told = None;
         let mut stopping = std::pin::pin!(self.core.stopping());
         loop {
@@ -212,7 +228,8 @@ impl Runner {
             let more = self.runs.available_permits().min(AT_ONCE - 1);
             let mut permits = vec![first];
             permits.extend((0..more).map_while(|_| Arc::clone(&self.runs).try_acquire_owned().ok()));
-            list.wait(permits.len(), |work| {
+            let room = permits.len();
+            let taken = list.wait(room, |work| {
                 let permit = permits.pop();
                 let runner = Arc::clone(self);
                 tokio::spawn(async move {
@@ -221,8 +238,12 @@ impl Runner {
                     runner.running.fetch_sub(1, Ordering::Relaxed);
                     drop(permit);
                 });
-            })
-            .await?;
+            });
+            tokio::select! {
+                taken = taken => taken.map(drop)?,
+                // What was waited for is no more.
+                () = self.made_again.notified() => return Ok(()),
+            }
         }
         Ok(())
     }
@@ -233,16 +254,20 @@ impl Runner {
             work.settle().await;
             return;
         };
+        // It is handed out again, or was stored from here.
+        let Some(held) = self.hands.take(&job, work.record.revision, &self.core.id) else { return };
         let age = age_of(&job, &work);
-        let run = Run { work, job };
+        let mut run = Run { work, job, held };
         match jobs::todo(&run.job, age, run.work.delivered, &self.policy) {
             Todo::Nothing => run.work.settle().await,
             Todo::Wait(pause) => run.work.later(pause).await,
             Todo::Store(next) => self.finish(run, *next).await,
             Todo::Bury => self.bury(run).await,
             Todo::Ask | Todo::Tell => {
-                let next = still_at_it(&run.work, self.ask_or_tell(&run)).await;
-                match next {
+                if let Some(rest) = self.leaves(&run.job) {
+                    return run.work.later(rest).await;
+                }
+                match self.at_work(&mut run).await {
                     Some(next) => self.finish(run, next).await,
                     None => run.work.later(parked(run.work.delivered)).await,
                 }

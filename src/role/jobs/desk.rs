@@ -219,6 +219,9 @@ pub fn in_the_way(error: StoreError) -> anyhow::Error {
 
 fn advice(error: &StoreError) -> String {
     let what_to_do = match error {
+        error if error.is_unknown() => {
+            "what was asked for may have been done: look with `relay jobs show` or `relay dlq ls` before you try again"
+        }
         StoreError::Late | StoreError::NotSent(_) => "try again",
         StoreError::NoBroker => "start one",
         StoreError::Denied(_) => "allow it to this user, or be another one",

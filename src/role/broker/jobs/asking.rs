@@ -182,8 +182,10 @@ impl Runner {
             }
             match trouble {
                 Trouble::Full(why) => return Err(why),
-                Trouble::Missing(_) | Trouble::Late => {}
-                Trouble::Changed | Trouble::Denied(_) | Trouble::Other(_) => refusals += 1,
+                Trouble::Missing(_) => {}
+                // A nats-server whose disk is full answers everything else.
+                Trouble::Late if !self.jetstream_answers(job).await => {}
+                Trouble::Late | Trouble::Changed | Trouble::Denied(_) | Trouble::Other(_) => refusals += 1,
             }
             if refusals == STORE_REFUSALS {
                 return Err("JetStream refuses it, as the broker's log says".to_owned());
@@ -257,6 +259,6 @@ const JOB: HeaderName = HeaderName::from_static("x-relay-job");
 const JOB_STATUS: HeaderName = HeaderName::from_static("x-relay-job-status");
 const JOB_ERROR: HeaderName = HeaderName::from_static("x-relay-job-error");
 const LONGEST_MESSAGE: usize = 1000;
-/// How often JetStream may refuse a response for another reason than room.
-const STORE_REFUSALS: u32 = 30;
+/// How often JetStream may refuse a response for another reason than room, or not take it.
+const STORE_REFUSALS: u32 = 3;
 static UNSTORED: Throttle = Throttle::per_minute();

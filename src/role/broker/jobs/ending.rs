@@ -75,7 +75,7 @@ impl Ending {
 impl Runner {
     /// Stores the next revision and settles this one.
     pub(super) async fn finish(self: &Arc<Self>, run: Run, next: Job) {
-        let Run { mut work, job } = run;
+        let Run { mut work, job, held } = run;
         let mut ending = Ending::new(job, next);
         if let Some(now) = still_at_it(&work, self.store_next(&work, &mut ending)).await {
             return self.ended(&work, &ending, &now).await;
@@ -89,7 +89,7 @@ impl Runner {
             runner.running.fetch_add(1, Ordering::Relaxed);
             runner.wait_for_room(&work, ending).await;
             runner.running.fetch_sub(1, Ordering::Relaxed);
-            drop(waits);
+            drop((waits, held));
         });
     }
 
@@ -97,6 +97,7 @@ impl Runner {
     /// the smallest.
     async fn store_next(&self, work: &Work, ending: &mut Ending) -> Option<Bytes> {
         let subject = self.core.subjects.job(&ending.next.job_id);
+        let mut untaken = 0;
         loop {
             let trouble = match self.replace(&subject, work.record.revision, &ending.bytes).await {
                 Ok(now) => return Some(now),
@@ -108,9 +109,25 @@ impl Runner {
             match trouble {
                 Trouble::Full(why) if ending.shrink(work, &why) => {}
                 Trouble::Full(_) => return None,
+                // A nats-server whose disk is full answers everything else.
+                Trouble::Late if untaken < UNTAKEN && self.jetstream_answers(&ending.next).await => {
+                    untaken += 1
+                }
+                Trouble::Late if untaken == UNTAKEN => {
+                    if !ending.shrink(work, "JetStream does not take it") {
+                        return None;
+                    }
+                    untaken = 0;
+                }
                 _ => tokio::time::sleep(STORE_AGAIN).await,
             }
         }
+    }
+
+    /// Whether JetStream answers what is asked about `job`.
+    pub(super) async fn jetstream_answers(&self, job: &Job) -> bool {
+        let subjects = &self.core.subjects;
+        self.store.last(&subjects.jobs_stream(), &subjects.job(&job.job_id)).await.is_ok()
     }
 
     async fn wait_for_room(&self, work: &Work, mut ending: Ending) {
@@ -172,8 +189,8 @@ impl Runner {
 
     /// Keeps a job that failed among the dead letters. Where there is no room, its record alone says that it failed.
     pub(super) async fn bury(&self, run: Run) {
-        let Run { work, job } = run;
-        match still_at_it(&work, self.keep_letter(&job, &work.record.bytes)).await {
+        let Run { work, job, held: _held } = run;
+        match still_at_it(&work, self.keep_letter(&job, &work)).await {
             Ok(()) => {
                 self.core.metrics.dead_letters.inc();
                 work.settle().await;
@@ -190,16 +207,17 @@ impl Runner {
         }
     }
 
-    async fn keep_letter(&self, job: &Job, bytes: &Bytes) -> Result<(), Trouble> {
+    async fn keep_letter(&self, job: &Job, work: &Work) -> Result<(), Trouble> {
         for content in [Some(&job.input), job.outcome.as_ref().map(|outcome| &outcome.content)] {
             let Some(content) = content else { continue };
             match self.keep_body(content).await {
                 // The letter is worth more than its bodies.
                 Ok(()) | Err(Trouble::Full(_)) => {}
+                Err(Trouble::Late | Trouble::Other(_)) if work.delivered > BODIES_TRIED => {}
                 Err(trouble) => return Err(trouble),
             }
         }
-        self.store.put(&self.core.subjects.dead(&job.job_id), bytes.clone()).await.map(drop)
+        self.store.put(&self.core.subjects.dead(&job.job_id), work.record.bytes.clone()).await.map(drop)
     }
 
     async fn keep_body(&self, content: &Content) -> Result<(), Trouble> {
@@ -217,5 +235,9 @@ impl Runner {
 
 static UNSTORED: Throttle = Throttle::per_minute();
 static UNBURIED: Throttle = Throttle::per_minute();
+/// How often JetStream may not take a revision, though it answers, before that is made smaller.
+const UNTAKEN: u32 = 3;
+/// How often the bodies of a dead letter are tried to be stored with it.
+const BODIES_TRIED: u64 = 2;
 /// How long a job waits before there may be room for its end.
 const ROOM_AGAIN: std::time::Duration = std::time::Duration::from_secs(10);

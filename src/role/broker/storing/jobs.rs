@@ -253,6 +253,7 @@ impl Storing {
             outcome: None,
             error: None,
             untold: None,
+            held_by: None,
             ..*job
         })
     }

@@ -42,6 +42,7 @@ impl Storing {
         match done {
             Ok(()) => Ok(reply),
             Err(KvError::Conflict) => Ok(StoreReply { conflict: true, ..reply }),
+            Err(KvError::Unknown(why)) => Err(Fault::new(Code::SessionUnconfirmed, Side::Broker, why)),
             Err(KvError::Away(why)) => Err(Fault::new(Code::SessionsAway, Side::Broker, why)),
         }
     }

@@ -169,6 +169,6 @@ impl Receiving<'_> {
 fn looked(found: Found) -> Input {
     match found {
         Ok(found) => Input::Looked(found.map(|(revision, _)| revision)),
-        Err(RecordError::Conflict | RecordError::Away(_)) => Input::LookedInVain,
+        Err(RecordError::Conflict | RecordError::Away(_) | RecordError::Unknown(_)) => Input::LookedInVain,
     }
 }

@@ -73,7 +73,8 @@ impl Sessions {
             guest: None,
         };
         self.guessing.was_right(&id, &session);
-        self.records.put(&id, session, 0).await.map_err(told)?;
+        // Nobody has heard of a session that may have been made.
+        self.records.put(&id, session, 0).await.map_err(unused)?;
         Ok((id, Cookie { token, expires }))
     }
 
@@ -102,7 +103,9 @@ impl Sessions {
                 Ok(revision) => return Ok(Used { session: next, revision, role, cookie }),
                 // Somebody else used it meanwhile.
                 Err(RecordError::Conflict) => self.step_back(turn).await,
-                Err(error) => return Err(told(error)),
+                Err(error) if matches!(purpose, Purpose::Permit(_)) => return Err(told(error)),
+                // Whether it lasts anew or not: nothing was sent.
+                Err(error) => return Err(unused(error)),
             }
         }
         Err(told(RecordError::Conflict))
@@ -207,6 +210,18 @@ fn told(error: RecordError) -> Fault {
     match error {
         RecordError::Conflict => away("too many use the session at once"),
         RecordError::Away(why) => away(why),
+        RecordError::Unknown(why) => {
+            let detail = format!("it is not known whether the session was changed or deleted: {why}");
+            Fault::new(Code::SessionUnconfirmed, Side::Client, detail)
+        }
+    }
+}
+
+/// The fault of what may be done anew, whether it was done or not.
+fn unused(error: RecordError) -> Fault {
+    match error {
+        RecordError::Unknown(why) => away(why),
+        error => told(error),
     }
 }
 

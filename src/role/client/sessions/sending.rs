@@ -191,6 +191,6 @@ fn looked(found: Found, role: Role) -> Input {
     let receiver = |session: &Session| -> Option<RequestId> { session.receiver(role.other()).cloned() };
     match found {
         Ok(found) => Input::Looked(found.map(|(revision, session)| (revision, receiver(&session)))),
-        Err(RecordError::Conflict | RecordError::Away(_)) => Input::LookedInVain,
+        Err(RecordError::Conflict | RecordError::Away(_) | RecordError::Unknown(_)) => Input::LookedInVain,
     }
 }
