@@ -34,7 +34,7 @@ pub fn after_fault(
     unreached: usize,
 ) -> Verdict {
     match fault.code {
-        code if code.is_unreached() && !fault.maybe_seen && fault.raised_by == Side::Upstream => {
+        code if code.is_unsent() && !fault.maybe_seen && fault.raised_by == Side::Upstream => {
             if !streamed && unreached < MAX_UNREACHED { Verdict::Elsewhere } else { Verdict::Answer }
         }
         Code::AgentGone if !streamed => after_silence(method, attempt),
@@ -147,7 +147,7 @@ mod tests {
         let after = |fault: &Fault, streamed, unreached| {
             super::after_fault(fault, &Method::POST, streamed, 1, unreached)
         };
-        for code in Code::ALL.iter().copied().filter(|code| code.is_unreached()) {
+        for code in Code::ALL.iter().copied().filter(|code| code.is_unsent()) {
             let fault = Fault::new(code, Side::Upstream, "x");
             assert_eq!(after(&fault, false, 0), Verdict::Elsewhere, "{code}");
             assert_eq!(after(&fault, false, 2), Verdict::Answer, "{code}");
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn no_other_fault_is_tried_again() {
         for &code in Code::ALL {
-            if !matches!(code, Code::AgentGone | Code::AckTimeout) && !code.is_unreached() {
+            if !matches!(code, Code::AgentGone | Code::AckTimeout) && !code.is_unsent() {
                 let fault = Fault::new(code, Side::Upstream, "x");
                 assert_eq!(after_fault(&fault, &Method::GET, false, 1), Verdict::Answer, "{code}");
             }

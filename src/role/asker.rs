@@ -328,7 +328,12 @@ impl Asker {
                 }
             }
             (Kind::Resp, false) => {
-                let read = batch::each(&message.payload, |at, payload| self.on_reply(message, at, &payload));
+                let read = batch::each(&message.payload, |at, payload| {
+                    self.on_reply(message, number, at, &payload);
+                });
+                if let Err(why) = &read {
+                    self.feed(Input::Unreadable { number, why: why.to_string() });
+                }
                 self.core.accept(message, read.map(Some));
                 None
             }
@@ -339,10 +344,14 @@ impl Asker {
         }
     }
 
-    fn on_reply(&self, message: &Message, at: usize, payload: &Bytes) {
+    /// The reply at this place of a message on the subject of the request `number`, which is the first one's.
+    fn on_reply(&self, message: &Message, number: u64, at: usize, payload: &Bytes) {
         let subjects = &self.core.subjects;
         // Boxed at once: it is handed on several times.
         let reply = codec::decode_reply(payload).map(Box::new);
+        if let (0, Err(why)) = (at, &reply) {
+            self.feed(Input::Unreadable { number, why: why.to_string() });
+        }
         let own = reply.map(|reply| {
             let (subject, id) = (&message.subject, &reply.client_req_id);
             // The subject has the id of the first.

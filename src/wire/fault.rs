@@ -191,7 +191,7 @@ codes! {
     NatsUnreachable = "nats_unreachable" 503 "destination_unavailable" unseen Some(1),
         "the client agent has no connection to NATS";
     NotAllowed = "not_allowed" 403 "http_request_denied" unseen None,
-        "NATS permissions do not let this client agent ask for this upstream";
+        "the request may not go to this upstream: NATS permissions refuse it, or the broker for a job";
     EgressRefused = "egress_refused" 403 "http_request_denied" unseen None,
         "the URL is not one that this egress agent may call, or its host has no address that it may call";
     SendTimeout = "send_timeout" 504 "connection_write_timeout" seen None,
@@ -228,6 +228,8 @@ codes! {
         "a body broke off on its way through the relay";
     ResponseTooLarge = "response_too_large" 502 "http_response_body_size" seen None,
         "the origin's response is over a limit";
+    BadReply = "bad_reply" 502 "proxy_internal_error" seen None,
+        "the reply of the upstream agent could not be read";
     BadMessage = "bad_message" 502 "proxy_internal_error" unseen None,
         "the upstream agent could not read the request";
     SessionHeader = "session_header" 400 "http_request_error" unseen None,
@@ -313,6 +315,11 @@ impl Code {
                 | Code::OriginDns
                 | Code::OriginTls
         )
+    }
+
+    /// Whether nothing of the request was written to the origin, for a reason that another agent may not have.
+    pub fn is_unsent(self) -> bool {
+        self.is_unreached() || self == Code::OutOfDescriptors
     }
 
     /// The code called `text`; a code of a newer version reads as [`Code::Internal`].

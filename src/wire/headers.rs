@@ -171,6 +171,11 @@ pub fn for_caller(
     kept
 }
 
+/// Whether a name is one by which relay itself tells callers something: no origin may tell it.
+fn is_relays_own(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-relay-")
+}
+
 /// Sets a header, unless the value is none that can be set.
 pub fn set(headers: &mut Headers, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
@@ -244,9 +249,9 @@ pub fn used_tls(headers: &Headers) -> bool {
     headers.get(X_FORWARDED_PROTO).is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"))
 }
 
-/// Everything but hop-by-hop headers.
+/// What passes on of what an origin says: everything but hop-by-hop headers and `X-Relay-*`, which are the relay's to set.
 pub fn end_to_end(mut headers: Headers) -> Headers {
-    leave_out(&mut headers, |_| false, |_| true);
+    leave_out(&mut headers, is_relays_own, |_| true);
     headers
 }
 
@@ -436,6 +441,13 @@ mod tests {
         let cookies: Vec<_> = kept.get_all("set-cookie").collect();
         assert_eq!(cookies, ["a=1", "b=2"]);
         assert_eq!(kept["via"], "1.0 other, 1.1 relay");
+    }
+
+    #[test]
+    fn an_origin_does_not_speak_for_the_relay() {
+        let pairs =
+            [("x-relay-id", "a"), ("x-relay-job", "done"), ("x-relay-anything", "1"), ("x-relayed", "2")];
+        assert_eq!(names(&end_to_end(map(&pairs))), ["x-relayed"]);
     }
 
     fn stranger() -> Caller {

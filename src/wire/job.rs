@@ -256,6 +256,12 @@ pub struct JobKey {
 }
 
 impl Job {
+    /// Attempts at all its hops so far, and at telling its end.
+    pub fn attempts_in_all(&self) -> u32 {
+        let done = self.log.iter().map(|hop| hop.attempts);
+        done.fold(self.attempts, u32::saturating_add)
+    }
+
     /// A job that is not yet anything: no hops.
     pub fn new(job_id: JobId, client_id: ProcessId, state: JobState, input: Content) -> Self {
         Job {

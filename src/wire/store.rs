@@ -303,7 +303,7 @@ impl JobSummary {
             method: hop.map(|hop| hop.method.clone()),
             upstream: hop.and_then(|hop| hop.upstream.clone()),
             url: hop.map(|hop| hop.url.split('?').next().unwrap_or_default().to_owned()),
-            attempts: job.attempts,
+            attempts: job.attempts_in_all(),
             age: job.age.saturating_add(stored),
             stored,
             error: code(&job.error),

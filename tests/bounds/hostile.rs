@@ -26,8 +26,12 @@ async fn garbage_on_every_subject_is_counted_and_traffic_goes_on() {
         let client = relay.client.process_id().await;
         let (agent, broker_id) = (relay.agent.process_id().await, broker.process_id().await);
         let number = request_number(&mut requests).await;
+        // Whoever may publish there answers the request; one that can't be read ends it.
+        let own = format!("relay.resp.{client}.hello.{number}");
         for payload in payloads() {
-            for subject in subjects(&client, &agent, &broker_id, &number) {
+            for subject in
+                subjects(&client, &agent, &broker_id, &number).into_iter().filter(|subject| *subject != own)
+            {
                 publish(&bus, &subject, &payload).await;
             }
         }
@@ -71,6 +75,31 @@ async fn whoever_asks_in_words_an_agent_cannot_read_is_told_so() {
     }
     relay.agent.counts("relay_messages_dropped_total", "malformed", 4.0).await;
     assert_eq!(relay.origin.hits(), 0);
+}
+
+#[tokio::test]
+async fn a_reply_that_cannot_be_read_ends_its_request_at_once() {
+    let relay = Relay::to(Origin::echo().await).no_broker().start().await;
+    relay.agent.term();
+    relay.agent.ended().await;
+    let bus = relay.nats.connect().await;
+    let mut requests = bus.join("relay.req.hello".into()).await.unwrap();
+    // What is subscribed before is in force as well then.
+    listen(&bus, "test.after").await;
+    let answers = async {
+        for garbage in [&b"hello"[..], b"", b"\x81\xa1v\x63", b"\x91", b"\x91\xc5\x00\x01x"] {
+            let request = requests.next().await.unwrap();
+            let subject = request.reply.unwrap().replace(".ack.", ".resp.");
+            publish(&bus, &subject, &Bytes::from_static(garbage)).await;
+        }
+    };
+    let asks = async {
+        for _ in 0..5 {
+            let fault = problem(relay.get("/").await).await;
+            fault.is(502, "bad_reply", "client").names("could not be read");
+        }
+    };
+    tokio::join!(answers, asks);
 }
 
 #[tokio::test]

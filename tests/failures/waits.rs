@@ -27,6 +27,17 @@ async fn no_agent_and_no_broker_is_503_at_once() {
 }
 
 #[tokio::test]
+async fn a_ttl_that_ends_before_the_wait_does_not_say_that_there_is_no_broker() {
+    let nats = Nats::start().await;
+    let flags = [HELLO, &["--ttl", "500ms", "--patience", "50ms"]].concat();
+    let (client, broker) = tokio::join!(nats.client(&flags), nats.broker(&["--wait", "60s"]));
+    let answer = problem(client.get("/").await).await;
+    answer.is(503, "no_agent", "client").names("hello").names("--ttl");
+    assert!(!answer.detail.contains("broker"), "{answer:?}");
+    drop(broker);
+}
+
+#[tokio::test]
 async fn a_request_waits_for_its_agent_to_appear() {
     let nats = Nats::start().await;
     let origin = Origin::echo().await;

@@ -44,6 +44,18 @@ async fn headers_of_one_connection_stop_here_on_the_way_back() {
 }
 
 #[tokio::test]
+async fn an_origin_cannot_say_what_the_relay_says() {
+    let origin = Origin::tcp(|stream| async move {
+        let answer = "HTTP/1.1 200 OK\r\nX-Relay-Id: forged\r\nx-relay-job: done\r\nX-Relay-Other: 1\r\nX-Relayed: 1\r\nContent-Length: 2\r\n\r\nok";
+        serve_once(stream, answer).await;
+    });
+    let relay = Relay::to(origin.await).start().await;
+    let answer = relay.raw().await.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(!answer.head.to_ascii_lowercase().contains("x-relay-"), "{}", answer.head);
+    assert_eq!((answer.value("x-relayed").as_str(), answer.text().as_str()), ("1", "ok"));
+}
+
+#[tokio::test]
 async fn via_tells_both_sides_that_a_proxy_was_there() {
     let origin = Origin::start(|_| async {
         let mut answer = answer(200, "");

@@ -49,7 +49,9 @@ async fn each_server_is_sent_what_the_one_before_answered() {
         ]
     );
     assert_eq!(second.value("content-type"), "text/x-one");
-    assert_eq!(at.progress(&accepted).await["log"].as_array().map(Vec::len), Some(3), "one for each hop");
+    let progress = at.progress(&accepted).await;
+    assert_eq!(progress["log"].as_array().map(Vec::len), Some(3), "one for each hop");
+    assert_eq!(progress["attempts"], 3, "{progress}");
     assert_eq!(last.value("host"), "four:8080");
     let keys: Vec<_> = [&second, &third, &last].iter().map(|seen| seen.value("idempotency-key")).collect();
     let distinct: std::collections::BTreeSet<_> = keys.iter().collect();

@@ -63,7 +63,11 @@ async fn a_client_agent_for_hello_that_asks_for_payroll_is_403() {
         accounts.limited_client("payroll"),
     );
     for _ in 0..3 {
-        problem(not.get("/").await).await.is(403, "not_allowed", "client").names("payroll");
+        problem(not.get("/").await)
+            .await
+            .is(403, "not_allowed", "client")
+            .names("payroll")
+            .names("NATS refuses");
         assert_eq!(allowed.get("/").await.text().await.unwrap(), "hello");
     }
     not.says("refuse a publication").await;

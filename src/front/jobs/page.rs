@@ -117,7 +117,7 @@ fn describe(job: &Job, stored: Duration, details: Switch) -> Value {
         "state": job.state.as_str(),
         "age_seconds": age.as_secs(),
         "done": job.done,
-        "attempts": job.attempts,
+        "attempts": job.attempts_in_all(),
         "hops": hops,
         "log": job.log.iter().map(|hop| json!({ "status": hop.status, "attempts": hop.attempts })).collect::<Vec<_>>(),
         "error": job.error.clone().map(|error| {

@@ -57,6 +57,13 @@ pub enum Input<C> {
         /// The message.
         reply: Box<Reply>,
     },
+    /// A message on `relay.resp.<id>` that can't be read.
+    Unreadable {
+        /// The request's number.
+        number: u64,
+        /// Why not.
+        why: String,
+    },
     /// NATS says that nobody received the request.
     NobodyGotIt {
         /// The request's number.

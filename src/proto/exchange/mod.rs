@@ -387,7 +387,10 @@ impl<C, H: BuildHasher> Exchanges<C, H> {
         let got_through = before || self.open.values().filter(of_upstream).any(Exchange::got_through);
         let numbers = self.open.iter().filter(|(_, e)| of_upstream(e)).filter(|(_, e)| !e.is_taken());
         for number in sorted(numbers.map(|(number, _)| *number)) {
-            let detail = format!("NATS permissions do not let this client agent ask for '{upstream}'");
+            let detail = format!(
+                "NATS refuses it: the permissions of the user of {} do not let it ask for '{upstream}'",
+                self.own
+            );
             let mut fault = Fault::new(Code::NotAllowed, Side::Client, detail);
             // The permission may have been withdrawn after this one was sent: others got through, or it has had
             // the time of a refusal.
@@ -525,6 +528,10 @@ impl<C, H: BuildHasher> Machine for Exchanges<C, H> {
             Input::StreamEnded { upstream } => self.stream_ended(&upstream),
             Input::Ack { number, ack } => self.ack(number, ack, now),
             Input::Reply { number, reply } => self.reply(number, reply, now),
+            Input::Unreadable { number, why } => {
+                let detail = format!("the reply of the upstream agent could not be read: {why}");
+                self.answer(number, Answer::Fault(Fault::new(Code::BadReply, Side::Client, detail)));
+            }
             Input::NobodyGotIt { number } => self.nobody_got_it(number, now),
             Input::NoBroker { number } => self.nobody_holds(number, now),
             Input::BrokerGone { broker } => self.broker_gone(&broker, now),

@@ -234,7 +234,14 @@ impl<C> Exchange<C> {
     pub fn expired(&self, now: Instant) -> Fault {
         let waited = now.duration_since(self.opened).as_secs_f32();
         match &self.phase {
-            Phase::Waiting { refused } => nobody_there(&self.request.upstream_target, *refused),
+            Phase::Waiting { refused: false } => {
+                let upstream = &self.request.upstream_target;
+                let detail = format!(
+                    "no upstream agent came for '{upstream}' in {waited:.1} s, the client agent's --ttl"
+                );
+                Fault::new(Code::NoAgent, Side::Client, detail)
+            }
+            Phase::Waiting { refused: true } => nobody_there(&self.request.upstream_target, true),
             Phase::Refused { .. } => nobody_there(&self.request.upstream_target, true),
             Phase::Sent => {
                 let detail =

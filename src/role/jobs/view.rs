@@ -53,8 +53,12 @@ pub struct Whole {
     age: Duration,
     hops: Vec<Step>,
     done: u32,
-    /// Attempts at what comes next so far, and milliseconds before the next.
+    /// Attempts so far, at all hops.
     attempts: u32,
+    /// Those at what comes next.
+    #[serde(skip)]
+    at_next: u32,
+    /// Milliseconds before what comes next.
     pause: u64,
     input: Part,
     response: Option<Response>,
@@ -168,7 +172,8 @@ impl Whole {
             age: kept.age(),
             hops: job.hops.iter().enumerate().map(|(at, hop)| Step::of(job, at, hop)).collect(),
             done: job.done,
-            attempts: job.attempts,
+            attempts: job.attempts_in_all(),
+            at_next: job.attempts,
             pause: job.pause,
             input: Part::of(&job.input),
             response: job
@@ -240,7 +245,7 @@ impl Step {
             (Some(status), Some(attempts), _) => write!(text, "{status}, {}", times(attempts)),
             (_, _, true) if whole.state == JobState::Running.as_str() => {
                 let pause = humantime::format_duration(Duration::from_millis(whole.pause));
-                match whole.attempts {
+                match whole.at_next {
                     0 => write!(text, "next"),
                     some => {
                         write!(text, "next, {} so far, {pause} between the last and this one", times(some))

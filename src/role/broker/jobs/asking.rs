@@ -64,7 +64,9 @@ impl Runner {
                 Way { upstream: upstream.clone(), url: hop.url.as_str().into(), stripped: None, host }
             }
             Some(upstream) => {
-                let detail = format!("the job may not go to the upstream '{upstream}'");
+                let detail = format!(
+                    "the broker refuses it: the job is of one upstream and may not go to another, '{upstream}'"
+                );
                 return Err(Fault::new(Code::NotAllowed, Side::Broker, detail));
             }
             None => self.way_to(job, &forward::on_path(&hop.url, &job.path))?,

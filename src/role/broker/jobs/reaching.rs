@@ -34,7 +34,10 @@ impl Runner {
         if may && job.job_id.upstream.as_ref().is_none_or(|only| *only == way.upstream) {
             return Ok(way);
         }
-        let detail = format!("the job may not go to the upstream '{}', where {shown} leads", way.upstream);
+        let detail = format!(
+            "the broker refuses it: the client agent that took the job lets it not go to the upstream '{}', where {shown} leads (--forward-to)",
+            way.upstream
+        );
         Err(no_way(Code::NotAllowed, detail))
     }
 
