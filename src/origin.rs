@@ -96,7 +96,7 @@ impl Origin {
 
     /// What `connector` connects to, called `authority`, with what `settings` say of any origin.
     fn behind(connector: Connector, authority: HeaderValue, settings: &Settings) -> Self {
-        let pool = Pool::new(settings.pool_size, settings.pool_idle, connector.may_multiplex());
+        let pool = Pool::new(settings, connector.may_multiplex());
         Origin {
             base: String::new(),
             is_border: false,

@@ -186,6 +186,9 @@ pub struct Origin {
     /// How long an idle connection to the origin is kept
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     pub pool_idle: Duration,
+    /// How long a connection to the origin is used at most: a changed address of its name is taken up by then
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub pool_max_age: Duration,
     /// Idle connections to the origin at most
     #[arg(long, value_name = "N", default_value = "256")]
     pub pool_size: usize,

@@ -12,6 +12,7 @@ pub mod connection;
 pub mod demo;
 pub mod destination;
 pub mod entrance;
+mod forwards;
 pub mod http;
 pub mod http1;
 pub mod http2;

@@ -11,7 +11,7 @@ use std::{
 use bytes::BytesMut;
 use http::Version;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::timeout,
 };
 use tokio_rustls::server::TlsStream;
@@ -63,6 +63,9 @@ pub enum Unopened {
     /// TLS failed.
     #[error("the TLS handshake failed: {0}")]
     Tls(io::Error),
+    /// It is HTTP without TLS.
+    #[error("the caller speaks HTTP without TLS")]
+    Plain,
     /// TLS took too long.
     #[error("the TLS handshake was not done in time (--header-timeout)")]
     TlsSlow,
@@ -74,7 +77,7 @@ impl Unopened {
         match self {
             Unopened::Silent => None,
             Unopened::Proxy(_) | Unopened::ProxySlow => Some("proxy_header"),
-            Unopened::Tls(_) | Unopened::TlsSlow => Some("tls_handshake"),
+            Unopened::Tls(_) | Unopened::Plain | Unopened::TlsSlow => Some("tls_handshake"),
         }
     }
 }
@@ -108,8 +111,8 @@ impl Opening {
         }
         let stream = match &self.tls {
             Some(tls) => {
-                let shaken = timeout(self.patience, tls.acceptor().accept(socket)).await;
-                let stream = shaken.map_err(|_| Unopened::TlsSlow)?.map_err(Unopened::Tls)?;
+                let shaken = timeout(self.patience, shake(tls, socket)).await;
+                let stream = shaken.map_err(|_| Unopened::TlsSlow)??;
                 if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP_2) {
                     caller.version = Version::HTTP_2;
                 }
@@ -136,6 +139,21 @@ impl Opening {
             (Trusted::Network(_), Peer::Unknown) | (Trusted::Unix, Peer::Address(_)) => false,
         })
     }
+}
+
+/// The handshake. A caller that speaks HTTP without TLS is told so: what begins with a capital letter is a method.
+async fn shake(tls: &Tls, mut socket: Socket) -> Result<TlsStream<Socket>, Unopened> {
+    let mut first = BytesMut::new();
+    socket.read_some(&mut first, MAX_FIRST).await.map_err(Unopened::Tls)?;
+    if first.first().is_some_and(u8::is_ascii_uppercase) {
+        socket.write_all(PLAIN).await.ok();
+        socket.shutdown().await.ok();
+        // What the caller still sends is read, so that the end is no reset, which would take the answer from it.
+        while socket.read_some(&mut first, MOST_PLAIN).await.is_ok() && first.len() < MOST_PLAIN {}
+        return Err(Unopened::Plain);
+    }
+    socket.put_back(first.freeze());
+    tls.acceptor().accept(socket).await.map_err(Unopened::Tls)
 }
 
 /// Whether the caller speaks HTTP/2 without having agreed on it (RFC 9113 §3.3). What was read to see it is
@@ -229,6 +247,11 @@ impl AsyncWrite for Stream {
     }
 }
 
+/// What a caller without TLS is told.
+const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 55\r\nConnection: close\r\n\r\n\
+    This port speaks TLS: ask again with a URL of https://\n";
+/// What is read of such a caller at most, in bytes.
+const MOST_PLAIN: usize = 64 * 1024;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What is read to see which HTTP it is, at most.
 const MAX_FIRST: usize = 4096;

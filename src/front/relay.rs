@@ -15,6 +15,7 @@ use super::{
     body::{self, Begun, Held, Outgoing, Source, Streamed, Unread},
     cached,
     destination::settle_host,
+    forwards,
     http::{Answered, Ask, Front},
     http1::MAX_HEADERS,
     incoming::Incoming,
@@ -162,7 +163,10 @@ impl<A: Ask> Front<A> {
         response
     }
 
-    async fn relay(self: &Arc<Self>, asked: Box<Asked>, told: &mut Told<A>) -> Result<Outcome, Fault> {
+    async fn relay(self: &Arc<Self>, mut asked: Box<Asked>, told: &mut Told<A>) -> Result<Outcome, Fault> {
+        if let Some(answer) = forwards::answer(&mut asked) {
+            return Ok(Outcome::Whole(answer));
+        }
         if jobs::may_concern(&asked) {
             match &self.settings.jobs {
                 // Boxed: every other request would take the room of it.

@@ -9,6 +9,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, Waker, ready},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -41,6 +42,8 @@ pub struct Connection {
     body: Body,
     /// Whether another request may follow, as far as the last one goes.
     keeps: bool,
+    /// When it was made.
+    since: Instant,
 }
 
 /// Why there is no response, and the request when none of it can have left.
@@ -54,7 +57,13 @@ pub struct Failure {
 impl Connection {
     /// Speaks HTTP/1 on a new connection.
     pub fn new(stream: Stream) -> Self {
-        Connection { stream, input: Input::default(), sending: None, body: Body::Ended, keeps: true }
+        let since = Instant::now();
+        Connection { stream, input: Input::default(), sending: None, body: Body::Ended, keeps: true, since }
+    }
+
+    /// How long ago it was made.
+    pub fn age(&self) -> Duration {
+        self.since.elapsed()
     }
 
     /// Whether another request can be sent; notices a close that has arrived.

@@ -48,12 +48,16 @@ struct Seats {
 /// The connections to one origin, a bounded number.
 pub struct Lines {
     lines: Vec<Line>,
+    /// How long a connection is given to new calls.
+    max_age: Duration,
 }
 
 struct Line {
     sender: SendRequest<Bytes>,
     seats: Arc<Seats>,
     used: Instant,
+    /// When it was made.
+    since: Instant,
 }
 
 /// Why there is no response, and the body when the request may be sent again.
@@ -82,15 +86,17 @@ struct Upload {
 }
 
 impl Lines {
-    /// None yet.
-    pub fn new() -> Self {
-        Lines { lines: Vec::new() }
+    /// None yet; each is given to new calls for `max_age`.
+    pub fn new(max_age: Duration) -> Self {
+        Lines { lines: Vec::new(), max_age }
     }
 
     /// A seat on a connection: where one is free, or where fewest wait when there are as many connections
     /// as there may be.
     pub fn seat(&mut self) -> Option<Connection> {
-        self.lines.retain(|line| !line.seats.closed.load(Ordering::Relaxed));
+        // Calls on one that is left keep it until they end.
+        let is_young = |line: &Line| line.since.elapsed() < self.max_age;
+        self.lines.retain(|line| !line.seats.closed.load(Ordering::Relaxed) && is_young(line));
         let full = self.lines.len() >= MAX_CONNECTIONS;
         let fewest = self.lines.iter_mut().min_by_key(|line| line.taken())?;
         if fewest.taken() >= fewest.sender.current_max_send_streams().min(MAX_STREAMS) && !full {
@@ -103,7 +109,8 @@ impl Lines {
     /// Keeps a connection for others.
     pub fn add(&mut self, connection: &Connection) {
         let (sender, seats) = (connection.sender.clone(), Arc::clone(&connection.seats));
-        self.lines.push(Line { sender, seats, used: Instant::now() });
+        let now = Instant::now();
+        self.lines.push(Line { sender, seats, used: now, since: now });
     }
 
     /// Closes connections that nobody has used for as long.

@@ -10,13 +10,15 @@ use super::{
     http1,
     http2::{self, Lines},
 };
-use crate::{sync::Mutex, wire::Fault};
+use crate::{config::Origin as Settings, sync::Mutex, wire::Fault};
 
 /// The connections to one origin, a bounded number.
 pub struct Pool {
     idle: Mutex<Vec<Idle>>,
     size: usize,
     keep: Duration,
+    /// How long a connection is used: names lead elsewhere in time, and whoever has them moved waits for the old ones to be left.
+    max_age: Duration,
     lines: Mutex<Lines>,
     /// Whether the origin speaks HTTP/2, as far as is known.
     multiplexes: AtomicBool,
@@ -30,13 +32,14 @@ struct Idle {
 }
 
 impl Pool {
-    /// A pool of at most `size` idle connections, each kept for `keep`.
-    pub fn new(size: usize, keep: Duration, multiplexes: bool) -> Self {
+    /// A pool as `settings` have it; `multiplexes` is whether the origin may speak HTTP/2.
+    pub fn new(settings: &Settings, multiplexes: bool) -> Self {
         Pool {
             idle: Mutex::new(Vec::new()),
-            size,
-            keep,
-            lines: Mutex::new(Lines::new()),
+            size: settings.pool_size,
+            keep: settings.pool_idle,
+            max_age: settings.pool_max_age,
+            lines: Mutex::new(Lines::new(settings.pool_max_age)),
             multiplexes: AtomicBool::new(multiplexes),
             dialling: tokio::sync::Mutex::new(()),
         }
@@ -46,7 +49,7 @@ impl Pool {
     pub fn checkout(&self) -> Option<http1::Connection> {
         loop {
             let mut idle = self.idle.lock().pop()?;
-            if idle.since.elapsed() < self.keep && idle.connection.is_usable() {
+            if self.is_kept(&idle) && idle.connection.is_usable() {
                 return Some(idle.connection);
             }
         }
@@ -54,7 +57,7 @@ impl Pool {
 
     /// Keeps a connection when another request can be sent on it.
     pub fn checkin(&self, mut connection: http1::Connection) {
-        if connection.is_usable() {
+        if connection.age() < self.max_age && connection.is_usable() {
             let mut idle = self.idle.lock();
             if idle.len() < self.size {
                 idle.push(Idle { connection, since: Instant::now() });
@@ -95,8 +98,12 @@ impl Pool {
     /// Closes connections that have been idle for too long.
     pub fn close_idle(&self) {
         let mut idle = self.idle.lock();
-        idle.retain(|idle| idle.since.elapsed() < self.keep);
+        idle.retain(|idle| self.is_kept(idle));
         self.lines.lock().close_idle(self.keep);
+    }
+
+    fn is_kept(&self, idle: &Idle) -> bool {
+        idle.since.elapsed() < self.keep && idle.connection.age() < self.max_age
     }
 
     fn seat(&self) -> Option<http2::Connection> {

@@ -248,3 +248,14 @@ async fn a_connection_may_be_idle_for_longer_than_a_head_may_take() {
     assert_eq!(raw.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.status, 200);
     assert_eq!(raw.until_closed().await, b"");
 }
+
+#[tokio::test]
+async fn a_connection_to_the_origin_is_used_for_its_time_and_no_longer() {
+    for (age, connections) in [("5m", 1), ("0s", 4)] {
+        let relay = Relay::to(Origin::echo().await).agent(&["--pool-max-age", age]).start().await;
+        for _ in 0..4 {
+            assert_eq!(relay.get("/").await.status(), 200);
+        }
+        assert_eq!(relay.origin.connections(), connections, "{age}");
+    }
+}

@@ -36,3 +36,31 @@ async fn relays_in_a_row_are_no_circle() {
     assert_eq!(answer.status, 200);
     assert_eq!(relay.origin.only().value("via"), format!("{via}, 1.1 relay"));
 }
+
+#[tokio::test]
+async fn as_many_proxies_pass_options_and_trace_on_as_they_say() {
+    let relay = Relay::start().await;
+    let mut raw = relay.raw().await;
+    for method in ["OPTIONS", "TRACE"] {
+        let request = |left: &str| {
+            format!(
+                "{method} /x HTTP/1.1\r\nHost: a\r\nMax-Forwards: {left}\r\nX-A: b\r\nCookie: secret\r\n\r\n"
+            )
+        };
+        let before = relay.origin.hits();
+        let answer = raw.ask(request("0")).await;
+        assert_eq!((answer.status, relay.origin.hits()), (200, before), "{}", answer.head);
+        let told = answer.text();
+        assert_eq!(
+            method == "TRACE",
+            told.contains("TRACE /x HTTP/1.1") && told.contains("x-a: b"),
+            "{told}"
+        );
+        assert!(!told.contains("secret"), "{told}");
+        assert_eq!(raw.ask(request("3")).await.status, 200);
+        assert_eq!(relay.origin.last().value("max-forwards"), "2");
+    }
+    // To other methods it means nothing.
+    assert_eq!(raw.ask("GET / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n").await.status, 200);
+    assert_eq!(relay.origin.last().value("max-forwards"), "0");
+}

@@ -214,6 +214,7 @@ impl Section<'_> {
             host_header: HostHeader::Rewrite,
             connect_timeout: self.time("connect-timeout").unwrap_or(CONNECT_TIMEOUT),
             pool_idle: POOL_IDLE,
+            pool_max_age: POOL_MAX_AGE,
             pool_size: POOL_SIZE,
             max_body: None,
             // A request has an end, which comes first.
@@ -456,4 +457,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const POOL_IDLE: Duration = Duration::from_secs(30);
+/// How long a connection is used at most.
+const POOL_MAX_AGE: Duration = Duration::from_secs(5 * 60);
 const POOL_SIZE: usize = 64;

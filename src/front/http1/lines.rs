@@ -29,7 +29,7 @@ impl Lines<'_> {
         self.bytes.extend_from_slice(version);
         self.bytes.extend_from_slice(status.as_str().as_bytes());
         self.bytes.push(b' ');
-        self.bytes.extend_from_slice(status.canonical_reason().unwrap_or("<none>").as_bytes());
+        self.bytes.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
         self.bytes.extend_from_slice(LINE_END);
     }
 

@@ -56,6 +56,8 @@ pub fn build(definition: &Definition, ask: &Ask) -> Result<Prepared, (Refused, S
     }
     let accept = if definition.response == ResponseKind::Json { "application/json" } else { "*/*" };
     headers.set_default(header::ACCEPT, HeaderValue::from_static(accept));
+    // What comes is shown as it is: nothing here unpacks it.
+    headers.set_default(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.set_default(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     Ok(Prepared {
         method: definition.method.clone(),
