@@ -38,7 +38,7 @@ pub use socket::{Owner, Socket};
 pub use store::StoreAccess;
 pub use tools::{Cache, CacheCommand, Decode, Demo, Health, Inquiry, Purge, Up};
 pub use upstream::{Egress, Member, Origin, Upstream};
-pub use values::{Admin, HostHeader, Listen, LogFormat, OriginPath, OriginUrl, Switch, bytes};
+pub use values::{Admin, HostHeader, Listen, LogFormat, OriginHttp, OriginPath, OriginUrl, Switch, bytes};
 pub use warnings::warnings;
 pub use watch::Watched;
 

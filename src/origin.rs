@@ -170,7 +170,13 @@ impl Origin {
                     };
                     return Ok(self.answer(said, source));
                 }
-                Err(http2::Failure { unsent: Some(body), .. }) if attempt < RETRIES => {
+                Err(http2::Failure { unsent: Some(body), wants_http1: true, .. })
+                    if !self.connector.is_http2() =>
+                {
+                    request.payload = body;
+                    break;
+                }
+                Err(http2::Failure { unsent: Some(body), wants_http1: false, .. }) if attempt < RETRIES => {
                     request.payload = body;
                 }
                 Err(failure) => return Err(failure.fault),

@@ -7,7 +7,7 @@ use clap::{Args, FromArgMatches};
 use ipnet::IpNet;
 
 use super::{
-    HostHeader, OriginPath, OriginUrl, Process, Switch,
+    HostHeader, OriginHttp, OriginPath, OriginUrl, Process, Switch,
     values::{parse_network, parse_pause, parse_positive, parse_route, parse_time, parse_weight},
 };
 use crate::wire::{Allow, Name, Route, allow::MAX_ALLOW};
@@ -180,6 +180,9 @@ pub struct Origin {
     /// Host header the origin gets: the caller's ('keep'), or the origin's own ('rewrite')
     #[arg(long, value_name = "keep|rewrite", default_value = "keep")]
     pub host_header: HostHeader,
+    /// HTTP that an `https://` origin, or an outside host, is offered: HTTP/2 and HTTP/1.1 ('auto'), or HTTP/1.1 alone
+    #[arg(long, value_name = "auto|1.1", default_value = "auto")]
+    pub origin_http: OriginHttp,
     /// How long connecting to the origin may take, TLS included
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_time)]
     pub connect_timeout: Duration,

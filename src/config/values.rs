@@ -139,6 +139,16 @@ pub enum Switch {
     Off,
 }
 
+/// Which HTTP an origin is offered that chooses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OriginHttp {
+    /// HTTP/2 and HTTP/1.1.
+    Auto,
+    /// HTTP/1.1.
+    #[value(name = "1.1")]
+    Http11,
+}
+
 /// Which Host header the origin gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum HostHeader {

@@ -11,7 +11,7 @@ use super::{
     tls::{self, Tls, Trust},
 };
 use crate::{
-    config::{Origin as Settings, OriginUrl},
+    config::{Origin as Settings, OriginHttp, OriginUrl},
     descriptors,
     framing::keep_little_unsent,
     wire::{
@@ -24,6 +24,8 @@ use crate::{
 pub struct Connector {
     place: Place,
     speech: Speech,
+    /// Whether an origin that chooses is offered HTTP/1 alone.
+    only_http1: bool,
     timeout: Duration,
 }
 
@@ -90,7 +92,12 @@ impl Connector {
         if !matches!(speech, Speech::Chosen(_)) {
             tls::refuse(settings, to)?;
         }
-        Ok(Connector { place, speech, timeout: settings.connect_timeout })
+        let only_http1 = settings.origin_http == OriginHttp::Http11;
+        anyhow::ensure!(
+            !only_http1 || !matches!(speech, Speech::Http2),
+            "--origin-http 1.1 can't be used with {to}, which is HTTP/2: write http://"
+        );
+        Ok(Connector { place, speech, only_http1, timeout: settings.connect_timeout })
     }
 
     /// A connector for an outside host: to those of its addresses that `addresses` lets pass.
@@ -101,7 +108,7 @@ impl Connector {
         target: &Target,
         addresses: &Arc<Addresses>,
         trust: &Trust,
-        timeout: Duration,
+        (only_http1, timeout): (bool, Duration),
     ) -> anyhow::Result<Self> {
         let (host, port) = (target.host().clone(), target.port());
         let speech = match target.scheme() {
@@ -117,13 +124,14 @@ impl Connector {
         Ok(Connector {
             place: Place::Outside { host, port, addresses: Arc::clone(addresses) },
             speech,
+            only_http1,
             timeout,
         })
     }
 
     /// Whether the origin may speak HTTP/2.
     pub fn may_multiplex(&self) -> bool {
-        !matches!(self.speech, Speech::Http1)
+        !self.only_http1 && !matches!(self.speech, Speech::Http1)
     }
 
     /// Whether the origin speaks nothing but HTTP/2.
@@ -144,6 +152,7 @@ impl Connector {
     /// # Errors
     /// A fault that says what failed: the name, the address, the time, TLS.
     pub async fn connect(&self, offer: Offer) -> Result<Connection, Fault> {
+        let offer = if self.only_http1 { Offer::Http1 } else { offer };
         self.in_time(self.open(offer)).await?
     }
 

@@ -7,7 +7,7 @@ use http::HeaderValue;
 
 use super::{Answer, Call, Hear, OnContinue, Origin, addresses::Addresses, connect::Connector, tls::Trust};
 use crate::{
-    config::{Egress as Rules, Origin as Settings},
+    config::{Egress as Rules, Origin as Settings, OriginHttp},
     sync::Mutex,
     wire::{
         Allow, Code, Fault, Side, Target,
@@ -105,7 +105,8 @@ impl Egress {
 
     fn outside(&self, target: &Target) -> Result<Origin, Fault> {
         let unfit = |why: anyhow::Error| Fault::new(Code::OriginTls, Side::Upstream, format!("{why:#}"));
-        let timeout = self.settings.connect_timeout;
+        let only_http1 = self.settings.origin_http == OriginHttp::Http11;
+        let timeout = (only_http1, self.settings.connect_timeout);
         let connector = Connector::outside(target, &self.addresses, &self.trust, timeout).map_err(unfit)?;
         let authority = HeaderValue::try_from(target.authority()).map_err(|error| unfit(error.into()))?;
         Ok(Origin::behind(connector, authority, &self.settings))

@@ -66,6 +66,8 @@ pub struct Failure {
     pub fault: Fault,
     /// The body, as it was.
     pub unsent: Option<Payload>,
+    /// Whether the origin wants the request by HTTP/1.1.
+    pub wants_http1: bool,
 }
 
 /// The body of a response, and what is left of the request's.
@@ -173,20 +175,24 @@ impl Connection {
             Ok(sent) => sent,
             Err(error) => {
                 let fault = Fault { maybe_seen: false, ..broken(&error) };
-                return Err(Failure { fault, unsent: Some(body) });
+                return Err(Failure { fault, unsent: Some(body), wants_http1: false });
             }
         };
         let mut upload = (!ends).then(|| Upload { stream, body, piece: Bytes::new(), touched: false });
         let outcome = poll_fn(|cx| {
             if let Poll::Ready(Err(fault)) = send(&mut upload, cx) {
-                return Poll::Ready(Err((fault, false)));
+                return Poll::Ready(Err((fault, Again::Never)));
             }
             if let Err(fault) = listen(&mut response, go, hear, cx) {
-                return Poll::Ready(Err((fault, false)));
+                return Poll::Ready(Err((fault, Again::Never)));
             }
             let response = ready!(Pin::new(&mut response).poll(cx));
             Poll::Ready(response.map_err(|error| {
-                let again = is_untouched(&error) || (idempotent && error.is_io());
+                let again = match () {
+                    () if wants_http1(&error) => Again::ByHttp1,
+                    () if is_untouched(&error) || (idempotent && error.is_io()) => Again::Here,
+                    () => Again::Never,
+                };
                 (broken(&error), again)
             }))
         });
@@ -196,10 +202,10 @@ impl Connection {
                 let received = |stream| Received::new(stream, length);
                 Ok(response.map(|stream| Body { received: received(stream), upload, _seat: self }))
             }
-            Err((fault, false)) => Err(Failure { fault, unsent: None }),
-            Err((fault, true)) => {
+            Err((fault, Again::Never)) => Err(Failure { fault, unsent: None, wants_http1: false }),
+            Err((fault, again)) => {
                 let here = upload.filter(|upload| !upload.touched).map(|upload| upload.body);
-                Err(Failure { fault, unsent: spare.or(here) })
+                Err(Failure { fault, unsent: spare.or(here), wants_http1: again == Again::ByHttp1 })
             }
         }
     }
@@ -420,6 +426,22 @@ async fn drive(
     }
 }
 
+/// Whether a request that failed may be sent again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// No.
+    Never,
+    /// On another stream.
+    Here,
+    /// On a connection of HTTP/1.1.
+    ByHttp1,
+}
+
+/// Whether the origin wants the request by HTTP/1.1, and not as it was (RFC 9113 section 7).
+fn wants_http1(error: &h2::Error) -> bool {
+    error.is_remote() && error.reason() == Some(Reason::HTTP_1_1_REQUIRED)
+}
+
 /// Whether the origin says that it has done nothing with the request (RFC 9113 sections 6.8 and 8.7).
 fn is_untouched(error: &h2::Error) -> bool {
     let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
@@ -433,7 +455,10 @@ fn unexpected_content() -> Fault {
 
 fn broken(error: &h2::Error) -> Fault {
     let untouched = is_untouched(error);
-    let detail = format!("the origin's answer was not complete HTTP/2: {error}");
+    let detail = match wants_http1(error) {
+        true => "the origin wants HTTP/1.1 for this request: set --origin-http 1.1".to_owned(),
+        false => format!("the origin's answer was not complete HTTP/2: {error}"),
+    };
     let fault = Fault::new(Code::OriginBroken, Side::Upstream, detail);
     Fault { maybe_seen: fault.maybe_seen && !untouched, ..fault }
 }

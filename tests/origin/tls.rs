@@ -47,6 +47,32 @@ async fn a_target_that_http2_does_not_have_goes_by_http1_where_that_is_spoken_to
 }
 
 #[tokio::test]
+async fn an_https_origin_may_be_held_to_http1_and_may_ask_for_it() {
+    let place = Place::new("localhost");
+    let server = place.server(&["h2", "http/1.1"], None).await;
+    let url = https(&server, "localhost");
+    let flags = ["--ca", &place.file("cert.pem"), "--origin-http", "1.1"];
+    let answer = timely(origin(&url, &flags).call(post("/", "secret"), None)).await.unwrap();
+    assert_eq!(answer.version, Version::HTTP_11);
+    ends_with(answer, "one").await;
+    let egress = egress(&[&flags[..], &["--allow", &url, "--allow-network", "127.0.0.0/8,::1"]].concat());
+    let answer = timely(egress.call(get(&format!("{url}/")), None, None)).await.unwrap();
+    assert_eq!(answer.version, Version::HTTP_11);
+
+    let origin = origin(&url, &flags[..2]);
+    for (path, version) in [("/", Version::HTTP_2), ("/by-http1", Version::HTTP_11), ("/", Version::HTTP_2)] {
+        let answer = timely(origin.call(post(path, "secret"), None)).await.unwrap();
+        assert_eq!(answer.version, version, "{path}");
+    }
+    // What was sent in part can't be sent again.
+    let (feed, mut call) = feed();
+    call.url = "/by-http1".into();
+    feed.data("some");
+    let fault = timely(origin.call(call, None)).await.err().unwrap();
+    assert!(fault.code == Code::OriginBroken && fault.detail.contains("--origin-http 1.1"), "{fault}");
+}
+
+#[tokio::test]
 async fn an_https_origin_that_chooses_http1_gets_it() {
     let place = Place::new("localhost");
     for chosen in [&["http/1.1"][..], &[]] {
@@ -222,6 +248,10 @@ impl Place {
                 let Ok(mut stream) = acceptor.accept(stream).await else { return };
                 if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                     let handler = |mut exchange: http2::Exchange| async move {
+                        if exchange.request.uri().path() == "/by-http1" {
+                            exchange.body.data().await;
+                            return exchange.respond.refuse(h2::Reason::HTTP_1_1_REQUIRED);
+                        }
                         let (body, _) = http2::read(&mut exchange.body).await;
                         exchange.respond.answer(200, format!("{} {body}", exchange.request.uri())).await;
                     };

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::{BodyKind, Definition, Expected, Requests, ResponseKind, Secrets, To, template};
 use crate::{
-    config::{HostHeader, Origin, OriginUrl, Switch},
+    config::{HostHeader, Origin, OriginHttp, OriginUrl, Switch},
     wire::Headers,
 };
 
@@ -212,6 +212,7 @@ impl Section<'_> {
         Origin {
             to: None,
             host_header: HostHeader::Rewrite,
+            origin_http: OriginHttp::Auto,
             connect_timeout: self.time("connect-timeout").unwrap_or(CONNECT_TIMEOUT),
             pool_idle: POOL_IDLE,
             pool_max_age: POOL_MAX_AGE,
