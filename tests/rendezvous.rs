@@ -22,5 +22,7 @@ mod meeting;
 mod pages;
 #[path = "rendezvous/permitted.rs"]
 mod permitted;
+#[path = "rendezvous/records.rs"]
+mod records;
 #[path = "rendezvous/transfers.rs"]
 mod transfers;

@@ -122,7 +122,11 @@ impl Kv {
     pub async fn count(&self) -> Result<u64, KvError> {
         self.bounded(KvError::Away, async {
             let stream = self.stream().await?;
-            match stream.get_info().await {
+            let info = match stream.get_info().await {
+                Ok(info) => Ok(info),
+                Err(_) => self.made_again().await?.get_info().await,
+            };
+            match info {
                 Ok(info) => Ok(info.state.messages),
                 Err(error) => Err(self.lost(error).await),
             }
