@@ -187,8 +187,27 @@ fn initial_age(headers: &Headers, times: Times) -> Duration {
 
 /// A date in any of HTTP's three forms.
 pub fn date(headers: &Headers, name: header::HeaderName) -> Option<SystemTime> {
-    httpdate::parse_http_date(headers.get(name)?.to_str().ok()?.trim()).ok()
+    let text = headers.get(name)?.to_str().ok()?.trim();
+    httpdate::parse_http_date(text).ok().or_else(|| loose_date(text))
 }
+
+/// A date in another case, or on another day of the week than it says: neither changes which it is (RFC 9110 section
+/// 5.6.7 has recipients take what is clear).
+#[cold]
+fn loose_date(text: &str) -> Option<SystemTime> {
+    let mut before = ' ';
+    let titled = text.chars().map(|c| {
+        let begins = !std::mem::replace(&mut before, c).is_ascii_alphabetic();
+        if begins { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }
+    });
+    let titled = titled.collect::<String>().replace("Gmt", "GMT");
+    let rest = &titled[titled.find([',', ' '])?..];
+    let long = rest.contains('-');
+    let named = |day: &str| [if long { day } else { &day[..3] }, rest].concat();
+    DAYS.iter().find_map(|day| httpdate::parse_http_date(&named(day)).ok())
+}
+
+const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 /// Statuses that may be stored without a word on how long (RFC 9110 §15.1), but for 206.
 fn is_heuristic(status: StatusCode) -> bool {

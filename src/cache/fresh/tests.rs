@@ -177,3 +177,28 @@ fn map(pairs: &[(&'static str, &'static str)]) -> Headers {
     }
     headers
 }
+
+#[test]
+fn a_date_is_read_in_any_case_and_whatever_day_of_the_week_it_says() {
+    let right = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+    let read = |text: &str| {
+        let mut headers = Headers::new();
+        headers.insert(header::DATE, http::HeaderValue::from_str(text).unwrap());
+        date(&headers, header::DATE)
+    };
+    for text in [
+        "Sun, 06 Nov 1994 08:49:37 GMT",
+        "sun, 06 nov 1994 08:49:37 gmt",
+        "SUN, 06 NOV 1994 08:49:37 GMT",
+        "Mon, 06 Nov 1994 08:49:37 GMT",
+        "Friday, 06-Nov-94 08:49:37 GMT",
+        "sunday, 06-NOV-94 08:49:37 gmt",
+        "wed nov  6 08:49:37 1994",
+    ] {
+        assert_eq!(read(text), Some(right), "{text}");
+    }
+    for text in ["0", "-1", "", "x", "Sun, 32 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37 CET", "a b"]
+    {
+        assert_eq!(read(text), None, "{text}");
+    }
+}
