@@ -47,6 +47,7 @@ fn no_job_is_lost_and_no_hop_is_skipped_whenever_brokers_die_or_stop() {
         loss: chance.pick(&[0, 20, 200]),
         trouble: chance.pick(&[100, 300, 600]),
         people: chance.pick(&[0, 3, 10]),
+        kills: 0,
         lasts: chance.between(60_000, 900_000),
     });
 }
@@ -60,7 +61,22 @@ fn without_deaths_and_pauses_no_revision_is_done_twice() {
         loss: chance.pick(&[0, 200]),
         trouble: chance.pick(&[0, 300]),
         people: 0,
+        kills: 0,
         lasts: 300_000,
+    });
+}
+
+#[test]
+fn a_store_that_forgets_what_it_handed_out_has_nothing_run_twice_that_may_not() {
+    let name = "a_store_that_forgets_what_it_handed_out_has_nothing_run_twice_that_may_not";
+    check(name, 1000, |chance| Weather {
+        crash: 0,
+        pause: 0,
+        loss: 0,
+        trouble: chance.pick(&[0, 300]),
+        people: 0,
+        kills: chance.pick(&[1, 5, 20]),
+        lasts: 120_000,
     });
 }
 
@@ -93,6 +109,8 @@ struct Weather {
     trouble: u64,
     /// How often people cancel and replay.
     people: u64,
+    /// How often the store is killed, and is there again without what it knew of who has what.
+    kills: u64,
     /// After this long nothing goes wrong any more.
     lasts: Ms,
 }
@@ -116,6 +134,8 @@ enum Event {
     Agents { there: bool },
     /// A record is too old.
     Expire { at: At, revision: u64 },
+    /// The store is killed.
+    Kill,
     /// Somebody does what somebody wanted.
     Person(people::Act),
 }
@@ -132,6 +152,8 @@ struct World {
     brokers: Vec<Broker>,
     runs: BTreeMap<u64, Run>,
     agents: bool,
+    /// When the store was there again, last.
+    returned: Option<Ms>,
     traced: bool,
 }
 
@@ -161,8 +183,14 @@ impl World {
             brokers: (0..brokers).map(|_| Broker::default()).collect(),
             runs: BTreeMap::new(),
             agents: true,
+            returned: None,
             traced,
         };
+        world.books.once = world.weather.kills > 0 && !world.policy.retry_unsafe;
+        for _ in 0..world.weather.kills {
+            let when = world.chance.between(0, world.weather.lasts);
+            world.at(when, Event::Kill);
+        }
         for at in 0..world.chance.count(1, 5) {
             world.begin(at);
         }
@@ -215,6 +243,7 @@ impl World {
                     self.kept.records.remove(&at);
                 }
             }
+            Event::Kill => self.forgets(),
             Event::Person(act) => self.act(act),
         }
     }

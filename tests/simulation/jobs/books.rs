@@ -38,6 +38,8 @@ pub enum Who {
 
 #[derive(Debug, Default)]
 pub struct Books {
+    /// Whether nothing runs twice that may not.
+    pub once: bool,
     /// Every revision of each job that was stored.
     pub history: BTreeMap<At, Vec<Job>>,
     /// What servers did.
@@ -82,12 +84,17 @@ impl Books {
     pub fn runs(&mut self, call: Call) {
         let Call { at, hop, .. } = call;
         let history = self.history.get(&at).map(Vec::as_slice).unwrap_or_default();
+        let twice = hop.is_some() && self.ran.iter().any(|other| (other.at, other.hop) == (at, hop));
+        let of_hop = |hop: u32| history.last().and_then(|job| job.hops.get(hop as usize));
+        let may_again = hop.and_then(of_hop).is_some_and(|hop| hop.repeatable);
+        let is_wrong = self.once && twice && !may_again;
         if let Some(hop) = hop {
             let stored = history
                 .iter()
                 .any(|job| job.state == JobState::Running && job.done == hop && job.input == call.input);
             self.check(stored, || format!("hop {hop} of job {at} got what was never stored for it"));
         }
+        self.check(!is_wrong, || format!("hop {hop:?} of job {at} has run twice"));
         let same_hop = |other: &&Call| other.at == at && other.hop == hop;
         let keys_agree = self.ran.iter().all(|other| same_hop(&other) == (other.key == call.key));
         self.check(keys_agree, || format!("hop {hop:?} of job {at} has the key {}", call.key));

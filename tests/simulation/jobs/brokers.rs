@@ -1,6 +1,9 @@
 //! Brokers: each step that one takes with a revision, and what may come between.
 
-use relay::bus::store::{PATIENCE, WORK_UNHEARD};
+use relay::{
+    bus::store::{PATIENCE, WORK_UNHEARD},
+    wire::ProcessId,
+};
 
 use super::*;
 
@@ -26,6 +29,8 @@ pub struct Run {
     delivered: u64,
     job: Job,
     stored: Ms,
+    /// Whether its request is on its way.
+    asks: bool,
 }
 
 /// What a broker does next with a revision.
@@ -34,6 +39,8 @@ pub enum Step {
     Begin,
     /// It says that it is at work.
     Beat,
+    /// It stores that it is, for other brokers.
+    Hold,
     /// It hears what its request came to, and whether a server got it.
     Came {
         came: Came,
@@ -62,9 +69,16 @@ impl World {
         }
         let broker = self.chance.pick(&there);
         let Some((record, delivered)) = self.kept.hand_out(at, turn) else { return };
+        let own = record.job.held_by.as_ref() == Some(&name_of(broker));
+        let has =
+            |run: &Run| (run.broker, run.at) == (broker, at) && (run.revision >= record.revision || own);
+        if self.runs.values().any(has) {
+            return self.heard(at, record.revision, ms(WORK_UNHEARD));
+        }
         self.serial += 1;
         let (run, revision) = (self.serial, record.revision);
-        let taken = Run { broker, at, revision, delivered, job: record.job, stored: record.stored };
+        let taken =
+            Run { broker, at, revision, delivered, job: record.job, stored: record.stored, asks: false };
         self.runs.insert(run, taken);
         self.heard(at, revision, ms(WORK_UNHEARD));
         self.soon(run, Step::Begin);
@@ -98,6 +112,7 @@ impl World {
                 self.heard(at, revision, ms(WORK_UNHEARD));
                 self.later(run, HEARD, Step::Beat);
             }
+            Step::Hold => self.holds(run),
             Step::Came { came, ran } => self.hears(run, came, ran),
             Step::Store(next) => self.replaces(run, next),
             Step::Read(next) => {
@@ -164,7 +179,47 @@ impl World {
             Todo::Ask if !self.agents && jobs::waits_for_agents(job) && self.chance.per_mille(700) => {
                 self.put_off(run, 250 << (*delivered).min(5));
             }
-            Todo::Ask | Todo::Tell => self.ask(run),
+            Todo::Ask | Todo::Tell => match self.returned.map(|at| at + AFTER_RETURN) {
+                Some(until) if until > self.now && self.runs_once(run) => self.put_off(run, until - self.now),
+                _ => self.ask(run),
+            },
+        }
+    }
+
+    /// The store is there again, and knows of nobody who works on anything.
+    pub(super) fn forgets(&mut self) {
+        self.returned = Some(self.now);
+        self.books.count("kills");
+        for (at, turn) in self.kept.forget_turns() {
+            let soon = self.now + self.chance.between(1, 300);
+            self.at(soon, Event::Turn { at, turn });
+        }
+        let all: Vec<u64> = self.runs.keys().copied().collect();
+        for run in all {
+            // What may run twice may be done by two brokers then.
+            let Run { at, revision, .. } = self.runs[&run];
+            self.books.disturbed.insert((at, revision));
+            let after = self.chance.between(1, AFTER_RETURN - 500);
+            self.later(run, after, Step::Hold);
+        }
+    }
+
+    fn runs_once(&self, run: u64) -> bool {
+        let job = &self.runs[&run].job;
+        let is_repeatable = job.next_hop().is_some_and(|hop| hop.repeatable) || self.policy.retry_unsafe;
+        job.state == JobState::Running && !is_repeatable
+    }
+
+    fn holds(&mut self, run: u64) {
+        let Run { broker, at, revision, asks, .. } = self.runs[&run];
+        if !asks || !self.runs_once(run) {
+            return;
+        }
+        let held = jobs::held(self.runs[&run].job.clone(), self.age(run), &name_of(broker));
+        if let Some(stored) = self.store(at, revision, &held, Who::Broker)
+            && let Some(run) = self.runs.get_mut(&run)
+        {
+            run.revision = stored;
         }
     }
 
@@ -177,6 +232,9 @@ impl World {
 
     fn ask(&mut self, run: u64) {
         let age = self.age(run);
+        if let Some(run) = self.runs.get_mut(&run) {
+            run.asks = true;
+        }
         let Run { at, revision, job, .. } = &self.runs[&run];
         let (at, revision, job) = (*at, *revision, job.clone());
         self.books.asks(at, revision, &job, age, &self.policy);
@@ -250,6 +308,9 @@ impl World {
     }
 
     fn hears(&mut self, run: u64, came: Came, ran: bool) {
+        if let Some(run) = self.runs.get_mut(&run) {
+            run.asks = false;
+        }
         let (age, random) = (self.age(run), self.chance.next());
         let Run { at, job, .. } = &self.runs[&run];
         let (at, job) = (*at, job.clone());
@@ -297,5 +358,11 @@ impl World {
     }
 }
 
+fn name_of(broker: usize) -> ProcessId {
+    format!("broker.{broker}").parse().expect("an id")
+}
+
+/// How long after the store was away nothing is begun that may not run twice, as with brokers.
+const AFTER_RETURN: Ms = 5_000;
 /// How often a broker says that it is at work, as brokers do.
 const HEARD: Ms = 3_000;

@@ -69,6 +69,15 @@ impl Kept {
         Some(Turn { revision, turn: pending.turn })
     }
 
+    /// Forgets who has what: all that is not settled is to be handed out as if it were new.
+    pub fn forget_turns(&mut self) -> Vec<(At, Turn)> {
+        let again = |(&at, pending): (&At, &mut Pending)| {
+            (pending.delivered, pending.turn) = (0, pending.turn + 1);
+            (at, Turn { revision: pending.revision, turn: pending.turn })
+        };
+        self.pending.iter_mut().map(again).collect()
+    }
+
     /// A revision needs nothing more.
     pub fn settle(&mut self, at: At, revision: u64) {
         self.pending.retain(|&of, pending| of != at || pending.revision != revision);
