@@ -179,7 +179,7 @@ fn initial_age(headers: &Headers, times: Times) -> Duration {
     // Of a list, the first (RFC 9111 §5.1).
     let told = told.and_then(|text| control::seconds(text.split(',').next().unwrap_or_default().trim()));
     let delay = times.now.saturating_duration_since(times.asked);
-    let corrected = told.map_or(Duration::ZERO, |told| told.saturating_add(delay));
+    let corrected = told.unwrap_or_default().saturating_add(delay);
     // A date has whole seconds: a response of this second is not up to one old.
     let apparent = Duration::from_secs(apparent.unwrap_or_default().as_secs());
     apparent.max(corrected)

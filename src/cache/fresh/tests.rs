@@ -86,14 +86,14 @@ fn a_response_is_as_old_as_the_oldest_word_on_it() {
     let second = Duration::from_secs(1);
     let times = Times { asked: now, now: now + 2 * second, clock: clock() + 5 * second };
     let age = |headers: &[(&'static str, &'static str)]| initial_age(&map(headers), times).as_secs();
-    assert_eq!(age(&[]), 0);
+    assert_eq!(age(&[]), 2, "it took as long");
     assert_eq!(age(&[("date", DATE)]), 5);
     assert_eq!(age(&[("date", DATE), ("age", "1")]), 5);
     assert_eq!(age(&[("age", "10")]), 12, "and as long as it took");
     assert_eq!(age(&[("age", "10, 20")]), 12);
-    assert_eq!(age(&[("age", "-1")]), 0);
-    assert_eq!(age(&[("age", "soon")]), 0);
-    assert_eq!(age(&[("date", "Sun, 06 Nov 2094 08:49:37 GMT")]), 0, "from the future");
+    assert_eq!(age(&[("age", "-1")]), 2);
+    assert_eq!(age(&[("age", "soon")]), 2);
+    assert_eq!(age(&[("date", "Sun, 06 Nov 2094 08:49:37 GMT")]), 2, "from the future");
     let fresh = judge(200, &[("cache-control", "max-age=60"), ("age", "50")], &[]).unwrap();
     assert_eq!((fresh.ttl(fresh.came), fresh.ttl(fresh.came + 20 * second)), (10, -10));
 }
@@ -201,4 +201,14 @@ fn a_date_is_read_in_any_case_and_whatever_day_of_the_week_it_says() {
     {
         assert_eq!(read(text), None, "{text}");
     }
+}
+
+#[test]
+fn the_time_that_a_response_took_counts_whether_it_tells_an_age_or_not() {
+    let asked = Instant::now();
+    let times = Times { asked, now: asked + Duration::from_secs(3), clock: SystemTime::UNIX_EPOCH };
+    assert_eq!(initial_age(&Headers::new(), times), Duration::from_secs(3));
+    let mut old = Headers::new();
+    old.insert(header::AGE, http::HeaderValue::from_static("5"));
+    assert_eq!(initial_age(&old, times), Duration::from_secs(8));
 }
