@@ -23,6 +23,7 @@ mod egress;
 pub mod http1;
 mod http2;
 mod outgoing;
+mod pinned;
 mod pool;
 mod stream;
 mod switched;

@@ -207,7 +207,7 @@ pub struct Origin {
     /// How long event streams, gRPC and connections that switched protocols may be silent
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_time)]
     pub stream_idle: Duration,
-    /// Certificate authorities for the origin, in PEM, besides the system's
+    /// Certificate authorities for the origin, in PEM, besides the system's; or the origin's own certificate
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// Client certificate for the origin, in PEM

@@ -1,6 +1,6 @@
 //! TLS to an origin: which authorities are believed, which certificate is shown, which name is asked for.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 use tokio_rustls::{
@@ -13,6 +13,7 @@ use tokio_rustls::{
     },
 };
 
+use super::pinned::Pinned;
 use crate::config::{Origin as Settings, OriginUrl, Switch};
 
 /// How TLS is begun with one origin.
@@ -87,7 +88,11 @@ fn config(settings: &Settings) -> anyhow::Result<ClientConfig> {
         .with_safe_default_protocol_versions()
         .context("TLS has no protocol versions")?;
     let builder = match settings.insecure {
-        Switch::Off => builder.with_root_certificates(roots(settings)?),
+        Switch::Off => {
+            let listed = listed(settings)?;
+            let verifier = Pinned::new(roots(settings, &listed)?, listed, &provider)?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
         Switch::On => {
             tracing::warn!(
                 origin = settings.to.as_ref().map(tracing::field::display),
@@ -110,18 +115,22 @@ fn config(settings: &Settings) -> anyhow::Result<ClientConfig> {
         .with_context(|| format!("{} and {} do not go together", cert.display(), key.display()))
 }
 
-fn roots(settings: &Settings) -> anyhow::Result<RootCertStore> {
+/// The certificates in the file of `--ca`.
+fn listed(settings: &Settings) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let Some(ca) = &settings.ca else { return Ok(Vec::new()) };
+    CertificateDer::pem_file_iter(ca)
+        .with_context(|| format!("cannot read {}", ca.display()))?
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("{} is not PEM certificates", ca.display()))
+}
+
+fn roots(settings: &Settings, listed: &[CertificateDer<'static>]) -> anyhow::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(ca) = &settings.ca {
-        let certs =
-            CertificateDer::pem_file_iter(ca).with_context(|| format!("cannot read {}", ca.display()))?;
-        for cert in certs {
-            let cert = cert.with_context(|| format!("{} is not PEM certificates", ca.display()))?;
-            roots
-                .add(cert)
-                .with_context(|| format!("{} has a certificate that is no authority", ca.display()))?;
-        }
+    for cert in listed {
+        let file = settings.ca.as_deref().unwrap_or(Path::new("--ca"));
+        let shown = || format!("{} has a certificate that can't be used", file.display());
+        roots.add(cert.clone()).with_context(shown)?;
     }
     anyhow::ensure!(
         !roots.is_empty(),

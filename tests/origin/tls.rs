@@ -4,16 +4,20 @@ use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use http::Version;
-use rcgen::{CertifiedKey, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedKey, DnType, IsCa, Issuer, KeyPair, date_time_ymd,
+};
 use relay::{origin::Call, wire::Code};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        RootCertStore, ServerConfig, crypto,
+        RootCertStore, ServerConfig,
+        crypto::{self, ring::sign::any_supported_type},
         pki_types::{CertificateDer, PrivateKeyDer},
         server::WebPkiClientVerifier,
+        sign,
     },
 };
 
@@ -144,6 +148,60 @@ async fn an_origin_can_be_asked_for_by_another_name() {
 }
 
 #[tokio::test]
+async fn a_certificate_in_the_file_of_authorities_is_accepted_from_the_server_itself() {
+    let authority = Place::of("authority.example", |params| params.is_ca = unlimited());
+    let issued = issued_by(&authority);
+    for place in [Place::of("localhost", |params| params.is_ca = unlimited()), issued] {
+        let server = place.server(&["h2"], None).await;
+        let to = https(&server, "localhost");
+        let flags = ["--ca", &place.file("cert.pem")];
+        ends_with(timely(origin(&to, &flags).call(post("/", "x"), None)).await.unwrap(), "https://test/ x")
+            .await;
+        let outside = [&flags[..], &["--allow", &to, "--allow-network", "127.0.0.0/8,::1"]].concat();
+        let egress = egress(&outside);
+        timely(egress.call(get(&format!("{to}/")), None, None)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_in_the_file_of_authorities_must_have_the_name_and_be_valid_and_the_same() {
+    let other = Place::of("localhost", |params| params.is_ca = unlimited());
+    let named = Place::of("other.example", |params| params.is_ca = unlimited());
+    let mut cases = vec![("not valid for name", named.file("cert.pem"), &named)];
+    let late = Place::of("localhost", |params| {
+        (params.is_ca, params.not_after) = (unlimited(), date_time_ymd(2001, 1, 1));
+    });
+    cases.push(("expired", late.file("cert.pem"), &late));
+    let early = Place::of("localhost", |params| {
+        (params.is_ca, params.not_before) = (unlimited(), date_time_ymd(2999, 1, 1));
+    });
+    cases.push(("not valid yet", early.file("cert.pem"), &early));
+    let same = Place::of("localhost", |params| params.is_ca = unlimited());
+    cases.push(("CaUsedAsEndEntity", other.file("cert.pem"), &same));
+    let issued = issued_by(&Place::of("authority.example", |params| params.is_ca = unlimited()));
+    cases.push(("UnknownIssuer", other.file("cert.pem"), &issued));
+    for (why, file, shown) in cases {
+        let server = shown.server(&["h2"], None).await;
+        let called = origin(&https(&server, "localhost"), &["--ca", &file]);
+        let fault = timely(called.call(get("/"), None)).await.err().unwrap();
+        assert_eq!((fault.code, fault.maybe_seen), (Code::OriginTls, false), "{why}");
+        assert!(fault.detail.contains(why), "{why}: {fault}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_in_the_file_of_authorities_is_accepted_only_from_the_owner_of_its_key() {
+    let listed = Place::of("localhost", |params| params.is_ca = unlimited());
+    let file = listed.file("cert.pem");
+    let mut thief = Place::new("localhost");
+    thief.certificate.cert = listed.certificate.cert;
+    let server = thief.server(&["h2"], None).await;
+    let called = origin(&https(&server, "localhost"), &["--ca", &file]);
+    let fault = timely(called.call(get("/"), None)).await.err().unwrap();
+    assert!(fault.code == Code::OriginTls && fault.detail.contains("BadSignature"), "{fault}");
+}
+
+#[tokio::test]
 async fn an_insecure_origin_is_believed_whatever_it_shows() {
     let place = Place::new("somebody.example");
     let server = place.server(&["h2"], None).await;
@@ -196,6 +254,22 @@ fn settings_of_tls_are_refused_for_an_origin_without_it() {
     }
 }
 
+fn unlimited() -> IsCa {
+    IsCa::Ca(BasicConstraints::Unconstrained)
+}
+
+/// A place called `localhost`, with a certificate of `authority`.
+fn issued_by(authority: &Place) -> Place {
+    let mut params = CertificateParams::new(vec!["authority.example".to_owned()]).unwrap();
+    params.is_ca = unlimited();
+    params.distinguished_name.push(DnType::CommonName, "an authority");
+    let issuer = Issuer::new(params, &authority.certificate.signing_key);
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "a server");
+    let signing_key = KeyPair::generate().unwrap();
+    Place::keeping(CertifiedKey { cert: params.signed_by(&signing_key, &issuer).unwrap(), signing_key })
+}
+
 /// A directory with a certificate and its key.
 struct Place {
     directory: TempDir,
@@ -204,7 +278,18 @@ struct Place {
 
 impl Place {
     fn new(host: &str) -> Place {
-        let certificate = rcgen::generate_simple_self_signed(vec![host.to_owned()]).unwrap();
+        Place::of(host, |_| ())
+    }
+
+    /// One whose certificate is self-signed and has what `change` gives it.
+    fn of(host: &str, change: impl FnOnce(&mut CertificateParams)) -> Place {
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        change(&mut params);
+        let signing_key = KeyPair::generate().unwrap();
+        Place::keeping(CertifiedKey { cert: params.self_signed(&signing_key).unwrap(), signing_key })
+    }
+
+    fn keeping(certificate: CertifiedKey<KeyPair>) -> Place {
         let directory = TempDir::new().unwrap();
         std::fs::write(directory.path().join("cert.pem"), certificate.cert.pem()).unwrap();
         std::fs::write(directory.path().join("key.pem"), certificate.signing_key.serialize_pem()).unwrap();
@@ -237,7 +322,9 @@ impl Place {
             }
         };
         let key = PrivateKeyDer::try_from(self.certificate.signing_key.serialize_der()).unwrap();
-        let mut config = builder.with_single_cert(self.chain(), key).unwrap();
+        // The key need not be the certificate's.
+        let shown = sign::CertifiedKey::new(self.chain(), any_supported_type(&key).unwrap());
+        let mut config = builder.with_cert_resolver(Arc::new(sign::SingleCertAndKey::from(shown)));
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let (told, _) = tokio::sync::mpsc::unbounded_channel();
