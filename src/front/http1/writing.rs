@@ -389,7 +389,7 @@ mod tests {
         write_head(&exchange, StatusCode::from_u16(599).unwrap(), &headers, Length::Unknown, &mut output);
         let text = written(&mut output);
         let (before, date) = text.split_once("Date: ").unwrap();
-        assert_eq!(before, "HTTP/1.1 599 <none>\r\nContent-Type: a/b\r\nTransfer-Encoding: chunked\r\n");
+        assert_eq!(before, "HTTP/1.1 599 \r\nContent-Type: a/b\r\nTransfer-Encoding: chunked\r\n");
         assert!(httpdate::parse_http_date(date.strip_suffix("\r\n\r\n").unwrap()).is_ok());
         let (_, with_date) = (0, head(&exchange, 200, &[("date", "then")], Length::None).0);
         assert_eq!(with_date, "HTTP/1.1 200 OK\r\nDate: then\r\nContent-Length: 0\r\n");
