@@ -16,7 +16,11 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{answer::Said, outgoing::Hear, stream::Stream};
+use super::{
+    answer::Said,
+    outgoing::{Go, Hear},
+    stream::Stream,
+};
 use crate::{
     framing::{body::Body, input::Input},
     wire::{Code, Fault, Side},
@@ -125,6 +129,9 @@ impl Connection {
                     }
                     Next::Final(Head { said, body, keeps }) => {
                         (self.body, self.keeps) = (body, self.keeps && keeps);
+                        if go.as_ref().is_some_and(Go::waits) && self.sending.take().is_some() {
+                            self.keeps = false;
+                        }
                         return Poll::Ready(Ok(said));
                     }
                 }

@@ -200,6 +200,7 @@ impl Connection {
             Ok(response) => {
                 let length = declared_length(response.headers().get_all(header::CONTENT_LENGTH).iter());
                 let received = |stream| Received::new(stream, length);
+                let upload = upload.filter(|_| !go.is_some_and(Go::waits));
                 Ok(response.map(|stream| Body { received: received(stream), upload, _seat: self }))
             }
             Err((fault, Again::Never)) => Err(Failure { fault, unsent: None, wants_http1: false }),

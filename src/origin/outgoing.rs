@@ -92,6 +92,11 @@ impl Go {
             go();
         }
     }
+
+    /// Whether the origin has not wanted the body yet. With a final response it never will (RFC 9110 section 10.1.1).
+    pub fn waits(&self) -> bool {
+        self.0.lock().is_some()
+    }
 }
 
 impl Payload {
