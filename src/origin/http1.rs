@@ -193,7 +193,11 @@ impl Connection {
         let sending = self.sending.take();
         match sent {
             Ok(()) => Ok(()),
-            Err(Stopped::Cut(fault)) => Err(Fault { maybe_seen: true, ..fault }.into()),
+            Err(Stopped::Cut(fault)) => {
+                // What follows would be taken for the rest of the body.
+                self.keeps = false;
+                Err(Fault { maybe_seen: true, ..fault }.into())
+            }
             Err(Stopped::Deaf) => {
                 // Its response may be on the way back already.
                 self.keeps = false;

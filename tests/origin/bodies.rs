@@ -96,7 +96,7 @@ async fn a_connection_is_kept_after_streamed_bodies() {
 }
 
 #[tokio::test]
-async fn an_answer_comes_before_the_body_has_ended_and_its_connection_is_not_used_again() {
+async fn an_answer_comes_before_the_body_has_ended_and_its_connection_is_not_used_again_when_that_is_cut() {
     let server = tcp(|mut stream, _| async move {
         read_until(&mut stream, "some").await;
         stream.write_all(b"HTTP/1.1 413 Too Much\r\nContent-Length: 4\r\n\r\nstop").await.unwrap();
@@ -112,7 +112,7 @@ async fn an_answer_comes_before_the_body_has_ended_and_its_connection_is_not_use
         ends_with(answer, "stop").await;
         // The origin may still read.
         assert_eq!((server.connected(), server.connections()), (1, connections));
-        drop(feed);
+        feed.cut();
         eventually("the connection is closed", || server.connected() == 0).await;
     }
 }

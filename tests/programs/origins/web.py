@@ -141,12 +141,14 @@ async def saw(request):
 
 
 async def endless_events(request):
-    """Events until the caller goes away, each when asked for."""
+    """One event, and comments until the caller goes away: one that has only ended its side would still read them."""
     name = request.query["name"]
     response = await request.begin(200, [("Content-Type", "text/event-stream")])
     await response.send(b"data: first\n\n")
     # Nothing more comes on this connection: what can be read now is its end.
-    await request.reader.read(1)
+    end = asyncio.ensure_future(request.reader.read(1))
+    while not (await asyncio.wait({end}, timeout=0.2))[0]:
+        await response.send(b": still here\n\n")
     left[name].set()
 
 
