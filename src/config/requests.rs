@@ -90,6 +90,8 @@ pub enum BodyKind {
 /// How a response is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResponseKind {
+    /// As JSON where its `Content-Type` says that, else as a text.
+    Auto,
     /// As the JSON that it is.
     Json,
     /// As a text.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
@@ -71,6 +71,8 @@ pub trait Call: Send + Sync + 'static {
 pub struct Came {
     /// Its status.
     pub status: StatusCode,
+    /// Its `Content-Type`.
+    pub content_type: Option<HeaderValue>,
     /// Its body.
     pub body: Bytes,
     /// What the body takes of the memory for bodies.

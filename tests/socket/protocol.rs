@@ -8,7 +8,12 @@ use crate::support::*;
 
 #[tokio::test]
 async fn the_documents_transcript_is_what_happens() {
-    let origin = Origin::start(|_| async { answer(200, "{\"appnews\": {\"count\": 1}}") }).await;
+    let origin = Origin::start(|_| async {
+        let mut response = answer(200, "{\"appnews\": {\"count\": 1}}");
+        response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+        response
+    })
+    .await;
     let example = std::fs::read_to_string("docs/requests.toml").unwrap();
     let here = example.replace("https://api.steampowered.com", &origin.url());
     assert_ne!(here, example);

@@ -18,7 +18,7 @@ async fn a_request_reaches_its_server_as_its_definition_says() {
     let secret = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&secret, "hush\n").unwrap();
     let rest = format!(
-        "method = 'PUT'\nexpect = 201\nbody = 'json'\nheaders = {{ x-fixed = 'a', x-free = 'b' }}\n\
+        "method = 'PUT'\nexpect = 201\nbody = 'json'\nresponse = 'json'\nheaders = {{ x-fixed = 'a', x-free = 'b' }}\n\
          allow-headers = ['x-free']\nauth = {{ user = 'me', password-file = '{}' }}",
         secret.path().display()
     );
@@ -37,6 +37,7 @@ async fn a_request_reaches_its_server_as_its_definition_says() {
         ("authorization", "Basic bWU6aHVzaA=="),
         ("content-type", "application/json"),
         ("accept", "application/json"),
+        ("accept-encoding", "identity"),
         ("x-fixed", "a"),
         ("x-free", "c"),
         ("content-length", "9"),
@@ -59,7 +60,7 @@ async fn bodies_and_responses_are_of_the_kinds_that_are_said() {
             of("form", "body = 'form'\nresponse = 'text'"),
             of("raw", "body = 'raw'\nresponse = 'binary'"),
             of("text", "body = 'raw'\nresponse = 'text'"),
-            of("json", "body = 'raw'"),
+            of("json", "body = 'raw'\nresponse = 'json'"),
         ]
         .concat(),
     )
@@ -87,6 +88,63 @@ async fn bodies_and_responses_are_of_the_kinds_that_are_said() {
 }
 
 #[tokio::test]
+async fn a_response_is_json_if_its_content_type_says_so_straight_and_over_nats() {
+    let origin = Origin::start(|seen| async move {
+        let kind = seen.value("x-kind");
+        let status = if seen.target == "/204" { 204 } else { 200 };
+        let mut response = answer(status, seen.body);
+        if !kind.is_empty() {
+            response.headers_mut().insert("content-type", kind.parse().unwrap());
+        }
+        response
+    })
+    .await;
+    let nats = Nats::start().await;
+    let _agent = nats.upstream("hello", &origin.url(), &[]).await;
+    let rest = "method = 'POST'\nbody = 'raw'\nallow-headers = ['x-kind', 'accept-encoding']";
+    let requests = request("straight", &format!("{}/{{x}}", origin.url()), rest)
+        + &request("nats", "/{x}", &format!("upstream = 'hello'\n{rest}"))
+        + &request("own", &origin.url(), "headers = { accept-encoding = 'br' }");
+    let stage = Stage::at(&nats.url(), &requests, &[]).await;
+    for name in ["straight", "nats"] {
+        let ask = async |path: u16, kind: &str, data: &str| {
+            let mut line = json!({"request": name, "id": 1, "params": {"x": path}, "data": data});
+            if !kind.is_empty() {
+                line["headers"] = json!({"x-kind": kind});
+            }
+            let reply = stage.ask(line).await;
+            (reply["status"].as_str().unwrap().to_owned(), reply["response"].clone())
+        };
+        for (path, kind, data, response) in [
+            (200, "application/json", "[1]", json!([1])),
+            (200, "Application/Problem+JSON; charset=utf-8", "{\"a\":1}", json!({"a": 1})),
+            (200, "text/json", "1", json!(1)),
+            (200, "text/html", "<h1>", json!("<h1>")),
+            (200, "text/plain", "[1]", json!("[1]")),
+            (200, "", "[1]", json!("[1]")),
+            (200, "application/json", "", json!(null)),
+            (204, "", "", json!(null)),
+        ] {
+            assert_eq!(ask(path, kind, data).await, ("ok".into(), response), "{name} {kind} {data}");
+        }
+        let large = format!("[\"{}\"]", "x".repeat(50_000));
+        assert_eq!(ask(200, "application/json", &large).await.1, json!(["x".repeat(50_000)]), "{name}");
+        let (status, response) = ask(200, "application/json", "<h1>").await;
+        assert_eq!((status.as_str(), &response["code"]), ("error", &json!("bad_response")), "{name}");
+        assert!(response["error"].as_str().unwrap().starts_with("the response is not JSON"), "{response}");
+        let seen = origin.last();
+        assert_eq!(seen.value("accept-encoding"), "identity", "{name}");
+        assert_eq!(seen.value("accept"), "application/json, */*;q=0.5", "{name}");
+        let line =
+            json!({"request": name, "id": 1, "params": {"x": 200}, "headers": {"accept-encoding": "gzip"}});
+        stage.ask(line).await;
+        assert_eq!(origin.last().value("accept-encoding"), "gzip", "{name}");
+    }
+    stage.ask(json!({"request": "own", "id": 1})).await;
+    assert_eq!(origin.last().value("accept-encoding"), "br");
+}
+
+#[tokio::test]
 async fn only_an_expected_status_is_ok_and_redirects_are_not_followed() {
     let origin = Origin::start(|seen| async move {
         let status = seen.target.trim_start_matches('/').parse().unwrap();
@@ -96,7 +154,8 @@ async fn only_an_expected_status_is_ok_and_redirects_are_not_followed() {
     })
     .await;
     let url = format!("{}/{{status}}", origin.url());
-    let requests = request("any", &url, "") + &request("some", &url, "expect = [404, '3xx']");
+    let requests = request("any", &url, "response = 'json'")
+        + &request("some", &url, "response = 'json'\nexpect = [404, '3xx']");
     let stage = Stage::start(&requests).await;
     for (name, status, ok, response) in [
         ("any", 200, true, json!({"a": 1})),
@@ -226,6 +285,13 @@ async fn a_file_is_checked_whole() {
     for part in ["request.a: url:", "request.a: expects: no such key"] {
         assert!(said.contains(part), "{said}");
     }
+    let kind =
+        async |kind: &str| check(&request("a", "http://a.example/", &format!("response = '{kind}'"))).await;
+    let (code, said) = kind("auto").await;
+    assert!(code == Some(0) && said.starts_with("ok: 1 requests"), "{said}");
+    let (code, said) = kind("yaml").await;
+    let expected = "request.a: response: must be one of auto, json, text, binary";
+    assert!(code == Some(1) && said.contains(expected), "{said}");
     let (code, said) = check("[request.b]\nurl = 'https://a/'\nca = '/none'\n").await;
     assert!(code == Some(1) && said.contains("request.b: cannot read /none"), "{said}");
     let (code, said) = check(&std::fs::read_to_string("docs/requests.toml").unwrap()).await;
@@ -261,7 +327,7 @@ async fn a_changed_secret_is_used() {
     let stage = Stage::start(&echo(&origin)).await;
     let secret = stage.path("token");
     std::fs::write(&secret, "one").unwrap();
-    let rest = "method = 'POST'\nbody = 'json'\nauth = { bearer-file = 'token' }";
+    let rest = "method = 'POST'\nbody = 'json'\nresponse = 'json'\nauth = { bearer-file = 'token' }";
     std::fs::write(stage.path("requests.toml"), request("echo", &origin.url(), rest)).unwrap();
     stage.socket.hangup();
     stage.socket.says("the requests were read again").await;

@@ -136,7 +136,7 @@ impl Caller {
 
 /// A request that is answered with its data.
 pub fn echo(origin: &Origin) -> String {
-    request("echo", &format!("{}/echo", origin.url()), "method = 'POST'\nbody = 'json'")
+    request("echo", &format!("{}/echo", origin.url()), "method = 'POST'\nbody = 'json'\nresponse = 'json'")
 }
 
 /// A definition.

@@ -265,9 +265,13 @@ impl Section<'_> {
     }
 
     fn response(&mut self) -> ResponseKind {
-        let all =
-            [("json", ResponseKind::Json), ("text", ResponseKind::Text), ("binary", ResponseKind::Binary)];
-        self.one_of("response", &all).unwrap_or(ResponseKind::Json)
+        let all = [
+            ("auto", ResponseKind::Auto),
+            ("json", ResponseKind::Json),
+            ("text", ResponseKind::Text),
+            ("binary", ResponseKind::Binary),
+        ];
+        self.one_of("response", &all).unwrap_or(ResponseKind::Auto)
     }
 
     fn one_of<T: Copy>(&mut self, key: &str, all: &[(&str, T)]) -> Option<T> {

@@ -30,7 +30,7 @@ fn a_definition_says_all_there_is_to_say() {
     let hl2 = requests.get("hl2").unwrap();
     assert_eq!(
         (hl2.method.clone(), hl2.body, hl2.response),
-        (Method::GET, BodyKind::None, ResponseKind::Json)
+        (Method::GET, BodyKind::None, ResponseKind::Auto)
     );
     assert!(hl2.expects(StatusCode::CREATED) && !hl2.expects(StatusCode::FOUND));
     let To::Url(origin) = &hl2.to else { panic!("{hl2:?}") };

@@ -54,7 +54,11 @@ pub fn build(definition: &Definition, ask: &Ask) -> Result<Prepared, (Refused, S
     if body.is_empty() && headers::is_with_content(&definition.method) {
         headers::declare_empty(&mut headers);
     }
-    let accept = if definition.response == ResponseKind::Json { "application/json" } else { "*/*" };
+    let accept = match definition.response {
+        ResponseKind::Auto => "application/json, */*;q=0.5",
+        ResponseKind::Json => "application/json",
+        ResponseKind::Text | ResponseKind::Binary => "*/*",
+    };
     headers.set_default(header::ACCEPT, HeaderValue::from_static(accept));
     // What comes is shown as it is: nothing here unpacks it.
     headers.set_default(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -171,7 +175,7 @@ mod tests {
         assert_eq!((header("x-a"), header("x-b")), ("1".into(), "2".into()));
         assert_eq!(
             (header("content-type"), header("accept")),
-            ("application/json".into(), "application/json".into())
+            ("application/json".into(), "application/json, */*;q=0.5".into())
         );
         assert_eq!(prepared.timeout, Duration::from_millis(500));
     }

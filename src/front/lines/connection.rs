@@ -267,7 +267,8 @@ impl<C: Call> Session<C> {
         let (end, came) = self.come(cancelled, way, prepared).await;
         let (end, response, status, share) = match came {
             Some(came) => {
-                let (end, response) = reply::decide(&told.served.definition, came.status, &came.body);
+                let kind = came.content_type.as_ref();
+                let (end, response) = reply::decide(&told.served.definition, came.status, kind, &came.body);
                 (end, response, Some(came.status), Some(came.share))
             }
             None => {

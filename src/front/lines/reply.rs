@@ -3,7 +3,7 @@
 use std::{fmt::Write, time::Duration};
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use serde_json::value::RawValue;
 
 use super::{
@@ -33,9 +33,19 @@ pub fn closing(why: Closed, sentence: &str) -> Bytes {
     format!("{{\"status\": \"closing\", \"id\": null, \"error\": {sentence}, \"code\": \"{code}\"}}\n").into()
 }
 
-/// What a response comes to, and how it is told.
-pub fn decide(definition: &Definition, status: StatusCode, body: &[u8]) -> (End, String) {
-    let told = told(definition.response, body);
+/// What a response comes to, and how it is told. `content_type` matters where the definition leaves the kind to it.
+pub fn decide(
+    definition: &Definition,
+    status: StatusCode,
+    content_type: Option<&HeaderValue>,
+    body: &[u8],
+) -> (End, String) {
+    let told = match definition.response {
+        ResponseKind::Json => json(body),
+        ResponseKind::Auto if is_json(status, content_type, body) => json(body),
+        ResponseKind::Auto | ResponseKind::Text => utf8(body),
+        ResponseKind::Binary => Ok(base64(body)),
+    };
     match (definition.expects(status), told) {
         (true, Ok(told)) => (End::Ok, told),
         (true, Err(why)) => (End::Unreadable, error(&why, "bad_response")),
@@ -84,17 +94,28 @@ fn sentence(fault: &Fault) -> String {
     }
 }
 
-fn told(kind: ResponseKind, body: &[u8]) -> Result<String, String> {
-    match kind {
-        ResponseKind::Json => json(body),
-        ResponseKind::Text => match std::str::from_utf8(body) {
-            Ok(body) => Ok(text(body)),
-            Err(error) => Err(format!(
-                "the response is not UTF-8: {error}; the definition can say response = \"binary\""
-            )),
-        },
-        ResponseKind::Binary => Ok(base64(body)),
+/// Whether a response is JSON as its `Content-Type` says: `application/json`, `application/*+json` or `text/json`, in
+/// any case, with any parameters. What has no body and no type, or is a 204, counts as the null that empty JSON is.
+fn is_json(status: StatusCode, content_type: Option<&HeaderValue>, body: &[u8]) -> bool {
+    if body.is_empty() && (content_type.is_none() || status == StatusCode::NO_CONTENT) {
+        return true;
     }
+    let Some(essence) = content_type.and_then(|value| value.as_bytes().split(|byte| *byte == b';').next())
+    else {
+        return false;
+    };
+    let essence = essence.trim_ascii().to_ascii_lowercase();
+    match essence.strip_prefix(b"application/") {
+        Some(subtype) => subtype == b"json" || subtype.ends_with(b"+json"),
+        None => essence == b"text/json",
+    }
+}
+
+/// A text as it is.
+fn utf8(body: &[u8]) -> Result<String, String> {
+    std::str::from_utf8(body).map(text).map_err(|error| {
+        format!("the response is not UTF-8: {error}; the definition can say response = \"binary\"")
+    })
 }
 
 fn told_in_any_way(body: &[u8]) -> String {
@@ -151,7 +172,7 @@ pub(super) mod tests {
     fn a_response_is_told_as_its_definition_says() {
         let tell = |kind: &str, status: u16, body: &[u8]| {
             let definition = definition(&format!("url = 'http://a/'\nresponse = '{kind}'\nexpect = 200"));
-            decide(&definition, StatusCode::from_u16(status).unwrap(), body)
+            decide(&definition, StatusCode::from_u16(status).unwrap(), None, body)
         };
         assert_eq!(
             tell("json", 200, b"{\r\n \"a\": 1.50,\n \"b\": 1e400}\n"),
@@ -171,6 +192,55 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_response_is_json_if_it_says_so_and_its_definition_nothing_else() {
+        let tell = |said: &str, status: u16, body: &[u8]| {
+            let said = (said != "-").then(|| HeaderValue::from_str(said).unwrap());
+            let definition = definition("url = 'http://a/'");
+            decide(&definition, StatusCode::from_u16(status).unwrap(), said.as_ref(), body)
+        };
+        for said in [
+            "application/json",
+            "Application/JSON;charset=utf-8",
+            " application/json ; charset=\"utf-8\"",
+            "application/problem+json",
+            "application/vnd.api.v1+Json; a=b",
+            "text/json",
+        ] {
+            assert_eq!(tell(said, 200, b"{\"a\":\n1.50}"), (End::Ok, "{\"a\":1.50}".into()), "{said}");
+            assert_eq!(tell(said, 200, b""), (End::Ok, "null".into()), "{said}");
+            let (end, told) = tell(said, 200, b"<h1>");
+            assert!(
+                end == End::Unreadable && told.contains("not JSON") && told.contains("bad_response"),
+                "{told}"
+            );
+            assert_eq!(tell(said, 500, b"<h1>"), (End::Unexpected, "\"<h1>\"".into()), "{said}");
+        }
+        for said in [
+            "-",
+            "",
+            "text/plain",
+            "text/html; a=application/json",
+            "application/x-ndjson",
+            "application/json-seq",
+            "application/geo+json-seq",
+            "application/jsonp",
+            "application/jsonx+xml",
+            "image/a+json",
+            "text/a+json",
+            "json",
+            "application/",
+            "xapplication/json",
+        ] {
+            assert_eq!(tell(said, 200, b"[1]"), (End::Ok, "\"[1]\"".into()), "{said}");
+            let (end, told) = tell(said, 200, b"\xff");
+            assert!(end == End::Unreadable && told.contains("not UTF-8"), "{told}");
+        }
+        assert_eq!(tell("-", 200, b""), (End::Ok, "null".into()));
+        assert_eq!(tell("text/html", 204, b""), (End::Ok, "null".into()));
+        assert_eq!(tell("text/plain", 200, b""), (End::Ok, "\"\"".into()));
+    }
+
+    #[test]
     fn a_failure_says_what_failed() {
         let fault = |code| End::Fault(Fault::new(code, Side::Upstream, "this"));
         assert_eq!(
@@ -187,9 +257,10 @@ pub(super) mod tests {
             why in ".*", body in proptest::collection::vec(proptest::num::u8::ANY, 0..100), status in 100_u16..600,
         ) {
             let status = StatusCode::from_u16(status).unwrap();
-            for kind in ["json", "text", "binary"] {
+            for (kind, said) in [("json", None), ("text", None), ("binary", None), ("auto", None), ("auto", Some("text/json"))] {
                 let definition = definition(&format!("url = 'http://a/'\nresponse = '{kind}'"));
-                let (end, told) = decide(&definition, status, &body);
+                let said = said.map(HeaderValue::from_static);
+                let (end, told) = decide(&definition, status, said.as_ref(), &body);
                 is_line(&ended(&id("1"), &end, Duration::from_secs(1), Some(status), &told));
             }
             is_line(&refused(&read(why.as_bytes()).err().unwrap_or_else(|| panic!("{why}"))));

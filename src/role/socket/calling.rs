@@ -73,7 +73,8 @@ impl Calling {
             origin.call(origin::Call { method, url: url.into(), headers, upgrade: None, body }, None).await?;
         let most = max_response.unwrap_or(self.limits.max_response);
         let collector = self.collector(most, answer.body.size_hint().exact());
-        came(answer.status, most, collector.all(&mut answer.body).await)
+        let kind = answer.headers.get(header::CONTENT_TYPE).cloned();
+        came(answer.status, kind, most, collector.all(&mut answer.body).await)
     }
 
     async fn over_nats(&self, upstream: Name, prepared: Prepared) -> Result<Came, Fault> {
@@ -90,19 +91,21 @@ impl Calling {
         let most = max_response.unwrap_or(self.limits.max_response);
         let first = reply.body.take().unwrap_or_default();
         let status = reply.status_code.unwrap_or(StatusCode::BAD_GATEWAY);
+        let kind = reply.headers.get(header::CONTENT_TYPE).cloned();
         let mut collector = self.collector(most, declared(&reply.headers));
         let collected = match (collector.push(first), &mut arriving.rest) {
             (Err(why), _) => Err(why),
             (Ok(()), Some(rest)) => collector.all(rest).await,
             (Ok(()), None) => collector.collected(),
         };
-        came(status, most, collected)
+        came(status, kind, most, collected)
     }
 }
 
 /// What comes of a response that was collected, or not.
 fn came(
     status: StatusCode,
+    content_type: Option<HeaderValue>,
     most: usize,
     collected: Result<Collected<Share>, Uncollected<Fault>>,
 ) -> Result<Came, Fault> {
@@ -112,7 +115,7 @@ fn came(
             Fault::new(Code::ResponseTooLarge, Side::Client, detail)
         })
     })?;
-    Ok(Came { status, body: bytes, share: hold })
+    Ok(Came { status, content_type, body: bytes, share: hold })
 }
 
 impl Call for Calling {
