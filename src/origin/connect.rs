@@ -197,7 +197,8 @@ impl Connector {
             (Speech::Chosen(tls), Carrier::Tcp(tcp)) => {
                 let connector = if offer == Offer::Any { &tls.trust.any } else { &tls.trust.http1 };
                 let shaken = connector.connect(tls.name.clone(), tcp).await.map_err(|error| {
-                    let detail = format!("TLS with the origin {} failed: {error}", self.shown());
+                    let detail =
+                        format!("TLS with the origin {} failed: {}", self.shown(), tls::failure(&error));
                     Fault::new(Code::OriginTls, Side::Upstream, detail)
                 })?;
                 let chosen = shaken.get_ref().1.alpn_protocol() == Some(b"h2");

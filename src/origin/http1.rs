@@ -20,6 +20,7 @@ use super::{
     answer::Said,
     outgoing::{Go, Hear},
     stream::Stream,
+    tls::certificate_refused,
 };
 use crate::{
     framing::{body::Body, input::Input},
@@ -213,7 +214,8 @@ impl Connection {
                 return Poll::Ready(Ok(next));
             }
             let length = ready!(self.input.poll_fill(&mut self.stream, cx));
-            if length.map_err(|error: io::Error| broken(&error))? == 0 {
+            let failed = |error: io::Error| certificate_refused(&error).unwrap_or_else(|| broken(&error));
+            if length.map_err(failed)? == 0 {
                 return Poll::Ready(Err(broken(&Malformed::Cut)));
             }
         }

@@ -1,12 +1,13 @@
 //! TLS to an origin: which authorities are believed, which certificate is shown, which name is asked for.
 
-use std::{path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use anyhow::Context;
 use tokio_rustls::{
     TlsConnector,
     rustls::{
-        ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+        AlertDescription, ClientConfig, DigitallySignedStruct, Error, InvalidMessage, RootCertStore,
+        SignatureScheme,
         client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         crypto::{self, CryptoProvider},
         pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
@@ -14,7 +15,10 @@ use tokio_rustls::{
 };
 
 use super::pinned::Pinned;
-use crate::config::{Origin as Settings, OriginUrl, Switch};
+use crate::{
+    config::{Origin as Settings, OriginUrl, Switch},
+    wire::{Code, Fault, Side},
+};
 
 /// How TLS is begun with one origin.
 pub struct Tls {
@@ -64,6 +68,51 @@ impl Trust {
         config.alpn_protocols.insert(0, b"h2".to_vec());
         Ok(Trust { any: TlsConnector::from(Arc::new(config)), http1 })
     }
+}
+
+/// What failed in TLS with an origin, and what to do about it.
+pub fn failure(error: &io::Error) -> String {
+    match cause(error) {
+        Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            "the server does not speak TLS at this port: use http:// if it speaks plain HTTP".to_owned()
+        }
+        Some(Error::AlertReceived(alert)) => refusal(*alert).unwrap_or_else(|| error.to_string()),
+        _ => error.to_string(),
+    }
+}
+
+/// The fault of a connection that ended because the origin does not take the client certificate, or the lack
+/// of one; none for any other end. With TLS 1.3 it says so only when the client believes to be connected
+/// (RFC 8446 section 4.4.2.4): nothing that was sent has been read.
+pub fn certificate_refused(error: &io::Error) -> Option<Fault> {
+    let Some(Error::AlertReceived(alert)) = cause(error) else { return None };
+    let detail = format!("TLS with the origin failed: {}", refusal(*alert)?);
+    Some(Fault::new(Code::OriginTls, Side::Upstream, detail))
+}
+
+fn refusal(alert: AlertDescription) -> Option<String> {
+    use AlertDescription as Alert;
+    match alert {
+        Alert::CertificateRequired => {
+            Some("it asks for a client certificate: give one with --cert and --key".to_owned())
+        }
+        Alert::BadCertificate
+        | Alert::UnsupportedCertificate
+        | Alert::CertificateRevoked
+        | Alert::CertificateExpired
+        | Alert::CertificateUnknown
+        | Alert::UnknownCA
+        | Alert::AccessDenied
+        | Alert::DecryptError => {
+            Some(format!("it does not accept the client certificate, or the lack of one (--cert): {alert:?}"))
+        }
+        _ => None,
+    }
+}
+
+/// What rustls says, if it is TLS that failed.
+fn cause(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// Refuses settings of TLS for an origin without it.

@@ -135,6 +135,36 @@ async fn an_origin_that_asks_for_a_certificate_gets_it() {
 }
 
 #[tokio::test]
+async fn an_origin_that_asks_for_a_certificate_in_vain_has_refused_tls() {
+    let (place, agent, other) = (Place::new("localhost"), Place::new("agent"), Place::new("other"));
+    let ca = place.file("cert.pem");
+    let (cert, key) = (other.file("cert.pem"), other.file("key.pem"));
+    let server = place.server(&["http/1.1"], Some(&agent)).await;
+    let to = https(&server, "localhost");
+    for (flags, why) in [
+        (&["--ca", &ca][..], "asks for a client certificate"),
+        (&["--ca", &ca, "--cert", &cert, "--key", &key], "does not accept the client certificate"),
+    ] {
+        let fault = timely(origin(&to, flags).call(post("/", "x"), None)).await.err().unwrap();
+        assert_eq!((fault.code, fault.maybe_seen), (Code::OriginTls, false), "{fault}");
+        assert!(fault.detail.contains(why), "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn an_origin_without_tls_is_said_to_have_none() {
+    let server = Origin::tcp(|mut stream| async move {
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+    })
+    .await;
+    let called = origin(&https(&server, "localhost"), &[]);
+    let fault = timely(called.call(get("/"), None)).await.err().unwrap();
+    assert_eq!((fault.code, fault.maybe_seen), (Code::OriginTls, false));
+    assert!(fault.detail.contains("does not speak TLS") && fault.detail.contains("http://"), "{fault}");
+}
+
+#[tokio::test]
 async fn an_origin_can_be_asked_for_by_another_name() {
     let place = Place::new("inside.example");
     let server = place.server(&["h2"], None).await;
