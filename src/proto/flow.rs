@@ -306,7 +306,7 @@ impl Flow {
 /// Bytes of a response that may come before any credit, those in the reply included, when so many are promised to the
 /// requests that have no answer yet; none when that is [`USUAL_FIRST`]. A NATS server cuts off a client that it has 64 MiB
 /// for, and all of this may be on its way at once: each may have a quarter of what is free, so that all together have no
-/// more than [`AT_ONCE`] and the least of each (dynamic thresholds, Choudhury and Hahne 1998).
+/// more than 16 MiB and the least of each (dynamic thresholds, Choudhury and Hahne 1998).
 pub fn first_window(promised: u64) -> Option<u64> {
     let window = (AT_ONCE.saturating_sub(promised) / 4).max(LEAST_FIRST);
     (window < USUAL_FIRST).then_some(window)

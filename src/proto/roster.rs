@@ -107,7 +107,7 @@ impl Roster {
     }
 
     /// Forgets agents that have not announced themselves for [`BELIEVED`]. One that is silent is remembered for
-    /// [`SILENT_KEPT`]: until NATS ends its connection it gets its share of what goes to the queue group.
+    /// longer: until NATS ends its connection it gets its share of what goes to the queue group.
     pub fn expire(&mut self, now: Instant) {
         self.upstreams.retain(|_, members| {
             let kept = |seen: &Seen| if seen.silent { SILENT_KEPT } else { BELIEVED };
@@ -200,7 +200,7 @@ impl Roster {
         overdue
     }
 
-    /// Members that have left a probe unanswered for [`UNANSWERED`] are silent: an upstream that has new ones.
+    /// Members that have left a probe unanswered for too long are silent: an upstream that has new ones.
     pub fn pop_silent(&mut self, now: Instant) -> Option<Name> {
         while let Some(upstream) = self.verdicts.pop_due(now) {
             let Some(members) = self.upstreams.get_mut(&upstream) else { continue };
