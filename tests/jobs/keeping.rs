@@ -5,7 +5,7 @@ use tokio::sync::watch;
 
 use crate::{
     stage::{JETSTREAM, Stage, location, value},
-    support::{Nats, Origin, Seen, answer, eventually, eventually_async, http, problem},
+    support::{Nats, Origin, Role, Seen, answer, eventually, eventually_async, http, problem},
 };
 
 async fn jetstream_of(nats: &Nats) -> Context {
@@ -104,15 +104,41 @@ async fn parts_of_a_body_that_did_not_fit_take_no_room() {
     assert_eq!(value(&over, "x-relay-job"), "done");
 }
 
+/// Three brokers that keep the jobs of one upstream in a server of their own.
+struct Keeping {
+    one: Origin,
+    client: Role,
+    _others: (Nats, [Role; 4]),
+}
+
+impl Keeping {
+    async fn start(gate: &watch::Sender<bool>, store: &Nats) -> Keeping {
+        let (nats, one) = (Nats::start().await, sized(gate).await);
+        let flags = ["--store-server", &store.url()];
+        let others = [
+            nats.broker(&flags).await,
+            nats.broker(&flags).await,
+            nats.broker(&flags).await,
+            nats.upstream("one", &one.url(), &[]).await,
+        ];
+        let client = nats.client(&["--upstream", "one", "--jobs", "on"]).await;
+        Keeping { one, client, _others: (nats, others) }
+    }
+}
+
+async fn all_are_done(client: &Role, pages: &[String]) {
+    for page in pages {
+        let page = client.url(page).await;
+        let over = http().get(page).header("prefer", "wait=30").send().await.unwrap();
+        assert_eq!(value(&over, "x-relay-job"), "done");
+    }
+}
+
 #[tokio::test]
 async fn nothing_runs_twice_that_may_not_when_a_nats_server_forgets_what_it_handed_out() {
     let gate = watch::Sender::new(false);
-    let (nats, mut store) = (Nats::start().await, Nats::with(JETSTREAM).await);
-    let one = sized(&gate).await;
-    let flags = ["--store-server", &store.url()];
-    let _brokers = [nats.broker(&flags).await, nats.broker(&flags).await, nats.broker(&flags).await];
-    let _agent = nats.upstream("one", &one.url(), &[]).await;
-    let client = nats.client(&["--upstream", "one", "--jobs", "on"]).await;
+    let mut store = Nats::with(JETSTREAM).await;
+    let Keeping { one, client, .. } = &Keeping::start(&gate, &store).await;
     let mut jobs = Vec::new();
     for n in 0..12 {
         let later = http().post(client.url("/waits").await).header("prefer", "respond-async");
@@ -132,23 +158,15 @@ async fn nothing_runs_twice_that_may_not_when_a_nats_server_forgets_what_it_hand
     })
     .await;
     gate.send_replace(true);
-    for page in &jobs {
-        let page = client.url(page).await;
-        let over = http().get(page).header("prefer", "wait=30").send().await.unwrap();
-        assert_eq!(value(&over, "x-relay-job"), "done");
-    }
+    all_are_done(client, &jobs).await;
     assert_eq!(one.hits(), 12);
 }
 
 #[tokio::test]
 async fn a_store_that_is_killed_again_and_again_runs_nothing_twice() {
     let gate = watch::Sender::new(true);
-    let (nats, mut store) = (Nats::start().await, Nats::with(JETSTREAM).await);
-    let one = sized(&gate).await;
-    let flags = ["--store-server", &store.url()];
-    let _brokers = [nats.broker(&flags).await, nats.broker(&flags).await, nats.broker(&flags).await];
-    let _agent = nats.upstream("one", &one.url(), &[]).await;
-    let client = nats.client(&["--upstream", "one", "--jobs", "on"]).await;
+    let mut store = Nats::with(JETSTREAM).await;
+    let Keeping { one, client, .. } = &Keeping::start(&gate, &store).await;
     let mut accepted = Vec::new();
     for round in 0..6 {
         for n in 0..15 {
@@ -160,11 +178,7 @@ async fn a_store_that_is_killed_again_and_again_runs_nothing_twice() {
         }
         store = store.restart().await;
     }
-    for page in &accepted {
-        let page = client.url(page).await;
-        let over = http().get(page).header("prefer", "wait=30").send().await.unwrap();
-        assert_eq!(value(&over, "x-relay-job"), "done");
-    }
+    all_are_done(client, &accepted).await;
     let mut bodies: Vec<_> = one.seen().iter().map(|seen| seen.body.clone()).collect();
     let all = bodies.len();
     bodies.sort();
