@@ -180,7 +180,7 @@ impl StoreClient {
         stream.connect(&peer);
         let patience = PATIENCE + Duration::from_secs(body.len() as u64 / STORED_A_SECOND);
         match writer.send(body).await {
-            // Whether the broker has its end or not, it says what came of it. One that wants no more of it says why.
+            // Whether the broker has its end or not, it tells the outcome. A broker that wants no more of the body says why.
             Ok(()) => {
                 writer.finish(HeaderMap::new()).await.ok();
             }

@@ -191,7 +191,7 @@ impl Kv {
         }
     }
 
-    /// The stream behind the bucket, after somebody deleted it.
+    /// The stream behind the bucket, after an operator deleted it.
     async fn made_again(&self) -> Result<Stream, KvError> {
         *self.stream.lock().await = None;
         self.stream().await

@@ -14,7 +14,7 @@ pub struct Received {
     data_done: bool,
     /// Bytes to come, where a length was told; h2 refuses frames that exceed it and an end that comes before it.
     left: Option<u64>,
-    /// The part that completes the told length. It waits for END_STREAM: whoever passes it on by HTTP/1 would complete
+    /// The part that completes the told length. It waits for END_STREAM: a reader that passes it on by HTTP/1 would complete
     /// a message that may still be reset.
     last: Bytes,
 }

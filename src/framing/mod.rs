@@ -1,6 +1,6 @@
 //! Messages on a connection, as far as requests and responses have it in common. Of HTTP/1 (RFC 9112), `input` is what has
 //! been read, `body` finds where a message ends, and `unsent` is what the system keeps; `http2` has the bodies of HTTP/2.
-//! What heads say is left to whoever reads them.
+//! The reader of a head judges its fields.
 
 use bytes::{Buf, BytesMut};
 use http::{HeaderName, HeaderValue, StatusCode};

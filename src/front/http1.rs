@@ -215,7 +215,7 @@ impl Connection {
     /// Waits for the answer to the request that came last.
     ///
     /// # Errors
-    /// When the caller goes away first; then nobody wants the answer. One that has only ended its side waits for it.
+    /// When the caller goes away first; then the answer has no reader. One that has only ended its side waits for it.
     pub fn answered<F: Future>(
         &mut self,
         mut answer: Pin<&mut F>,
@@ -237,7 +237,7 @@ impl Connection {
         })
     }
 
-    /// Writes what comes before the response, and tells the caller to send the body once somebody reads it.
+    /// Writes what comes before the response, and tells the caller to send the body once the body is read.
     fn poll_interim(&mut self, cx: &mut Context<'_>) -> Result<(), Over> {
         if !self.has_body && self.output.is_empty() {
             return Ok(());
@@ -381,7 +381,7 @@ impl Connection {
         let mut shared = self.link.lock();
         if let (Some(switch), Some(stream)) = (self.switch.take(), shared.stream.take()) {
             let early = std::mem::take(&mut shared.input.buffer).freeze();
-            // Should nobody wait for it any more, it ends here.
+            // Without a task that waits for it, it ends here.
             switch.send(Upgraded::Http1(Switched::new(early, stream))).ok();
         }
     }

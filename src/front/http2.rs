@@ -102,7 +102,7 @@ pub fn has_timed_out(error: &h2::Error) -> bool {
     error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
 }
 
-/// Bytes that a caller may send ahead of whoever reads them, on a stream and on all of a connection.
+/// Bytes that a caller may send ahead of the reader, on a stream and on all of a connection.
 const WINDOW: u32 = 1024 * 1024;
 /// Requests open on one connection at most.
 const MAX_STREAMS: u32 = 256;

@@ -1,4 +1,4 @@
-//! Interim responses on their way to a caller. Whoever waits for an answer hears of them; they are for the connection
+//! Interim responses on their way to a caller. The task that waits for an answer receives them; they are for the connection
 //! that polls it at that moment, if one does.
 
 use std::cell::Cell;

@@ -145,7 +145,7 @@ impl Upload {
     }
 }
 
-/// What came of a caller's body.
+/// The outcome of reading a caller's body.
 fn read(next: Next<Incoming>) -> Result<Option<Frame<Bytes>>, Ended> {
     next.transpose().map_err(|error| Ended::Caller(body::unreadable(&error)))
 }

@@ -49,8 +49,8 @@ impl Pinned {
     ) -> Result<ServerCertVerified, Error> {
         let cert = ParsedCertificate::try_from(cert)?;
         // Without any root it always fails, and says why: the certificate's own faults come first.
-        let nobody = RootCertStore::empty();
-        match verify_server_cert_signed_by_trust_anchor(&cert, &nobody, &[], now, self.algorithms.all) {
+        let no_roots = RootCertStore::empty();
+        match verify_server_cert_signed_by_trust_anchor(&cert, &no_roots, &[], now, self.algorithms.all) {
             Err(error) if !concerns_issuer_alone(&error) => return Err(error),
             Ok(()) | Err(_) => {}
         }

@@ -17,7 +17,7 @@ pub struct Pool {
     idle: Mutex<Vec<Idle>>,
     size: usize,
     keep: Duration,
-    /// How long a connection is used: names lead elsewhere in time, and whoever has them moved waits for the old ones to be left.
+    /// How long a connection is used: names lead elsewhere in time, and an operator who has moved them waits for the old ones to be left.
     max_age: Duration,
     lines: Mutex<Lines>,
     /// Whether the origin speaks HTTP/2, as far as is known.

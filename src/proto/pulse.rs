@@ -31,12 +31,12 @@ impl Pulse {
         Pulse { looked: now, began: now, trip: None }
     }
 
-    /// What is due, when `heard` is the last round trip that has ended. `busy` says whether somebody waits for an answer.
+    /// What is due, when `heard` is the last round trip that has ended. `busy` says whether a request waits for an answer.
     pub fn look(&mut self, heard: u64, busy: bool, now: Instant) -> Beat {
         let late = now.saturating_duration_since(self.looked) > STALLED;
         self.looked = now;
         if late {
-            // This process stood still itself: what came meanwhile is not read yet.
+            // This process stood still itself: messages that arrived meanwhile are not read yet.
             self.began = now;
             return Beat::Rest;
         }
@@ -76,7 +76,7 @@ const STALLED: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
 
-    /// Looks every quarter of a second; when what came of it.
+    /// Looks every quarter of a second; how it ended, and when.
     fn watch(busy: bool, answers: impl Fn(u64) -> bool) -> Vec<(u128, Beat)> {
         let start = Instant::now();
         let (mut pulse, mut trip, mut heard, mut beats) = (Pulse::new(start), 0, 0, Vec::new());

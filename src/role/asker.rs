@@ -225,7 +225,7 @@ impl Asker {
         }
     }
 
-    /// Asks the agents of an upstream, or all, to announce themselves. Whoever neither routes nor has an upstream of its
+    /// Asks the agents of an upstream, or all, to announce themselves. A process that neither routes nor has an upstream of its
     /// own may ask all of them only.
     fn ask_who(&self, upstream: Option<&Name>) {
         let subjects = &self.core.subjects;

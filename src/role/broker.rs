@@ -175,7 +175,7 @@ impl Broker {
     }
 
     /// Waits for what it has to be done. Before `grace` is over, it waits no more for servers, and stores of what it has
-    /// sent that it does not know what came of it.
+    /// sent that its outcome is not known.
     pub async fn finish_within(&self, grace: Duration) {
         let last_word = LAST_WORD.min(grace / 4);
         if tokio::time::timeout(grace - last_word, self.finish()).await.is_err() {

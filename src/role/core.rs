@@ -93,7 +93,7 @@ pub trait Role: Send + Sync + 'static {
     }
     /// The connection came (after a round trip) or went.
     fn on_link(&self, up: bool);
-    /// Whether somebody waits for something that comes over NATS.
+    /// Whether a request waits for a message over NATS.
     fn is_busy(&self) -> bool {
         false
     }

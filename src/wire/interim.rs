@@ -1,5 +1,5 @@
 //! An interim response of an origin (RFC 9110 section 15.2) on its way to the caller of a request that is not answered
-//! yet. It is a field of an acknowledgement, and sent only to whoever asked for it.
+//! yet. It is a field of an acknowledgement, and sent only to a client agent that asked for it.
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -21,7 +21,7 @@ pub struct Interim {
 }
 
 impl Interim {
-    /// An interim response to pass on, with what it says to whoever is behind the next hop; none where `status` is no
+    /// An interim response to pass on, with its fields for the reader behind the next hop; none where `status` is no
     /// such.
     pub fn new(status: StatusCode, headers: Headers) -> Option<Self> {
         let mut headers = headers::end_to_end(headers);

@@ -26,7 +26,7 @@ async fn garbage_on_every_subject_is_counted_and_traffic_goes_on() {
         let client = relay.client.process_id().await;
         let (agent, broker_id) = (relay.agent.process_id().await, broker.process_id().await);
         let number = request_number(&mut requests).await;
-        // Whoever may publish there answers the request; one that can't be read ends it.
+        // A process that may publish there answers the request; a reply that can't be read ends it.
         let own = format!("relay.resp.{client}.hello.{number}");
         for payload in payloads() {
             for subject in

@@ -119,7 +119,7 @@ async fn answers(process: &Process, address: SocketAddr, path: &str) {
     .await;
 }
 
-/// A process that nobody hears.
+/// A process whose messages reach no other.
 struct Deaf {
     process: Process,
     admin: SocketAddr,

@@ -65,7 +65,7 @@ impl Distance {
         self.state.send_replace(State::Nothing);
     }
 
-    /// Nothing passes any more of what the server says, and nobody is told.
+    /// Nothing that the server sends passes any more, without an error.
     pub fn mute(&self) {
         self.state.send_replace(State::Questions);
     }

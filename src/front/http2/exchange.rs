@@ -46,7 +46,7 @@ struct Connect {
 }
 
 impl Exchange {
-    /// What came on a stream: a request, and how it is answered.
+    /// The request of a stream, and how it is answered.
     pub fn begin(request: http::Request<RecvStream>, respond: SendResponse<Bytes>) -> (Request, Self) {
         let (mut parts, stream) = request.into_parts();
         let protocol = parts.extensions.remove::<Protocol>();
@@ -84,7 +84,7 @@ impl Exchange {
         let mut response = http::Response::new(());
         *response.status_mut() = interim.status;
         *response.headers_mut() = interim.headers.into();
-        // A caller that is gone is noticed by whoever waits for the answer.
+        // The wait for the answer notices a caller that is gone.
         self.respond.send_informational(response).ok();
     }
 
@@ -117,7 +117,7 @@ impl Exchange {
             return Ended::Done;
         };
         if let Some(Connect { received, switch, .. }) = connect {
-            // Should nobody wait for it any more, it ends here.
+            // Without a task that waits for it, it ends here.
             switch.send(Upgraded::Http2(Switched::new(received, stream))).ok();
             return Ended::Done;
         }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep};
 
 /// Asks from time to time.
 pub struct Pings {
-    /// None where the connection lets nobody ask.
+    /// None where the connection takes no pings.
     pings: Option<PingPong>,
     timer: Pin<Box<Sleep>>,
     /// Whether the answer to a question is waited for.

@@ -17,7 +17,7 @@ use crate::framing::http2::Received;
 pub struct Switched {
     received: Received,
     sending: SendStream<Bytes>,
-    /// What came and was not read yet.
+    /// Bytes that have arrived and are not read yet.
     piece: Bytes,
 }
 

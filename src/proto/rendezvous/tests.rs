@@ -174,7 +174,7 @@ fn a_session_that_is_deleted_or_expires_ends_all_who_wait() {
     receiver.handle(receiver::Input::Looked(Some(8)), now + TTL);
     assert_eq!(receiver.poll_command(), None);
 
-    // Somebody has, while it was being deleted; or that is not known.
+    // Another request has used it while it was being deleted; or that is not known.
     for found in [receiver::Input::Looked(Some(8)), receiver::Input::LookedInVain] {
         let mut receiver = a_receiver(now);
         receiver.poll_command();

@@ -16,7 +16,7 @@ pub enum Came {
     Interim(Box<(Interim, oneshot::Receiver<Came>)>),
 }
 
-/// Whoever waits for an answer.
+/// The task that waits for an answer.
 pub struct Caller {
     answer: oneshot::Sender<Came>,
     allowance: Allowance,
@@ -29,7 +29,7 @@ impl Caller {
         (Caller { answer, allowance: Allowance::default() }, came)
     }
 
-    /// Answers; says whether somebody waited for it.
+    /// Answers; says whether the task still waited for it.
     pub fn answer(self, answered: Answered) -> bool {
         self.answer.send(Came::Answer(answered)).is_ok()
     }

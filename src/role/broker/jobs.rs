@@ -1,7 +1,7 @@
 //! The broker's work on jobs: takes revisions from JetStream, does what each says, stores the next in its place.
 //!
 //! What is decided is in [`crate::proto::jobs`]. Here is how a revision is had; `asking` does what it
-//! says, `reaching` finds where a URL leads, `ending` stores what came of it, `hands` knows what is under way, `upkeep` looks after
+//! says, `reaching` finds where a URL leads, `ending` stores its outcome, `hands` knows what is under way, `upkeep` looks after
 //! the streams. A broker that ends in the middle leaves its revisions to the others:
 //! they get them once nothing was heard of it for [`crate::bus::store::WORK_UNHEARD`].
 

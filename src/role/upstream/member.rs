@@ -339,7 +339,7 @@ impl Member {
         Here { routes, allow: self.setup().settings.egress.allow.clone(), ..here }
     }
 
-    /// Two, where what came before on another subscription must have been read.
+    /// Two, where messages from before on another subscription must have been read.
     fn after_round_trips(&self, trips: usize, input: Input) {
         if let Some(member) = self.myself() {
             tokio::spawn(async move {

@@ -186,7 +186,7 @@ impl World {
         }
     }
 
-    /// The store is there again, and knows of nobody who works on anything.
+    /// The store is there again, and knows of no broker that works on anything.
     pub(super) fn forgets(&mut self) {
         self.returned = Some(self.now);
         self.books.count("kills");

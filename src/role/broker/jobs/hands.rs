@@ -129,7 +129,7 @@ impl Runner {
                 Err(Trouble::Changed) => {
                     match self.store.last(&self.core.subjects.jobs_stream(), &subject).await {
                         Ok(Some(record)) if record.bytes == bytes => return record.revision,
-                        // Somebody cancelled it.
+                        // The caller or an operator cancelled it.
                         Ok(Some(record)) if record.revision > revision => return revision,
                         Ok(_) | Err(_) => {}
                     }

@@ -1,4 +1,4 @@
-//! What keeps the streams of jobs as they are to be: streams that somebody deleted are made again, and jobs that have
+//! What keeps the streams of jobs as they are to be: streams that an operator deleted are made again, and jobs that have
 //! been over for as long as they are kept are forgotten with their bodies.
 //!
 //! JetStream forgets by itself what is older than a job may ever be, running or over; how long ago one ended it does not know.

@@ -73,7 +73,7 @@ impl Sessions {
             guest: None,
         };
         self.guessing.was_right(&id, &session);
-        // Nobody has heard of a session that may have been made.
+        // The caller does not know the id of a session that may have been made.
         self.records.put(&id, session, 0).await.map_err(unused)?;
         Ok((id, Cookie { token, expires }))
     }
